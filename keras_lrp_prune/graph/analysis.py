@@ -1,0 +1,130 @@
+"""From a model to its channel structure: one walk over the graph, one rule per call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import (
+    ChannelFlow,
+    ChannelGroup,
+    Channels,
+    ChannelStructure,
+)
+from keras_lrp_prune.graph.model_graph import (
+    ModelGraph,
+    Node,
+    TensorRef,
+    UnsupportedModelError,
+    references,
+)
+from keras_lrp_prune.graph.rules import Call, NoRule, constant_zero, rule_for
+
+if TYPE_CHECKING:
+    import keras
+
+
+def find_channel_groups(model: keras.Model) -> list[ChannelGroup]:
+    """Finds which channels of a model can only be removed together.
+
+    Costs no forward pass; linear in the number of layers.
+
+    Args:
+        model: A functional or Sequential Keras 3 model.
+
+    Returns:
+        The unprotected channel groups, in the order of the model's layers.
+
+    Raises:
+        UnsupportedModelError: If the model cannot be read as a graph.
+
+    Example:
+
+    >>> model = keras.applications.MobileNet(weights=None)
+    >>> for group in klp.find_channel_groups(model):
+    ...     print(group.name, group.size)
+    """
+    from keras_lrp_prune.graph.reading import read_model
+
+    return list(channel_structure(read_model(model)).groups)
+
+
+def channel_structure(graph: ModelGraph, protect: tuple[str, ...] = ()) -> ChannelStructure:
+    """Walks the graph once and collects what the layer rules say.
+
+    Args:
+        graph: A model, nested or flat; layers are named as in `graph.flat()`.
+        protect: Names of filter layers to leave alone; a nested model's name protects all in it.
+
+    Returns:
+        The `ChannelStructure`.
+
+    Raises:
+        UnsupportedModelError: If `protect` names a layer that the model does not have.
+    """
+    graph = graph.flat()
+    flow = ChannelFlow()
+    channels: dict[TensorRef, Channels] = {}
+    for node in graph.nodes:
+        shapes = tuple(graph.shape(ref) for ref in node.inputs)
+        inputs = tuple(channels[ref] for ref in node.inputs)
+        for index, out in enumerate(_outputs(node, shapes, inputs, flow)):
+            channels[TensorRef(node.name, index)] = out
+    for ref in references(graph.outputs):
+        flow.protect(channels[ref].ids, "output of the model")
+    _protect_layers(graph, protect, flow)
+    return flow.structure()
+
+
+def _outputs(
+    node: Node, shapes: tuple, inputs: tuple[Channels, ...], flow: ChannelFlow
+) -> list[Channels]:
+    """The channels of each output of a call: by its rule, or as a barrier."""
+    name, class_name = node.layer.name, node.layer.class_name
+    if node.is_input:
+        return _protected(node, "input of the model", flow)
+    rule = rule_for(node.layer)
+    reason = f"no layer rule for {class_name}"
+    if rule is not None:
+        try:
+            return [rule(Call(node.layer, inputs, shapes, node.shapes), flow)]
+        except NoRule as no_rule:
+            reason = str(no_rule)
+    flow.barriers[name] = f"{class_name}: {reason}"
+    for channels in inputs:
+        flow.protect(channels.ids, f"read by layer {name!r} ({class_name}): {reason}")
+    return _protected(node, f"layer {name!r} ({class_name}): {reason}", flow)
+
+
+def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:
+    """Fresh channels for each output that nothing may remove."""
+    owns_filters = {"filters", "units"} & set(node.layer.config)
+    outputs = []
+    for shape in node.shapes:
+        width = shape[-1] if len(shape) > 1 else 1
+        if width is None:
+            ids = np.zeros(0, np.int64)
+        elif owns_filters:
+            ids = flow.filters(node.layer, width)
+        else:
+            ids = flow.new_channels(width)
+        flow.protect(ids, reason)
+        outputs.append(constant_zero(ids))
+    return outputs
+
+
+def _protect_layers(graph: ModelGraph, names: tuple[str, ...], flow: ChannelFlow) -> None:
+    for name in names:
+        hit = [
+            layer
+            for layer in graph.layers.values()
+            if layer.name == name or layer.name.startswith(name + "/")
+        ]
+        if not hit:
+            raise UnsupportedModelError(
+                f"protect names layer {name!r}, which the model does not have. "
+                f"Its layers: {', '.join(graph.layers)}."
+            )
+        for layer in hit:
+            flow.protect_layer(layer, "named in protect=")

@@ -1,0 +1,1 @@
+"""Masking channels in place, and rebuilding a model without them."""

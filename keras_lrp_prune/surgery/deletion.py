@@ -1,0 +1,76 @@
+"""Removing channels that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_lrp_prune.graph.analysis import channel_structure
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.kept import kept_without
+
+if TYPE_CHECKING:
+    import keras
+
+
+def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -> keras.Model:
+    """Removes filters, and all channels that can only go with them.
+
+    The model itself is not changed.
+
+    Args:
+        model: A functional or Sequential Keras 3 model.
+        channels: Filter layer to the indices of the filters to remove; layers of a nested
+            model are `"outer/inner"`.
+
+    Returns:
+        A plain `keras.Model` without them.
+
+    Raises:
+        ValueError: For a layer or index that does not exist, a protected filter (the message
+            says why it is), or if nothing would be left of a layer.
+
+    Example:
+
+    >>> smaller = klp.delete_channels(model, {"conv1": [0, 3]})
+    """
+    import keras
+
+    from keras_lrp_prune.graph.reading import read_model
+
+    graph = read_model(model)
+    structure = channel_structure(graph)
+    removed = np.zeros(structure.n_units, bool)
+    for layer, indices in channels.items():
+        removed[_units(structure, layer, np.unique(np.asarray(list(indices), np.int64)))] = True
+    emptied = [name for name, kept in structure.kept_filters(removed).items() if not len(kept)]
+    if emptied:
+        raise ValueError(
+            f"delete_channels would leave no filter in layer {', '.join(emptied)} (coupled "
+            "layers lose the same channels). Keep at least one filter in each."
+        )
+    return rebuild(graph, kept_without(structure, removed), keras)
+
+
+def _units(structure: ChannelStructure, layer: str, indices: np.ndarray) -> np.ndarray:
+    """The units of a layer's filters; a clear error if they cannot go."""
+    if layer not in structure.filter_units:
+        raise ValueError(
+            f"{layer!r} is not a layer with filters of its own. Layers with filters: "
+            f"{', '.join(structure.filter_units)}."
+        )
+    units = structure.filter_units[layer]
+    outside = indices[(indices < 0) | (indices >= len(units))]
+    if len(outside):
+        raise ValueError(
+            f"Layer {layer!r} has filters 0 to {len(units) - 1}, not {outside.tolist()}."
+        )
+    if (units[indices] < 0).any():
+        stays = indices[units[indices] < 0].tolist()
+        raise ValueError(
+            f"Filters {stays} of layer {layer!r} are protected: {structure.protected[layer]}."
+        )
+    return units[indices]

@@ -1,0 +1,85 @@
+"""Masking in place: removed channels become exactly zero, and come back bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
+
+
+class ChannelMask:
+    """Sets the weights of removed units to zero, in place, and restores them exactly.
+
+    It keeps a copy of the masked columns only, so its memory is that of what is masked. A change
+    costs no forward pass and no retracing: weights are variables.
+
+    Args:
+        structure: Of the model.
+        layers: Layer name (as in the structure) to the live layer.
+        weight_names: Layer name to the names of its weights, in the order of `layer.weights`.
+
+    Example:
+
+    >>> mask = ChannelMask(structure, layers, weight_names)
+    >>> mask.set(removed)       # bool, shape (units,)
+    >>> mask.clear()            # every bit as it was
+    """
+
+    def __init__(
+        self,
+        structure: ChannelStructure,
+        layers: Mapping[str, Any],
+        weight_names: Mapping[str, Iterable[str]],
+    ) -> None:
+        self.removed = np.zeros(structure.n_units, bool)
+        by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
+        for entry in structure.weight_axes:
+            if entry.role == "zeroed":
+                by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
+        self._variables = []
+        for (layer, weight), entries in by_weight.items():
+            (entry,) = entries  # no layer rule zeroes a weight along two axes
+            index = list(weight_names[layer]).index(weight)
+            self._variables.append(_MaskedVariable(layers[layer].weights[index], entry))
+
+    def set(self, removed: np.ndarray) -> None:
+        """Masks exactly these units; others that were masked come back.
+
+        Args:
+            removed: bool, shape `(units,)`.
+        """
+        for variable in self._variables:
+            variable.set(selects(removed, variable.units))
+        self.removed = removed.copy()
+
+    def clear(self) -> None:
+        """Unmasks everything."""
+        self.set(np.zeros_like(self.removed))
+
+
+class _MaskedVariable:
+    """One weight of which positions along one axis can be masked."""
+
+    def __init__(self, variable: Any, entry: WeightAxis) -> None:
+        self.units = entry.units
+        self._variable = variable
+        self._axis = entry.axis
+        self._masked = np.zeros(len(entry.units), bool)
+        self._saved: dict[int, np.ndarray] = {}
+
+    def set(self, masked: np.ndarray) -> None:
+        if (masked == self._masked).all():
+            return
+        # Position first, so that a masked channel is one contiguous row to save and restore.
+        values = np.array(self._variable)
+        rows = np.moveaxis(values, self._axis, 0)
+        for index in np.flatnonzero(masked & ~self._masked):
+            self._saved[int(index)] = rows[index].copy()
+            rows[index] = 0
+        for index in np.flatnonzero(~masked & self._masked):
+            rows[index] = self._saved.pop(int(index))
+        self._variable.assign(values)
+        self._masked = masked.copy()
