@@ -1,0 +1,17 @@
+"""Reference sets: arrays, datasets and image folders, checked once, here."""
+
+from keras_lrp_prune.data.errors import DataError, DataNotFoundError
+from keras_lrp_prune.data.images import ImageFolder, load_image_folder
+from keras_lrp_prune.data.labels import draw_per_class, sparse_labels
+from keras_lrp_prune.data.reference import ReferenceSet, reference_set
+
+__all__ = [
+    "DataError",
+    "DataNotFoundError",
+    "ImageFolder",
+    "ReferenceSet",
+    "draw_per_class",
+    "load_image_folder",
+    "reference_set",
+    "sparse_labels",
+]

@@ -1,0 +1,134 @@
+"""Labelled images from a folder."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_lrp_prune.data.errors import DataError, DataNotFoundError
+from keras_lrp_prune.data.labels import draw_per_class
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
+
+# What Pillow raises on a file that is no image, or only the beginning of one.
+_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Images read from one sub-folder per class.
+
+    Attributes:
+        x: Images, float32, RGB in 0..255, shape `(n, height, width, 3)`.
+        y: Class of each image, an index into `class_names`, int64, shape `(n,)`.
+        class_names: Names of the sub-folders, sorted.
+        files: File of each image.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    class_names: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def load_image_folder(
+    folder: str | Path,
+    *,
+    image_size: tuple[int, int],
+    per_class: int | None = None,
+    seed: int = 0,
+) -> ImageFolder:
+    """Reads labelled images from a folder with one sub-folder per class.
+
+    Hidden files and folders are passed over, and so are files that are no JPEG, PNG, BMP, GIF
+    (of which the first frame counts) or WebP.
+
+    Args:
+        folder: The folder.
+        image_size: `(height, width)` to resize each image to, bilinearly.
+        per_class: Images to draw of each class; by default all. Only those drawn are read, and
+            they are those that `draw_per_class` draws from the labels of the whole folder.
+        seed: Seed of the draw.
+
+    Returns:
+        The images, ordered by class and file name.
+
+    Raises:
+        DataNotFoundError: If the folder does not exist.
+        DataError: If it is no folder, has no class sub-folder, a class has no image or fewer than
+            `per_class`, or an image cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("daisy", "tulip"):
+        ...     (root / name).mkdir()
+        ...     Image.new("RGB", (40, 30)).save(root / name / "1.png")
+        >>> flowers = load_image_folder(root, image_size=(24, 24))
+        >>> flowers.class_names, flowers.x.shape
+        (('daisy', 'tulip'), (2, 24, 24, 3))
+    """
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise DataError(f"image_size must be (height, width), both positive, not {image_size}.")
+    class_names, files, y = _scan(Path(folder))
+    if per_class is not None:
+        chosen, _ = draw_per_class(y, per_class, seed, class_names=class_names)
+        files, y = [files[i] for i in chosen], y[chosen]
+    x = np.empty((len(files), *image_size, 3), np.float32)
+    for i, file in enumerate(files):
+        x[i] = _read_image(file, image_size)
+    return ImageFolder(x, y, class_names, tuple(files))
+
+
+def _scan(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
+    """Lists the classes and images of a folder."""
+    layout = "Give a folder with one sub-folder of images per class."
+    if not folder.exists():
+        raise DataNotFoundError(f"The image folder {folder} does not exist. {layout}")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder. {layout}")
+    classes = sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: p.name,
+    )
+    if not classes:
+        raise DataError(f"The folder {folder} has no sub-folders. {layout}")
+    files: list[Path] = []
+    y: list[int] = []
+    for index, class_folder in enumerate(classes):
+        images = sorted(
+            p
+            for p in class_folder.iterdir()
+            if p.is_file() and not p.name.startswith(".") and p.suffix.lower() in IMAGE_SUFFIXES
+        )
+        if not images:
+            inner = any(p.is_dir() for p in class_folder.iterdir())
+            raise DataError(
+                f"The class folder {class_folder} holds no image "
+                f"({', '.join(sorted(s[1:] for s in IMAGE_SUFFIXES))}); add some or remove it."
+                + (" If it holds the class folders, give it instead." if inner else "")
+            )
+        files += images
+        y += [index] * len(images)
+    return tuple(p.name for p in classes), files, np.asarray(y, np.int64)
+
+
+def _read_image(file: Path, image_size: tuple[int, int]) -> np.ndarray:
+    height, width = image_size
+    try:
+        with Image.open(file) as image:
+            rgb = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except _UNREADABLE as error:
+        raise DataError(
+            f"Cannot read the image {file}: {error}. Replace or remove the file."
+        ) from error
+    return np.asarray(rgb, np.float32)

@@ -1,0 +1,241 @@
+"""Reference sets: the few labelled samples that pruning decides on."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.data.errors import DataError, numeric, some
+from keras_lrp_prune.data.labels import sparse_labels
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReferenceSet:
+    """Labelled samples that have passed every check of `reference_set`, which makes them.
+
+    Attributes:
+        x: Samples, floating, shape `(n, ...)`; read-only.
+        y: Class of each sample, int64, shape `(n,)`; read-only.
+        n_classes: Number of classes, at least 2.
+
+    Example:
+        >>> import numpy as np
+        >>> samples = reference_set((np.zeros((4, 8, 8, 1)), [0, 1, 2, 1]))
+        >>> samples
+        ReferenceSet(4 samples of shape (8, 8, 1), float64, 3 classes)
+        >>> samples.class_counts
+        array([1, 2, 1])
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y"):
+            # A view, so that the caller's own array stays writable.
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        return (
+            f"ReferenceSet({len(self)} samples of shape {self.x.shape[1:]}, {self.x.dtype}, "
+            f"{self.n_classes} classes)"
+        )
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the samples in order, as consecutive slices.
+
+        Args:
+            batch_size: Samples per slice; the last slice may hold fewer.
+
+        Yields:
+            Pairs `(x, y)` of at most `batch_size` samples.
+
+        Raises:
+            DataError: If `batch_size` is less than 1.
+
+        Example:
+            >>> import numpy as np
+            >>> samples = reference_set((np.zeros((5, 2)), [0, 1, 0, 1, 0]))
+            >>> [len(y) for _, y in samples.batches(2)]
+            [2, 2, 1]
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size must be at least 1, not {batch_size}.")
+        for start in range(0, len(self), batch_size):
+            yield self.x[start : start + batch_size], self.y[start : start + batch_size]
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Number of samples of each class, int64, shape `(n_classes,)`."""
+        return np.bincount(self.y, minlength=self.n_classes)
+
+    def fingerprint(self) -> str:
+        """Hashes the samples and labels, to tell whether a later run sees the same ones.
+
+        Returns:
+            The SHA-256 hex digest of shapes, dtypes and values.
+
+        Example:
+            >>> import numpy as np
+            >>> samples = reference_set((np.zeros((2, 3)), [0, 1]))
+            >>> samples.fingerprint() == reference_set(samples).fingerprint()
+            True
+        """
+        digest = hashlib.sha256()
+        for array in (self.x, self.y):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def reference_set(
+    data: Any,
+    *,
+    n_classes: int | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    require_all_classes: bool = True,
+) -> ReferenceSet:
+    """Checks labelled samples and brings them into one form.
+
+    Args:
+        data: A pair `(x, y)` of arrays, a finite, batched `tf.data.Dataset` of such pairs (read
+            once, in its order), or a `ReferenceSet`, which is checked again and passed through.
+            `x` has the shape `(n, ...)` and any numeric dtype; what is not floating becomes
+            float32. `y` holds class indices, shape `(n,)` or `(n, 1)`, of any dtype as long as the
+            values are whole, or one-hot rows, shape `(n, n_classes)`.
+        n_classes: Number of classes of the model; 2 for a single sigmoid unit. By default it is
+            taken from the labels.
+        input_shape: Shape of one sample, without the batch axis; `None` in it stands for any size.
+        require_all_classes: Whether every class needs at least one sample.
+
+    Returns:
+        The checked samples.
+
+    Raises:
+        DataError: If the samples or labels cannot be used; the message names the first of them.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.zeros((3, 32, 32, 3), "uint8")
+        >>> reference_set((x, np.eye(3)), input_shape=(None, None, 3))
+        ReferenceSet(3 samples of shape (32, 32, 3), float32, 3 classes)
+    """
+    if isinstance(data, ReferenceSet):
+        samples = data
+        if n_classes is not None and n_classes != samples.n_classes:
+            raise DataError(
+                f"The reference set has {samples.n_classes} classes, the model scores {n_classes}."
+                f" Build it with n_classes={n_classes}."
+            )
+        _check_shape(samples.x, input_shape)
+    else:
+        raw_x, raw_y = _pair(data, input_shape)
+        x = _checked_samples(raw_x, input_shape)
+        y, n_classes = sparse_labels(raw_y, n_classes)
+        if len(x) != len(y):
+            raise DataError(
+                f"x holds {len(x)} samples but y holds {len(y)} labels; give one label per sample."
+            )
+        samples = ReferenceSet(x, y, n_classes)
+    if require_all_classes:
+        _check_classes(samples.y, samples.n_classes)
+    return samples
+
+
+def _pair(data: Any, input_shape: Sequence[int | None] | None) -> tuple[Any, Any]:
+    """Takes `(x, y)` apart, reading it from a `tf.data.Dataset` if it is one."""
+    if isinstance(data, tuple | list) and len(data) == 2:
+        return data[0], data[1]
+    import tensorflow as tf  # slow to import, and arrays do without it
+
+    if not isinstance(data, tf.data.Dataset):
+        found = f"a {type(data).__name__}"
+        if isinstance(data, tuple | list):
+            found += f" of {len(data)} elements"
+        raise DataError(f"Give a pair (x, y) of arrays or a batched tf.data.Dataset, not {found}.")
+    spec = data.element_spec
+    if not (
+        isinstance(spec, tuple)
+        and len(spec) == 2
+        and all(isinstance(part, tf.TensorSpec) for part in spec)
+    ):
+        raise DataError(f"The dataset must yield pairs (x, y) of tensors, not {spec}.")
+    if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise DataError("The dataset is infinite; drop .repeat() or limit it with .take(n).")
+    x_rank, y_rank = spec[0].shape.rank, spec[1].shape.rank
+    if y_rank == 0 or (input_shape is not None and x_rank == len(input_shape)):
+        raise DataError("The dataset yields single samples; batch it, as in dataset.batch(32).")
+
+    batches = list(data.as_numpy_iterator())
+    if not batches:
+        raise DataError("The dataset is empty; give at least one labelled sample per class.")
+    for i, (x, y) in enumerate(batches):
+        if len(x) != len(y):
+            raise DataError(
+                f"Batch {i} of the dataset holds {len(x)} samples but {len(y)} labels; if it "
+                "yields single samples, batch it, as in dataset.batch(32)."
+            )
+    xs, ys = zip(*batches, strict=True)
+    if len({x.shape[1:] for x in xs}) > 1:
+        raise DataError(
+            "The samples of the dataset differ in shape between batches; resize them to one shape."
+        )
+    if len({y.shape[1:] for y in ys}) > 1:
+        raise DataError("The labels of the dataset differ in shape between batches.")
+    return np.concatenate(xs), np.concatenate(ys)
+
+
+def _checked_samples(x: Any, input_shape: Sequence[int | None] | None) -> np.ndarray:
+    samples = numeric(x, "x")
+    if samples.ndim < 2 or not samples.size:
+        raise DataError(
+            f"x must have the shape (n, ...) with at least one sample and one value each, "
+            f"not {samples.shape}."
+        )
+    _check_shape(samples, input_shape)
+    if samples.dtype.kind != "f":
+        samples = samples.astype(np.float32)
+    bad = ~np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"x holds NaN or infinite values in {some(np.flatnonzero(bad), 'sample')}; "
+            "repair or drop them."
+        )
+    return samples
+
+
+def _check_shape(x: np.ndarray, input_shape: Sequence[int | None] | None) -> None:
+    if input_shape is None:
+        return
+    found, wanted = x.shape[1:], tuple(input_shape)
+    if len(found) != len(wanted) or any(
+        w is not None and f != w for f, w in zip(found, wanted, strict=True)
+    ):
+        raise DataError(
+            f"Each sample of x has the shape {found}, the model takes {wanted}; resize or reshape "
+            "the samples (x itself needs a batch axis in front)."
+        )
+
+
+def _check_classes(y: np.ndarray, n_classes: int) -> None:
+    present = set(np.unique(y).tolist())
+    n_missing = n_classes - len(present)
+    if n_missing:
+        # Counted lazily: a stray huge label would otherwise make a huge list.
+        missing = itertools.islice((c for c in range(n_classes) if c not in present), 8)
+        names = ", ".join(str(c) for c in missing) + (", ..." if n_missing > 8 else "")
+        raise DataError(
+            f"{n_missing} of {n_classes} classes have no sample: {names}. Pruning would be blind "
+            "to them; add at least one sample of each."
+        )

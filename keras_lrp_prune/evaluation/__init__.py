@@ -1,0 +1,23 @@
+"""How good a model is for each class: accuracies, their harmonic mean, curves over the rate."""
+
+from keras_lrp_prune.evaluation.curves import AccuracyCurve
+from keras_lrp_prune.evaluation.metrics import (
+    ClassMetrics,
+    OutputKind,
+    class_accuracies,
+    classification_report,
+    harmonic_mean_accuracy,
+    probabilities,
+    soft_class_accuracies,
+)
+
+__all__ = [
+    "AccuracyCurve",
+    "ClassMetrics",
+    "OutputKind",
+    "class_accuracies",
+    "classification_report",
+    "harmonic_mean_accuracy",
+    "probabilities",
+    "soft_class_accuracies",
+]

@@ -1,0 +1,114 @@
+"""What the pictures share: colours, axes, and saving."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+FORMATS = (".png", ".svg", ".pdf")
+
+INK = "#1a1a1a"
+REJECTED = "#b2182b"
+
+# Okabe and Ito, Color Universal Design (2008): told apart with every common colour blindness.
+# Black is kept for the harmonic mean, and yellow is left out, as it fades on white.
+_OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)))
+
+
+def line_styles(count: int) -> list[dict[str, Any]]:
+    """Colour and dash of each of `count` lines.
+
+    Up to 18 lines differ by colour, then by dash; more than that cannot be told apart anyway and
+    share one colour scale that stays readable without colour vision.
+    """
+    if count <= len(_OKABE_ITO) * len(_DASHES):
+        return [
+            {
+                "color": _OKABE_ITO[i % len(_OKABE_ITO)],
+                "linestyle": _DASHES[i // len(_OKABE_ITO)],
+            }
+            for i in range(count)
+        ]
+    return [{"color": c} for c in colormaps["cividis"](np.linspace(0.1, 0.9, count))]
+
+
+def accuracy_axes(title: str | None, lowest: float) -> tuple[Figure, Axes]:
+    """An empty plot of accuracy over the pruning rate, both in percent.
+
+    Args:
+        title: Title above the plot.
+        lowest: Lowest accuracy to show, in percent.
+    """
+    figure = Figure(figsize=(9.2, 4.8), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.set_xlabel("Pruning rate: filters removed (%)")
+    axes.set_ylabel("Accuracy (%)")
+    if title:
+        axes.set_title(title, loc="left", fontweight="bold", color=INK, pad=10)
+    # Down to the next ten below what is drawn, so that small losses stay visible.
+    axes.set_ylim(max(-2.0, 10 * np.floor((lowest - 1) / 10)), 102)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")
+    axes.tick_params(color="#888888", labelcolor="#444444")
+    return figure, axes
+
+
+def legend_beside(axes: Axes) -> None:
+    """Puts the legend to the right of the axes, where it hides nothing."""
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize="small",
+        handlelength=2.6,
+    )
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure whole or not at all: to a temporary name, then renamed.
+
+    Args:
+        figure: The figure.
+        path: File to write, `.png`, `.svg` or `.pdf`; its folder is made if it is missing.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the name ends otherwise.
+        OSError: If the file cannot be written.
+    """
+    path = check_path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            figure.savefig(temporary, format=path.suffix[1:].lower())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"Cannot write the picture {path}: {error.strerror or error}. Give a path in a folder "
+            "that you may write to."
+        ) from error
+    return path
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Refuses a path that no picture can be written to, before anything is drawn."""
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"A picture is written as {', '.join(FORMATS)}, but not as {path.name!r}.")
+    return path

@@ -1,0 +1,338 @@
+"""Pictures: the course of a pruning, methods side by side, heat maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from keras_lrp_prune.report.figures import (
+    INK,
+    REJECTED,
+    accuracy_axes,
+    check_path,
+    legend_beside,
+    line_styles,
+    save,
+)
+
+StrPath = str | os.PathLike[str]
+Record = Mapping[str, Any]
+
+# More classes than this are drawn without a name each.
+_MAX_NAMED_CLASSES = 12
+
+# Longer lines go without a marker at each point.
+_MAX_MARKED_POINTS = 30
+
+
+class Curve(Protocol):
+    """Accuracy over the pruning rate, as `evaluation.AccuracyCurve` has it."""
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Pruning rates, shape `(r,)`."""
+
+    def mean(self) -> np.ndarray:
+        """Mean over the classes, shape `(r,)`."""
+
+    def harmonic(self) -> np.ndarray:
+        """Harmonic mean over the classes, shape `(r,)`."""
+
+    def worst(self) -> np.ndarray:
+        """Worst class, shape `(r,)`."""
+
+
+def plot_history(
+    history: Sequence[Record],
+    path: StrPath | None = None,
+    *,
+    title: str | None = None,
+    held_out: Sequence[Record] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Draws how the accuracies went while filters were removed.
+
+    The harmonic mean is the thick line, each class a thin one, and a step that was undone a cross
+    at the rate and harmonic mean that it would have had.
+
+    Args:
+        history: One record per step, with the keys `"rate"` (in [0, 1)), `"harmonic_mean"`,
+            `"class_accuracies"` (a list) and `"accepted"`.
+        path: File to write, `.png`, `.svg` or `.pdf`; by default none.
+        title: Title above the plot.
+        held_out: Records with `"rate"` and `"harmonic_mean"` measured on held-out samples.
+        class_names: Names of the classes, by default their numbers.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the history is empty or lacks a key, or the path has another ending.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> step = {"rate": 0.0, "harmonic_mean": 0.9, "class_accuracies": [0.9], "accepted": True}
+        >>> figure = plot_history([step, step | {"rate": 0.1, "harmonic_mean": 0.8}])
+        >>> figure.axes[0].get_ylabel()
+        'Accuracy (%)'
+    """
+    if path is not None:
+        check_path(path)
+    _check_records(history, ("rate", "harmonic_mean", "class_accuracies", "accepted"), "history")
+    kept = [record for record in history if record["accepted"]]
+    undone = [record for record in history if not record["accepted"]]
+    n_classes = len(history[0]["class_accuracies"])
+    if any(len(record["class_accuracies"]) != n_classes for record in history):
+        raise ValueError("The records of history differ in their number of class accuracies.")
+    names = list(class_names or (f"class {i}" for i in range(n_classes)))
+    if len(names) != n_classes:
+        raise ValueError(f"There are {len(names)} class names but {n_classes} class accuracies.")
+    classes = 100 * np.array([r["class_accuracies"] for r in kept], float)
+    classes = classes.reshape(len(kept), n_classes)
+    lowest = min([100 * r["harmonic_mean"] for r in history] + classes.ravel().tolist())
+    figure, axes = accuracy_axes(title, lowest)
+
+    # Drawn first and kept on top, so that the legend starts with what matters most.
+    x = _percent(kept, "rate")
+    axes.plot(
+        x,
+        _percent(kept, "harmonic_mean"),
+        color=INK,
+        linewidth=2.6,
+        marker="o" if len(kept) <= _MAX_MARKED_POINTS else None,
+        markersize=4,
+        label="harmonic mean",
+        zorder=3,
+    )
+    if held_out:
+        _check_records(held_out, ("rate", "harmonic_mean"), "held_out")
+        axes.plot(
+            _percent(held_out, "rate"),
+            _percent(held_out, "harmonic_mean"),
+            color=INK,
+            linewidth=1.5,
+            linestyle=(0, (4, 2)),
+            marker="D" if len(held_out) <= _MAX_MARKED_POINTS else None,
+            markersize=4,
+            markerfacecolor="white",
+            label="harmonic mean, held out",
+            zorder=3,
+        )
+    if undone:
+        axes.plot(
+            _percent(undone, "rate"),
+            _percent(undone, "harmonic_mean"),
+            color=REJECTED,
+            linestyle="none",
+            marker="x",
+            markersize=6,
+            markeredgewidth=1.4,
+            label="step undone",
+            zorder=4,
+        )
+    if n_classes <= _MAX_NAMED_CLASSES:
+        for name, values, style in zip(names, classes.T, line_styles(n_classes), strict=True):
+            axes.plot(x, values, linewidth=1.1, alpha=0.85, label=name, **style)
+    else:
+        # The more lines, the fainter; a line of its own keeps the legend readable.
+        axes.plot(x, classes, linewidth=0.6, alpha=max(0.05, 8 / n_classes), color="#0072B2")
+        axes.plot([], [], linewidth=1, color="#0072B2", label=f"each of {n_classes} classes")
+    legend_beside(axes)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def plot_curves(
+    curves: Mapping[str, Curve | Sequence[Curve]],
+    path: StrPath | None = None,
+    *,
+    kind: Literal["mean", "harmonic", "worst"] = "mean",
+    title: str | None = None,
+) -> Figure:
+    """Draws the accuracy curves of several methods side by side.
+
+    Args:
+        curves: Per method its curve, or its curves of several seeds at the same rates: their mean
+            is drawn as the line and their range as a band.
+        path: File to write, `.png`, `.svg` or `.pdf`; by default none.
+        kind: What to draw over the rate: the `"mean"` of the class accuracies, their
+            `"harmonic"` mean, or the `"worst"` class.
+        title: Title above the plot.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no curve, the curves of a method differ in their rates, the kind
+            is unknown, or the path has another ending.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> from keras_lrp_prune.evaluation import AccuracyCurve
+        >>> lrp = AccuracyCurve([0.0, 0.5], [[1.0, 0.9], [0.9, 0.8]])
+        >>> figure = plot_curves({"LRP": lrp, "random": [lrp, lrp]})
+        >>> len(figure.axes[0].lines)
+        2
+    """
+    if path is not None:
+        check_path(path)
+    ylabels = {
+        "mean": "Mean class accuracy (%)",
+        "harmonic": "Harmonic mean accuracy (%)",
+        "worst": "Accuracy of the worst class (%)",
+    }
+    if kind not in ylabels:
+        raise ValueError(f"Unknown kind {kind!r}; choose from {tuple(ylabels)}.")
+    if not curves:
+        raise ValueError("There is no curve to draw; give at least one.")
+
+    drawn = []
+    for name, given in curves.items():
+        runs = list(given) if isinstance(given, Sequence) else [given]
+        if not runs or any(not np.array_equal(run.rates, runs[0].rates) for run in runs):
+            raise ValueError(
+                f"The curves of {name!r} need the same rates to be averaged, and at least one run."
+            )
+        values = 100 * np.array([getattr(run, kind)() for run in runs])
+        drawn.append((name, 100 * np.asarray(runs[0].rates), values))
+
+    figure, axes = accuracy_axes(title, min(v.min() for _, _, v in drawn))
+    axes.set_ylabel(ylabels[kind])
+    for (name, x, values), style in zip(drawn, line_styles(len(drawn)), strict=True):
+        marker = "o" if len(x) <= _MAX_MARKED_POINTS else None
+        axes.plot(
+            x, values.mean(axis=0), linewidth=2, marker=marker, markersize=4, label=name, **style
+        )
+        if len(values) > 1:
+            axes.fill_between(
+                x,
+                values.min(axis=0),
+                values.max(axis=0),
+                color=style["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+    legend_beside(axes)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def plot_heatmaps(
+    images: Any,
+    relevances_by_column: Mapping[str, Any],
+    path: StrPath | None = None,
+    titles: Sequence[str] | None = None,
+) -> Figure:
+    """Draws each image beside its relevance, one column per model or analyzer.
+
+    Relevance is summed over the channels and shown red where it speaks for the class, blue where
+    it speaks against it, each map on its own symmetric range.
+
+    Args:
+        images: Images, shape `(n, height, width, 1 or 3)`: in 0..1, in 0..255, or in any other
+            range, which is then stretched image by image.
+        relevances_by_column: Per column title the relevances, shape `(n, height, width)` or
+            `(n, height, width, channels)`.
+        path: File to write, `.png`, `.svg` or `.pdf`; by default none.
+        titles: Label of each row.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the shapes do not fit together, or the path has another ending.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> images, relevance = np.ones((2, 8, 8, 3)), np.zeros((2, 8, 8, 3))
+        >>> figure = plot_heatmaps(images, {"before": relevance, "after": relevance})
+        >>> len(figure.axes)
+        6
+    """
+    if path is not None:
+        check_path(path)
+    pictures = np.asarray(images, float)
+    if pictures.ndim != 4 or not len(pictures) or pictures.shape[3] not in (1, 3):
+        raise ValueError(
+            f"images must have the shape (n, height, width, 1 or 3), not {pictures.shape}."
+        )
+    if titles is not None and len(titles) != len(pictures):
+        raise ValueError(f"There are {len(titles)} titles for {len(pictures)} images.")
+    columns = {name: _summed(name, r, pictures.shape) for name, r in relevances_by_column.items()}
+
+    n_rows, n_columns = len(pictures), 1 + len(columns)
+    height = 1.75 * pictures.shape[1] / pictures.shape[2]
+    figure = Figure(
+        figsize=(1.75 * n_columns + 0.3, height * n_rows + 0.4),
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0),
+        dpi=150,
+    )
+    grid = figure.subplots(n_rows, n_columns, squeeze=False)
+    for row, (picture, cells) in enumerate(zip(_displayable(pictures), grid, strict=True)):
+        cells[0].imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")
+        for cell, values in zip(cells[1:], columns.values(), strict=True):
+            # Half a percent of extreme pixels would otherwise bleach the rest of the map.
+            limit = np.quantile(np.abs(values[row]), 0.995) or np.abs(values[row]).max() or 1.0
+            cell.imshow(values[row], cmap="seismic", vmin=-limit, vmax=limit)
+        for cell in cells:
+            _bare(cell)
+        if titles is not None:
+            cells[0].set_ylabel(titles[row], fontsize="small", color=INK)
+    for cell, name in zip(grid[0], ("image", *columns), strict=True):
+        cell.set_title(name, fontsize="small", color=INK)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def _check_records(records: Sequence[Record], keys: tuple[str, ...], name: str) -> None:
+    if not records:
+        raise ValueError(f"{name} holds no record; there is nothing to draw.")
+    for i, record in enumerate(records):
+        missing = [key for key in keys if key not in record]
+        if missing:
+            raise ValueError(f"Record {i} of {name} lacks {', '.join(missing)}.")
+
+
+def _percent(records: Sequence[Record], key: str) -> list[float]:
+    return [100 * float(record[key]) for record in records]
+
+
+def _summed(name: str, relevance: Any, shape: tuple[int, ...]) -> np.ndarray:
+    values = np.asarray(relevance, float)
+    if values.ndim == 4:
+        values = values.sum(axis=-1)
+    if values.shape != shape[:3]:
+        raise ValueError(
+            f"The relevances {name!r} must have the shape {shape[:3]}, or that with a channel axis "
+            f"behind, to fit the images; they have {np.shape(relevance)}."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"The relevances {name!r} hold NaN or infinite values.")
+    return values
+
+
+def _displayable(images: np.ndarray) -> np.ndarray:
+    """Brings images into 0..1."""
+    low, high = images.min(), images.max()
+    if low >= 0 and high <= 255:
+        return images / 255 if high > 1 else images
+    low = images.min(axis=(1, 2, 3), keepdims=True)
+    span = images.max(axis=(1, 2, 3), keepdims=True) - low
+    return (images - low) / np.where(span > 0, span, 1)
+
+
+def _bare(cell: Axes) -> None:
+    cell.set_xticks([])
+    cell.set_yticks([])
+    for spine in cell.spines.values():
+        spine.set(color="#bbbbbb", linewidth=0.6)

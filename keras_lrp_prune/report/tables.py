@@ -1,0 +1,165 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 100
+
+
+def before_after_table(
+    rows: Sequence[Sequence[object]],
+    *,
+    extra_columns: Sequence[str] = (),
+    title: str | None = None,
+) -> Table:
+    """Makes a table of figures before and after pruning.
+
+    Args:
+        rows: Per row its name, the figure before, the figure after, and one more for each of
+            `extra_columns`. Integers get thousands separators, floats three significant digits,
+            `None` a dash; anything else is shown as it is.
+        extra_columns: Titles of further columns, such as "random at the same rate".
+        title: Title above the table.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: If a row has too few or too many figures.
+
+    Example:
+        >>> rows = [("Filters", 1024, 512), ("Size", "1 MB", "0.3 MB")]
+        >>> print_table(before_after_table(rows))  # doctest: +NORMALIZE_WHITESPACE
+                   Before    After
+        ───────────────────────────
+         Filters    1,024      512
+         Size        1 MB   0.3 MB
+    """
+    headers = ("", "Before", "After", *extra_columns)
+    table = _table(headers, title)
+    for i, row in enumerate(rows):
+        if len(row) != len(headers):
+            raise ValueError(
+                f"Row {i} has {len(row)} entries, but the table has {len(headers)} columns: "
+                f"name, before, after{''.join(f', {name}' for name in extra_columns)}."
+            )
+        name, *figures = row
+        table.add_row(Text(str(name)), *(Text(_figure(value)) for value in figures))
+    return table
+
+
+def class_table(
+    class_names: Sequence[str],
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    support: Sequence[int] | None = None,
+    extra: Mapping[str, Sequence[float]] | None = None,
+    title: str | None = None,
+) -> Table:
+    """Makes a table of the accuracy of each class before and after pruning.
+
+    The worst class after pruning stands out in bold.
+
+    Args:
+        class_names: Names of the classes.
+        before: Accuracy of each class before, in [0, 1].
+        after: Accuracy of each class after, in [0, 1].
+        support: Number of samples of each class.
+        extra: Accuracies for further columns, by column title.
+        title: Title above the table.
+
+    Returns:
+        The table; accuracies in percent, changes in percentage points.
+
+    Raises:
+        ValueError: If a column does not have one value per class.
+
+    Example:
+        >>> table = class_table(["cat", "dog"], [1.0, 0.9], [0.95, 0.9])
+        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
+         Class   Before   After   Change
+        ─────────────────────────────────
+         cat      100.0    95.0     -5.0
+         dog       90.0    90.0     +0.0
+    """
+    extra = extra or {}
+    columns: dict[str, Sequence[object]] = {
+        "Samples": [f"{count:,}" for count in support or ()],
+        "Before": [_percent(value) for value in before],
+        "After": [_percent(value) for value in after],
+        "Change": [f"{100 * (b - a):+.1f}" for a, b in zip(before, after, strict=False)],
+        **{name: [_percent(value) for value in values] for name, values in extra.items()},
+    }
+    if support is None:
+        del columns["Samples"]
+    for name, cells in columns.items():
+        if len(cells) != len(class_names):
+            raise ValueError(
+                f"The column {name!r} has {len(cells)} values for {len(class_names)} classes."
+            )
+    table = _table(("Class", *columns), title)
+    worst = min(range(len(class_names)), key=lambda i: after[i], default=None)
+    for i, class_name in enumerate(class_names):
+        cells = [class_name, *(column[i] for column in columns.values())]
+        table.add_row(*(Text(str(c)) for c in cells), style="bold" if i == worst else None)
+    return table
+
+
+def print_table(*tables: Table, file: IO[str] | None = None) -> None:
+    """Prints tables, with a fixed width where the output is no terminal.
+
+    Args:
+        *tables: The tables.
+        file: Where to print them, by default standard output.
+
+    Example:
+        >>> table = before_after_table([("Filters", 1024, 512)])
+        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
+                   Before   After
+        ──────────────────────────
+         Filters    1,024     512
+    """
+    console = Console(file=file)
+    if not console.is_terminal:
+        # rich assumes 80 columns there, which would wrap the wider tables.
+        console = Console(file=file, width=PIPED_WIDTH)
+    for table in tables:
+        console.print(table)
+
+
+def _table(headers: Sequence[str], title: str | None) -> Table:
+    table = Table(
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+    )
+    table.add_column(Text(headers[0]))
+    for name in headers[1:]:
+        table.add_column(Text(name), justify="right")
+    return table
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    if isinstance(value, Real):
+        number = float(value)
+        # Three significant digits, but no exponent for the large: 1,235 and not 1.23e+03.
+        return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    return str(value)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
