@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,6 @@ def find_channel_groups(model: keras.Model) -> list[ChannelGroup]:
         UnsupportedModelError: If the model cannot be read as a graph.
 
     Example:
-
     >>> model = keras.applications.MobileNet(weights=None)
     >>> for group in klp.find_channel_groups(model):
     ...     print(group.name, group.size)
@@ -71,10 +70,13 @@ def channel_structure(graph: ModelGraph, protect: tuple[str, ...] = ()) -> Chann
         inputs = tuple(channels[ref] for ref in node.inputs)
         for index, out in enumerate(_outputs(node, shapes, inputs, flow)):
             channels[TensorRef(node.name, index)] = out
+    for entry, ref in graph.entries:
+        if ref in channels:  # a rewritten graph may have lost the tensor
+            flow.size(entry, "batch_shape", channels[ref].ids, axis=-1)
     for ref in references(graph.outputs):
         flow.protect(channels[ref].ids, "output of the model")
     _protect_layers(graph, protect, flow)
-    return flow.structure()
+    return flow.structure(channels)
 
 
 def _outputs(
@@ -88,7 +90,9 @@ def _outputs(
     reason = f"no layer rule for {class_name}"
     if rule is not None:
         try:
-            return [rule(Call(node.layer, inputs, shapes, node.shapes), flow)]
+            if node.layer.config.get("data_format") == "channels_first":
+                raise NoRule("data_format='channels_first' is not supported")
+            return [rule(Call(node.layer, inputs, shapes, node.shapes, _numbers(node.args)), flow)]
         except NoRule as no_rule:
             reason = str(no_rule)
     flow.barriers[name] = f"{class_name}: {reason}"
@@ -98,20 +102,26 @@ def _outputs(
 
 
 def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:
-    """Fresh channels for each output that nothing may remove."""
-    owns_filters = {"filters", "units"} & set(node.layer.config)
+    """Channels for each output that nothing may remove."""
+    count = node.layer.config.get("filters", node.layer.config.get("units"))
+    filters = np.zeros(0, np.int64)
+    if isinstance(count, int):
+        filters = flow.filters(node.layer, count)
+        flow.protect(filters, reason)
     outputs = []
     for shape in node.shapes:
-        width = shape[-1] if len(shape) > 1 else 1
-        if width is None:
-            ids = np.zeros(0, np.int64)
-        elif owns_filters:
-            ids = flow.filters(node.layer, width)
-        else:
-            ids = flow.new_channels(width)
+        width = (shape[-1] if len(shape) > 1 else 1) or 0
+        ids = filters if len(filters) == width else flow.new_channels(width)
         flow.protect(ids, reason)
         outputs.append(constant_zero(ids))
     return outputs
+
+
+def _numbers(arguments: Any) -> tuple[Any, ...]:
+    """What a call is given beside tensors, as `3.0` in `x + 3.0`."""
+    if isinstance(arguments, list | tuple):
+        return tuple(number for item in arguments for number in _numbers(item))
+    return () if isinstance(arguments, TensorRef) else (arguments,)
 
 
 def _protect_layers(graph: ModelGraph, names: tuple[str, ...], flow: ChannelFlow) -> None:

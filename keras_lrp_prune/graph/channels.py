@@ -1,4 +1,4 @@
-"""How channels travel through a model: which can only be removed together, and what each one touches.
+"""How channels travel through a model: which can only go together, and what each one touches.
 
 Every channel that a layer produces gets a number. The layer rules (`rules.py`) say how a layer
 passes numbers on, which must share one fate, and which positions of which weights belong to
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from keras_lrp_prune.graph.model_graph import LayerSpec, Shape
+from keras_lrp_prune.graph.model_graph import LayerSpec, Shape, TensorRef
 
 Role = Literal["zeroed", "sliced"]
 
@@ -55,7 +55,7 @@ class WeightAxis:
 
 @dataclass(frozen=True)
 class ConfigSize:
-    """Says that entry `key` of a layer's config (item `axis` of it, if it is a tuple) counts `units`."""
+    """Says that entry `key` of a layer's config (or item `axis` of it) counts `units`."""
 
     layer: str
     key: str
@@ -74,7 +74,6 @@ class ChannelGroup:
             the `k` filters of the layer that go with channel `i` of the group.
 
     Example:
-
     >>> groups = klp.find_channel_groups(model)
     >>> groups[0].name, groups[0].size, sorted(groups[0].filters)
     """
@@ -97,6 +96,7 @@ class ChannelStructure:
         groups: The channel groups; together they hold every unit once.
         filter_units: Filter layer to the unit of each of its filters, -1 for protected ones.
         weight_axes, config_sizes: What a unit touches in weights and configs.
+        tensor_units: Tensor of the flat graph to the unit of each position of its last axis.
         protected: Layer to the reason why (some of) its filters are protected.
         barriers: Layers without a rule, with their class names.
     """
@@ -105,6 +105,7 @@ class ChannelStructure:
     filter_units: Mapping[str, np.ndarray]
     weight_axes: tuple[WeightAxis, ...]
     config_sizes: tuple[ConfigSize, ...]
+    tensor_units: Mapping[TensorRef, np.ndarray]
     protected: Mapping[str, str]
     barriers: Mapping[str, str] = field(default_factory=dict)
 
@@ -204,9 +205,11 @@ class ChannelFlow:
 
     def size(self, layer: LayerSpec, key: str, ids: np.ndarray, axis: int | None = None) -> None:
         """Entry `key` of the config (item `axis` of it) counts these channels."""
-        self._sizes.setdefault((layer.name, key, axis), ids)
+        known = self._sizes.setdefault((layer.name, key, axis), ids)
+        if known is not ids:
+            self.unite(known, ids)
 
-    def structure(self) -> ChannelStructure:
+    def structure(self, tensors: Mapping[TensorRef, Channels]) -> ChannelStructure:
         """The units and groups that follow from what was collected."""
         unit_of, reasons = self._units()
         filter_units = {layer: unit_of[ids] for layer, ids in self._filters.items()}
@@ -226,6 +229,7 @@ class ChannelFlow:
                 ConfigSize(layer, key, axis, unit_of[ids])
                 for (layer, key, axis), ids in self._sizes.items()
             ),
+            tensor_units={ref: unit_of[channels.ids] for ref, channels in tensors.items()},
             protected=protected,
             barriers=dict(self.barriers),
         )
@@ -241,8 +245,8 @@ class ChannelFlow:
         total, component = connected_components(links, directed=False)
         reason_of: dict[int, str] = {}
         for ids, reason in self._protected:
-            for number in np.unique(component[ids]):
-                reason_of.setdefault(int(number), reason)
+            for number in np.unique(component[ids]).tolist():
+                reason_of.setdefault(number, reason)
         owned = np.zeros(total, bool)
         for ids in self._filters.values():
             owned[component[ids]] = True
@@ -276,14 +280,14 @@ def _groups(filter_units: Mapping[str, np.ndarray]) -> tuple[ChannelGroup, ...]:
         members.setdefault(signature, []).append(unit)
     groups = []
     names: set[str] = set()
-    for signature, units in members.items():
+    for signature, together in members.items():
         name = next((layer for layer, _ in signature if layer not in names), None)
         name = name or "+".join(layer for layer, _ in signature)
         names.add(name)
         filters = {
-            layer: np.array([positions[unit][layer] for unit in units]) for layer, _ in signature
+            layer: np.array([positions[unit][layer] for unit in together]) for layer, _ in signature
         }
-        groups.append(ChannelGroup(name, np.array(units), filters))
+        groups.append(ChannelGroup(name, np.array(together), filters))
     return tuple(groups)
 
 

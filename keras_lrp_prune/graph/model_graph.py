@@ -94,6 +94,8 @@ class ModelGraph:
         nodes: Calls in an order in which they can be executed.
         inputs, outputs: The model's inputs and outputs, each a `TensorRef` or a list or
             dict of them.
+        entries: In a flat graph, the input layers of the nested models that it had, each with
+            the tensor that it stood for.
     """
 
     name: str
@@ -101,6 +103,7 @@ class ModelGraph:
     nodes: tuple[Node, ...]
     inputs: Any
     outputs: Any
+    entries: tuple[tuple[LayerSpec, TensorRef], ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -132,13 +135,15 @@ class ModelGraph:
         argument goes: a flat graph describes inference.
         """
         nodes: list[Node] = []
-        renamed = _inline(self, "", "", {}, nodes)
+        entries = list(self.entries)
+        renamed = _inline(self, "", "", {}, nodes, entries)
         return replace(
             self,
             class_name="Functional",
             nodes=tuple(nodes),
             inputs=map_references(renamed.__getitem__, self.inputs),
             outputs=map_references(renamed.__getitem__, self.outputs),
+            entries=tuple(entries),
         )
 
 
@@ -171,6 +176,7 @@ def _inline(
     layer_prefix: str,
     fed: Mapping[str, TensorRef],
     nodes: list[Node],
+    entries: list[tuple[LayerSpec, TensorRef]],
 ) -> dict[TensorRef, TensorRef]:
     """Appends the flat nodes of `graph` to `nodes`; returns old to new tensors.
 
@@ -180,10 +186,12 @@ def _inline(
     for node in graph.nodes:
         if node.name in fed:
             renamed[TensorRef(node.name)] = fed[node.name]
+            entry = replace(node.layer, name=layer_prefix + node.layer.name)
+            entries.append((entry, fed[node.name]))
             continue
-        args = map_references(renamed.__getitem__, node.args)
         name, layer_name = node_prefix + node.name, layer_prefix + node.layer.name
         if node.inner is None:
+            args = map_references(renamed.__getitem__, node.args)
             kwargs = map_references(renamed.__getitem__, node.kwargs)
             nodes.append(
                 replace(
@@ -198,8 +206,9 @@ def _inline(
         else:
             inner = node.inner
             inputs = [ref.node for ref in references(inner.inputs)]
-            inner_fed = dict(zip(inputs, references(args), strict=True))
-            inner_renamed = _inline(inner, name + "/", layer_name + "/", inner_fed, nodes)
+            tensors = [renamed[ref] for ref in node.inputs]
+            inner_fed = dict(zip(inputs, tensors, strict=True))
+            inner_renamed = _inline(inner, name + "/", layer_name + "/", inner_fed, nodes, entries)
             outputs = [inner_renamed[ref] for ref in references(inner.outputs)]
         for index, output in enumerate(outputs):
             renamed[TensorRef(node.name, index)] = output

@@ -18,7 +18,8 @@ import numpy as np
 from keras_lrp_prune.graph.channels import ChannelFlow, Channels, broadcast_last
 from keras_lrp_prune.graph.model_graph import LayerSpec, Shape
 
-# Elementwise activations, by Keras' name: is f(0) = 0, so that a masked channel stays zero?
+# Elementwise activations, by Keras' name (or class, where a layer serves as an activation): is
+# f(0) = 0, so that a masked channel stays zero?
 ELEMENTWISE = {
     "linear": True,
     "relu": True,
@@ -45,6 +46,8 @@ ELEMENTWISE = {
     "log_sigmoid": False,
     "softplus": False,
     "exponential": False,
+    "ELU": True,
+    "LeakyReLU": True,
 }
 
 
@@ -56,12 +59,14 @@ class Call:
         layer: The layer: its `config` and `weights`.
         inputs: Channels of each input's last axis.
         input_shapes, output_shapes: With the batch axis.
+        numbers: Positional arguments that are not tensors, as `3.0` in `x + 3.0`.
     """
 
     layer: LayerSpec
     inputs: tuple[Channels, ...]
     input_shapes: tuple[Shape, ...]
     output_shapes: tuple[Shape, ...]
+    numbers: tuple[Any, ...] = ()
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -72,18 +77,25 @@ class Call:
 LayerRule = Callable[[Call, ChannelFlow], Channels]
 
 
-class NoRule(Exception):  # noqa: N818 - not an error: it makes this one call a barrier
-    """Raised by a rule for a call it does not cover, with the reason."""
+class NoRule(Exception):
+    """Raised by a rule for a call it does not cover, with the reason: the call is a barrier."""
 
 
-def activation_vanishes(config: Mapping[str, Any]) -> bool:
-    """Whether the config's activation maps zero to zero; raises `NoRule` if it is not elementwise."""
-    activation = config.get("activation") or "linear"
-    if isinstance(activation, Mapping):
-        activation = activation.get("config", activation.get("class_name"))
-    if activation not in ELEMENTWISE:
-        raise NoRule(f"activation {activation!r} may mix channels")
-    return ELEMENTWISE[activation]
+def activation_vanishes(call: Call, ids: np.ndarray, flow: ChannelFlow) -> bool:
+    """Whether the call's activation maps zero to zero; channels that it may mix are protected."""
+    name, options = call.config.get("activation") or "linear", {}
+    if isinstance(name, Mapping):  # a layer serves as the activation
+        name, options = name["class_name"], name["config"]
+    if name == "ReLU":
+        return relu_vanishes(options)
+    if name not in ELEMENTWISE:
+        flow.protect(ids, f"layer {call.layer.name!r}: activation {name!r} may mix channels")
+    return ELEMENTWISE.get(name, False)
+
+
+def relu_vanishes(config: Mapping[str, Any]) -> bool:
+    """Whether a `ReLU` maps zero to zero: unless a threshold meets a negative slope."""
+    return config.get("negative_slope", 0.0) * config.get("threshold", 0.0) == 0
 
 
 def read(call: Call, channels: Channels, flow: ChannelFlow) -> np.ndarray:
@@ -109,32 +121,29 @@ def linear(
     if call.config.get("groups", 1) != 1:
         raise NoRule("grouped convolutions couple channels by their position")
     layer = call.layer
-    vanishes = activation_vanishes(call.config)
     flow.weight(layer, "kernel", inward, read(call, call.inputs[0], flow), "sliced")
     ids = flow.filters(layer, layer.weights["kernel"].shape[outward])
     flow.weight(layer, "kernel", outward, ids, "zeroed")
     if "bias" in layer.weights:
         flow.weight(layer, "bias", 0, ids, "zeroed")
     flow.size(layer, size, ids)
-    return constant_zero(ids, vanishes)
+    return constant_zero(ids, activation_vanishes(call, ids, flow))
 
 
 def depthwise(call: Call, flow: ChannelFlow) -> Channels:
     """Depthwise convolution: `depth_multiplier` channels for each channel read."""
     layer = call.layer
-    vanishes = activation_vanishes(call.config)
     ids = call.inputs[0].ids
     flow.weight(layer, "kernel", -2, ids, "zeroed")
     out = np.repeat(ids, layer.weights["kernel"].shape[-1])
     if "bias" in layer.weights:
         flow.weight(layer, "bias", 0, out, "zeroed")
-    return constant_zero(out, vanishes)
+    return constant_zero(out, activation_vanishes(call, out, flow))
 
 
 def separable(call: Call, flow: ChannelFlow) -> Channels:
     """Separable convolution: a depthwise one, then new channels by a pointwise one."""
     layer = call.layer
-    vanishes = activation_vanishes(call.config)
     read_ids = read(call, call.inputs[0], flow)
     multiplier = layer.weights["depthwise_kernel"].shape[-1]
     ids = flow.filters(layer, layer.weights["pointwise_kernel"].shape[-1])
@@ -144,7 +153,7 @@ def separable(call: Call, flow: ChannelFlow) -> Channels:
     if "bias" in layer.weights:
         flow.weight(layer, "bias", 0, ids, "zeroed")
     flow.size(layer, "filters", ids)
-    return constant_zero(ids, vanishes)
+    return constant_zero(ids, activation_vanishes(call, ids, flow))
 
 
 def batch_norm(call: Call, flow: ChannelFlow) -> Channels:
@@ -169,28 +178,32 @@ def batch_norm(call: Call, flow: ChannelFlow) -> Channels:
 
 def passing(call: Call, flow: ChannelFlow) -> Channels:
     """Works on each channel by itself, and keeps a zero channel zero."""
-    if call.config.get("data_format") == "channels_first":
-        raise NoRule("data_format='channels_first' is not supported")
     return call.inputs[0]
 
 
 def activation(call: Call, flow: ChannelFlow) -> Channels:
-    """`Activation`: elementwise."""
+    """`Activation`: on each channel by itself, or its channels are protected."""
     channels = call.inputs[0]
-    return Channels(channels.ids, channels.vanishes & activation_vanishes(call.config))
+    vanishes = activation_vanishes(call, channels.ids, flow)
+    return Channels(channels.ids, channels.vanishes & vanishes)
+
+
+def softmax(call: Call, flow: ChannelFlow) -> Channels:
+    """`Softmax` mixes channels."""
+    flow.protect(call.inputs[0].ids, f"layer {call.layer.name!r} (Softmax) mixes channels")
+    return call.inputs[0]
 
 
 def relu(call: Call, flow: ChannelFlow) -> Channels:
-    """`ReLU` with its options: zero at zero, unless a threshold meets a negative slope."""
+    """`ReLU` with its options."""
     channels = call.inputs[0]
-    at_zero = call.config.get("negative_slope", 0.0) * call.config.get("threshold", 0.0)
-    return Channels(channels.ids, channels.vanishes & (at_zero == 0))
+    return Channels(channels.ids, channels.vanishes & relu_vanishes(call.config))
 
 
 def elementwise_merge(call: Call, flow: ChannelFlow) -> Channels:
     """Add and its like: equal positions share one fate; zero if all inputs are."""
     first, *others = _broadcast(call, flow)
-    vanishes = first.vanishes.copy()
+    vanishes = first.vanishes & (not any(np.any(number) for number in call.numbers))
     for other in others:
         flow.unite(first.ids, other.ids)
         vanishes &= other.vanishes
@@ -225,12 +238,11 @@ def reshape(call: Call, flow: ChannelFlow) -> Channels:
     """
     channels, source = call.inputs[0], call.input_shapes[0][1:]
     target = call.output_shapes[0][1:]
-    if call.config.get("data_format") == "channels_first":
-        raise NoRule("data_format='channels_first' is not supported")
-    if None in source or None in target:
+    fixed = [size for size in (*source, *target) if size is not None]
+    if len(fixed) < len(source) + len(target):
         raise NoRule(f"the shape {source} is not fixed; give the model a fixed input size")
-    positions = np.broadcast_to(np.arange(len(channels)), source).reshape(target)
-    last = positions.reshape(-1, target[-1])
+    positions = np.broadcast_to(np.arange(len(channels)), fixed[: len(source)])
+    last = positions.reshape(-1, fixed[-1])
     if (last != last[0]).any():
         raise NoRule(f"reshaping {source} to {target} mixes channels with other axes")
     out = Channels(channels.ids[last[0]], channels.vanishes[last[0]])
@@ -242,8 +254,10 @@ def reshape(call: Call, flow: ChannelFlow) -> Channels:
 def _broadcast(call: Call, flow: ChannelFlow) -> list[Channels]:
     """The inputs with their last axes made equally long; a stretched axis is protected."""
     width = broadcast_last(call.input_shapes)
-    if width is None or len(call.inputs) != len(call.input_shapes):
+    if width is None:
         raise NoRule("its inputs do not have matching channels")
+    if any(np.size(number) != 1 for number in call.numbers):
+        raise NoRule("it combines channels with an array")
     stretched = []
     for channels in call.inputs:
         if len(channels) != width:
@@ -252,9 +266,7 @@ def _broadcast(call: Call, flow: ChannelFlow) -> list[Channels]:
                 np.concatenate([other.ids for other in call.inputs]),
                 f"layer {call.layer.name!r} combines it with a single channel",
             )
-            channels = Channels(
-                np.repeat(channels.ids, width), np.repeat(channels.vanishes, width)
-            )
+            channels = Channels(np.repeat(channels.ids, width), np.repeat(channels.vanishes, width))
         stretched.append(channels)
     return stretched
 
@@ -267,6 +279,7 @@ RULES: dict[str, LayerRule] = {
     "BatchNormalization": batch_norm,
     "Activation": activation,
     "ReLU": relu,
+    "Softmax": softmax,
     **dict.fromkeys(
         (
             *("LeakyReLU", "ELU", "Identity", "Dropout", "SpatialDropout2D", "GaussianNoise"),
@@ -303,7 +316,6 @@ def register_layer_rule(layer_class: type, rule: LayerRule) -> None:
         TypeError: If `layer_class` is not a class or `rule` cannot be called.
 
     Example:
-
     >>> klp.register_layer_rule(MyScale, lambda call, flow: call.inputs[0])
     """
     if not isinstance(layer_class, type) or not callable(rule):

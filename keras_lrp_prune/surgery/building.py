@@ -117,6 +117,10 @@ def _flatten(outputs: Any) -> list[Any]:
     return [outputs]
 
 
+# A Lambda's code is already in this process: nothing is gained by refusing to load it.
+_LOADING = {"Lambda": {"safe_mode": False}}
+
+
 def _keras3_layer(
     layer: LayerSpec, name: str, config: dict[str, Any], keras_module: ModuleType
 ) -> Any:
@@ -125,7 +129,8 @@ def _keras3_layer(
         if layer.source is not None
         else getattr(keras_module.layers, layer.class_name)
     )
-    return cls.from_config({**config, "name": name})
+    options = _LOADING.get(layer.class_name, {})
+    return cls.from_config({**config, "name": name}, **options)
 
 
 # What legacy Keras does not know, or what a twin for inference does not need.

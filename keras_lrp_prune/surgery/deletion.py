@@ -34,7 +34,6 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
             says why it is), or if nothing would be left of a layer.
 
     Example:
-
     >>> smaller = klp.delete_channels(model, {"conv1": [0, 3]})
     """
     import keras

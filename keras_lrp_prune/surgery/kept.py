@@ -1,4 +1,4 @@
-"""What is left of each layer once units are removed: positions along weight axes, and config sizes."""
+"""What is left of each layer without some units: positions along weight axes, config sizes."""
 
 from __future__ import annotations
 

@@ -22,10 +22,9 @@ class ChannelMask:
         weight_names: Layer name to the names of its weights, in the order of `layer.weights`.
 
     Example:
-
     >>> mask = ChannelMask(structure, layers, weight_names)
-    >>> mask.set(removed)       # bool, shape (units,)
-    >>> mask.clear()            # every bit as it was
+    >>> mask.set(removed)  # bool, shape (units,)
+    >>> mask.clear()  # every bit as it was
     """
 
     def __init__(
