@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, recall_score
 
 from keras_lrp_prune.data import sparse_labels
-
-OutputKind = Literal["logits", "softmax", "sigmoid"]
+from keras_lrp_prune.graph.heads import OutputKind
 
 # Rows of a softmax in bfloat16 sum to 1 only this closely.
 _SUM_TOLERANCE = 1e-2

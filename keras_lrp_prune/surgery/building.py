@@ -22,10 +22,11 @@ from keras_lrp_prune.surgery.kept import Kept
 
 @dataclass(frozen=True)
 class Built:
-    """A model just built, and its layers by their names in the graph."""
+    """A model just built; its layers, and its tensors outside nested models, by graph name."""
 
     model: Any
     layers: dict[str, Any]
+    tensors: dict[TensorRef, Any]
 
 
 def rebuild(graph: ModelGraph, kept: Kept, keras_module: ModuleType) -> Any:
@@ -43,14 +44,15 @@ def rebuild(graph: ModelGraph, kept: Kept, keras_module: ModuleType) -> Any:
 
 
 def build(graph: ModelGraph, kept: Kept, keras_module: ModuleType) -> Built:
-    """Like `rebuild`, and also returns the layers by their names in the graph."""
+    """Like `rebuild`, and also returns layers and tensors by their names in the graph."""
     dialect = _legacy_layer if keras_module.__name__ == "tf_keras" else _keras3_layer
     layers: dict[str, Any] = {}
-    model = _build_model(graph, "", kept, keras_module, dialect, layers)
+    tensors: dict[TensorRef, Any] = {}
+    model = _build_model(graph, "", kept, keras_module, dialect, layers, tensors)
     for layer in graph.flat().layers.values():
         if layer.weights:
             layers[layer.name].set_weights(kept.arrays(layer))
-    return Built(model, layers)
+    return Built(model, layers, tensors)
 
 
 MakeLayer = Callable[[LayerSpec, str, dict[str, Any], ModuleType], Any]
@@ -63,9 +65,9 @@ def _build_model(
     keras_module: ModuleType,
     make_layer: MakeLayer,
     layers: dict[str, Any],
+    tensors: dict[TensorRef, Any],
 ) -> Any:
     """Makes the layers of one (nested) model, calls them, and returns the model."""
-    tensors: dict[TensorRef, Any] = {}
     sequence = []
     for node in graph.nodes:
         path = prefix + node.layer.name
@@ -101,7 +103,7 @@ def _make(
     layers: dict[str, Any],
 ) -> Any:
     if node.inner is not None:
-        return _build_model(node.inner, path + "/", kept, keras_module, make_layer, layers)
+        return _build_model(node.inner, path + "/", kept, keras_module, make_layer, layers, {})
     if node.layer.class_name.startswith("ops."):
         return node.layer.source
     layer = replace(node.layer, name=path)

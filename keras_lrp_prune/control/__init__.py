@@ -1,0 +1,1 @@
+"""What goes next, and how much: schedules, order, the propose-try-keep-or-undo loop."""

@@ -1,0 +1,113 @@
+"""A run's state in one file, written atomically, so that it can go on after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.control.history import StepRecord
+
+_FILE = "pruning.npz"
+
+
+class CheckpointError(ValueError):
+    """The checkpoint cannot be used for this run."""
+
+
+@dataclass
+class RunState:
+    """Where a pruning run is.
+
+    Args:
+        removed: Units that are gone, bool, shape `(units,)`.
+        step: Number of proposals made.
+        history: One record for each.
+        schedule: State of the schedule, if it has one.
+        stopped: Why the run is over; empty while it is not.
+    """
+
+    removed: np.ndarray
+    step: int
+    history: list[StepRecord]
+    schedule: Mapping[str, float]
+    stopped: str = ""
+
+
+class Checkpoint:
+    """Saves and loads the state of one run.
+
+    Args:
+        folder: Where the file lies; made if it does not exist.
+        fingerprint: Tells this run from others: model, data and settings.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: str) -> None:
+        self._folder = Path(folder)
+        self._fingerprint = fingerprint
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe = self._folder / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"Cannot write to checkpoint_dir {str(self._folder)!r}: {error.strerror}."
+            ) from error
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint file."""
+        return self._folder / _FILE
+
+    def save(self, state: RunState) -> None:
+        """Writes the state under a temporary name, then renames it."""
+        described = {
+            "fingerprint": self._fingerprint,
+            "step": state.step,
+            "history": [record.to_dict() for record in state.history],
+            "schedule": dict(state.schedule),
+            "stopped": state.stopped,
+        }
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, removed=state.removed, described=np.array(json.dumps(described)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def load(self) -> RunState | None:
+        """The saved state, or `None` if there is none.
+
+        Raises:
+            CheckpointError: If the file is damaged, or from a run with another model, other data
+                or other settings.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                removed = file["removed"]
+                described: dict[str, Any] = json.loads(str(file["described"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise CheckpointError(
+                f"Checkpoint {str(self.path)!r} cannot be read ({error}). Delete it to start anew."
+            ) from error
+        if described["fingerprint"] != self._fingerprint:
+            raise CheckpointError(
+                f"Checkpoint {str(self.path)!r} belongs to a run with another model, other data "
+                "or other settings. Delete it, or choose another checkpoint_dir."
+            )
+        return RunState(
+            removed,
+            described["step"],
+            [StepRecord.from_dict(record) for record in described["history"]],
+            described["schedule"],
+            described["stopped"],
+        )

@@ -1,0 +1,54 @@
+"""One record per step of a pruning run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one proposal did.
+
+    Args:
+        step: Number of the proposal; 0 is the unpruned model.
+        rate: Pruning rate of the proposal.
+        harmonic_mean: Harmonic mean accuracy on the reference set.
+        class_accuracies: Accuracy of each class on the reference set.
+        soft_harmonic_mean: Harmonic mean of the mean probabilities of the true classes.
+        soft_class_accuracies: Mean probability of the true class, by class; it steers.
+        filters, params, flops: What is left; FLOPs are per sample.
+        accepted: Whether the proposal was kept.
+        reason: Why it was not, or an empty string.
+    """
+
+    step: int
+    rate: float
+    harmonic_mean: float
+    class_accuracies: tuple[float, ...]
+    soft_harmonic_mean: float
+    soft_class_accuracies: tuple[float, ...]
+    filters: int
+    params: int
+    flops: int
+    accepted: bool
+    reason: str = ""
+
+    @property
+    def worst_class(self) -> int:
+        """The class with the lowest accuracy."""
+        accuracies = list(zip(self.class_accuracies, self.soft_class_accuracies, strict=True))
+        return min(range(len(accuracies)), key=accuracies.__getitem__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> StepRecord:
+        """The inverse of `to_dict`."""
+        values = dict(record)
+        for key in ("class_accuracies", "soft_class_accuracies"):
+            values[key] = tuple(values[key])
+        return cls(**values)

@@ -1,0 +1,206 @@
+"""The loop: propose units, try them as a mask, keep them or undo, until the target is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
+from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.proposal import Limits, propose, rate_tolerance
+from keras_lrp_prune.control.schedules import AccuracyAware, observed_class_weights
+from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.relevance.criteria import Criterion
+from keras_lrp_prune.surgery.masking import ChannelMask
+
+# A schedule that proposes nothing new for this many steps is over.
+_PATIENCE = 10_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Hard and soft class accuracies on the reference set, float, shape `(classes,)`."""
+
+    hard: np.ndarray
+    soft: np.ndarray
+
+
+@dataclass
+class PruningLoop:
+    """Prunes a masked working model step by step.
+
+    A step costs one pass of the criterion (none after an undone one) and one forward pass, both
+    over the reference set.
+
+    Args:
+        structure: Of the model.
+        mask: Acts on the working model.
+        criterion: Scores the units.
+        evaluate: Returns the accuracies of the working model as it is masked.
+        schedule: Any TFMOT pruning schedule; `AccuracyAware` decides what is kept.
+        cost: Counts what is left.
+        target_rate: Pruning rate to reach.
+        limits: What every group keeps.
+        min_accuracy: Harmonic mean accuracy never crossed.
+        checkpoint: Where to save each step, if anywhere.
+        on_step: Called with each new record.
+    """
+
+    structure: ChannelStructure
+    mask: ChannelMask
+    criterion: Criterion
+    evaluate: Callable[[], Evaluation]
+    schedule: Any
+    cost: CostModel
+    target_rate: float
+    limits: Limits
+    min_accuracy: float | None = None
+    checkpoint: Checkpoint | None = None
+    on_step: Callable[[StepRecord], None] = lambda record: None
+
+    def run(self) -> RunState:
+        """Goes on from the checkpoint, or starts, and returns the final state."""
+        state = self._resumed() or self._started()
+        scores: np.ndarray | None = None
+        while not state.stopped:
+            goal = self._next_goal(state)
+            if goal is None:
+                state.stopped = f"the schedule ends at rate {self._rate(state.removed):.3f}"
+                break
+            if scores is None:
+                scores = self.criterion.scores(state.removed)
+            proposal = propose(
+                self.structure, state.removed, self._combined(scores, state), goal, self.limits
+            )
+            if self._try(state, proposal):
+                scores = None
+            if not state.stopped and self._reached(state.removed):
+                state.stopped = "target rate reached"
+            self._save(state)
+        self._save(state)
+        self.mask.set(state.removed)
+        return state
+
+    def _started(self) -> RunState:
+        """The state before the first proposal: what the unpruned model achieves."""
+        state = RunState(np.zeros(self.structure.n_units, bool), 0, [], {})
+        self.mask.set(state.removed)
+        evaluation = self.evaluate()
+        if isinstance(self.schedule, AccuracyAware):
+            self.schedule.observe(evaluation.soft)
+        self._record(state, state.removed, evaluation, accepted=True)
+        hard = state.history[0].harmonic_mean
+        if self.min_accuracy is not None and hard < self.min_accuracy:
+            raise ValueError(
+                f"min_accuracy is {self.min_accuracy}, but the unpruned model's harmonic mean "
+                f"accuracy on the reference set is only {hard:.4f}."
+            )
+        if self._reached(state.removed):
+            state.stopped = "target rate reached"
+        self._save(state)
+        return state
+
+    def _resumed(self) -> RunState | None:
+        state = self.checkpoint.load() if self.checkpoint else None
+        if state is not None:
+            if isinstance(self.schedule, AccuracyAware):
+                self.schedule.set_state(state.schedule)
+            self.mask.set(state.removed)
+            for record in state.history:
+                self.on_step(record)
+        return state
+
+    def _next_goal(self, state: RunState) -> float | None:
+        """The next pruning rate that the schedule proposes above the present one, up to the target.
+
+        Counts the schedule's steps: one for each answer.
+        """
+        now = self._rate(state.removed)
+        for _ in range(_PATIENCE):
+            should_prune, sparsity = self.schedule(state.step)
+            state.step += 1
+            goal = min(float(sparsity), self.target_rate)
+            if bool(should_prune) and goal > now:
+                return goal
+        return None
+
+    def _try(self, state: RunState, proposal: np.ndarray) -> bool:
+        """Masks the proposal, evaluates it, and keeps or undoes it; returns whether it is kept."""
+        if (proposal == state.removed).all():
+            state.stopped = "every group is at its floor"
+            return False
+        self.mask.set(proposal)
+        evaluation = self.evaluate()
+        reason = self._objection(evaluation, self._rate(proposal))
+        self._record(state, proposal, evaluation, accepted=not reason, reason=reason)
+        if not reason:
+            state.removed = proposal
+            return True
+        self.mask.set(state.removed)
+        if reason.startswith("floor") and not self._can_go_slower():
+            state.stopped = reason
+        return False
+
+    def _objection(self, evaluation: Evaluation, rate: float) -> str:
+        """Why a proposal is not kept; empty if it is."""
+        hard = harmonic_mean_accuracy(evaluation.hard)
+        if self.min_accuracy is not None and hard < self.min_accuracy:
+            return f"floor: the harmonic mean accuracy would fall to {hard:.4f}"
+        if isinstance(self.schedule, AccuracyAware):
+            if not self.schedule.observe(evaluation.soft, rate):
+                return "the harmonic mean accuracy falls too fast"
+        return ""
+
+    def _can_go_slower(self) -> bool:
+        return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step()
+
+    def _combined(self, scores: np.ndarray, state: RunState) -> np.ndarray:
+        """One score per unit: the classes' scores, weighted by what the last trial showed."""
+        if len(scores) == 1:
+            return scores[0]
+        latest = np.array(state.history[-1].soft_class_accuracies)
+        return observed_class_weights(self.schedule, latest) @ scores
+
+    def _record(
+        self,
+        state: RunState,
+        removed: np.ndarray,
+        evaluation: Evaluation,
+        accepted: bool,
+        reason: str = "",
+    ) -> None:
+        cost = self.cost(removed)
+        record = StepRecord(
+            step=len(state.history),
+            rate=self._rate(removed),
+            harmonic_mean=harmonic_mean_accuracy(evaluation.hard),
+            class_accuracies=tuple(map(float, evaluation.hard)),
+            soft_harmonic_mean=harmonic_mean_accuracy(evaluation.soft),
+            soft_class_accuracies=tuple(round(float(value), 6) for value in evaluation.soft),
+            filters=cost.filters,
+            params=cost.parameters,
+            flops=cost.flops,
+            accepted=accepted,
+            reason=reason,
+        )
+        state.history.append(record)
+        self.on_step(record)
+
+    def _rate(self, removed: np.ndarray) -> float:
+        return self.structure.pruning_rate(removed)
+
+    def _reached(self, removed: np.ndarray) -> bool:
+        """Whether the target is met as closely as whole units allow."""
+        tolerance = rate_tolerance(self.structure, self.limits)
+        return self._rate(removed) >= self.target_rate - tolerance - 1e-12
+
+    def _save(self, state: RunState) -> None:
+        if isinstance(self.schedule, AccuracyAware):
+            state.schedule = self.schedule.get_state()
+        if self.checkpoint:
+            self.checkpoint.save(state)

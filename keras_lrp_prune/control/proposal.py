@@ -1,0 +1,102 @@
+"""Which units go next, given their scores: the cheapest first, never the last of a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import ChannelStructure
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of each group may go.
+
+    Args:
+        min_channels: Channels that every group keeps.
+        round_to: Groups that lose channels keep a multiple of this many (hardware widths).
+    """
+
+    min_channels: int = 1
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        if self.min_channels < 1 or self.round_to < 1:
+            raise ValueError(
+                f"min_channels and round_to must be at least 1, not {self.min_channels} and "
+                f"{self.round_to}."
+            )
+
+
+def propose(
+    structure: ChannelStructure,
+    removed: np.ndarray,
+    scores: np.ndarray,
+    sparsity: float,
+    limits: Limits,
+) -> np.ndarray:
+    """Adds the lowest-scored units until the pruning rate is as near to `sparsity` as it gets.
+
+    Args:
+        structure: Of the model.
+        removed: Units that are gone already, bool, shape `(units,)`.
+        scores: Score of each unit, summed over its filters, float, same shape.
+        sparsity: Pruning rate to reach.
+        limits: What every group keeps.
+
+    Returns:
+        The units that would be gone, bool; at least one more than before, unless none may go.
+    """
+    filters = structure.unit_filters
+    bundles = _bundles(structure, removed, scores, filters, limits)
+    if not bundles:
+        return removed.copy()
+    sizes = np.array([filters[units].sum() for _, units in bundles])
+    order = np.argsort([score for score, _ in bundles], kind="stable")
+    after = filters[removed].sum() + np.cumsum(sizes[order])
+    count = int(np.argmin(np.abs(after - sparsity * filters.sum()))) + 1
+    proposal = removed.copy()
+    for index in order[:count]:
+        proposal[bundles[index][1]] = True
+    return proposal
+
+
+def largest_rate(structure: ChannelStructure, limits: Limits) -> float:
+    """The highest pruning rate that the limits leave."""
+    nothing = np.zeros(structure.n_units, bool)
+    return structure.pruning_rate(
+        propose(structure, nothing, np.zeros(structure.n_units), 1.0, limits)
+    )
+
+
+def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
+    """Half the pruning rate of the largest bundle of units that goes at once."""
+    if not structure.n_units:
+        return 0.0
+    filters = structure.unit_filters
+    return float(filters.max() * limits.round_to / filters.sum() / 2)
+
+
+def _bundles(
+    structure: ChannelStructure,
+    removed: np.ndarray,
+    scores: np.ndarray,
+    filters: np.ndarray,
+    limits: Limits,
+) -> list[tuple[float, np.ndarray]]:
+    """Units that may go, in bundles that keep every group's width a multiple of `round_to`.
+
+    A bundle's score is that of its units per filter. Within a group, bundles ascend.
+    """
+    bundles = []
+    per_filter = scores / filters
+    for group in structure.groups:
+        left = group.units[~removed[group.units]]
+        left = left[np.argsort(per_filter[left], kind="stable")]
+        start, size = 0, len(left) % limits.round_to or limits.round_to
+        while len(left) - start - size >= limits.min_channels:
+            units = left[start : start + size]
+            bundles.append((float(scores[units].sum() / filters[units].sum()), units))
+            start, size = start + size, limits.round_to
+    return bundles

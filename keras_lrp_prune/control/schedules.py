@@ -1,0 +1,171 @@
+"""Pruning schedules: `AccuracyAware`, driven by the harmonic mean of the class accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from keras_lrp_prune.control.order import Order, make_order, order_config
+from keras_lrp_prune.control.tfmot import PruningSchedule
+from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+
+# Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
+_DECIMALS = 6
+
+
+class AccuracyAware(PruningSchedule):  # type: ignore[misc]
+    """Prunes quickly while the classes hold, slowly when one of them starts to fail.
+
+    Each call proposes a sparsity (pruning rate) one step above the accepted one. `observe` brings
+    the class accuracies of the proposal: it stands if their harmonic mean fell by no more than
+    `tolerance`, and the next step is larger; otherwise it is taken back, and the next step is
+    smaller. A step of the smallest size always stands, so that every target is reached.
+
+    The answers come from `tf.Variable`s, so that the schedule can be called inside a traced train
+    step. It keeps no model and costs nothing.
+
+    Args:
+        initial_step: Share of all filters that the first proposal removes.
+        min_step, max_step: Bounds of a proposal.
+        tolerance: Relative drop of the harmonic mean accuracy that a proposal may cause.
+        grow, shrink: Factors on the step after a proposal that stands, or does not.
+        final_sparsity: Sparsity never exceeded; below 1.
+        order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
+            `Order`, or its config.
+
+    Raises:
+        ValueError: For arguments outside their ranges.
+
+    Example:
+
+    >>> schedule = klp.schedules.AccuracyAware(tolerance=0.02)
+    >>> schedule.observe([0.9, 0.8])          # before pruning
+    True
+    >>> should_prune, sparsity = schedule(0)
+    >>> schedule.observe([0.9, 0.4])          # the proposal hurts class 1
+    False
+    """
+
+    def __init__(
+        self,
+        initial_step: float = 0.05,
+        min_step: float = 0.0125,
+        max_step: float = 0.1,
+        tolerance: float = 0.02,
+        grow: float = 1.5,
+        shrink: float = 0.5,
+        final_sparsity: float = 0.99,
+        order: str | Mapping[str, Any] | Order = "harmonic",
+    ) -> None:
+        if not 0 < min_step <= initial_step <= max_step < 1:
+            raise ValueError(
+                "Steps must fulfil 0 < min_step <= initial_step <= max_step < 1, not "
+                f"{min_step}, {initial_step}, {max_step}."
+            )
+        if not (grow >= 1 and 0 < shrink < 1):
+            raise ValueError(f"Give grow >= 1 and 0 < shrink < 1, not {grow} and {shrink}.")
+        if not 0 <= tolerance < 1:
+            raise ValueError(f"tolerance must lie in [0, 1), not {tolerance}.")
+        self._validate_sparsity(final_sparsity, "final_sparsity")
+        self.initial_step = initial_step
+        self.min_step = min_step
+        self.max_step = max_step
+        self.tolerance = tolerance
+        self.grow = grow
+        self.shrink = shrink
+        self.final_sparsity = final_sparsity
+        self.order = make_order(order)
+        self._accepted = tf.Variable(0.0, trainable=False, dtype=tf.float32)
+        self._step = tf.Variable(initial_step, trainable=False, dtype=tf.float32)
+        self._harmonic_mean = tf.Variable(-1.0, trainable=False, dtype=tf.float32)
+
+    def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Proposes a sparsity.
+
+        Args:
+            step: Number of the proposal; the answer does not depend on it.
+
+        Returns:
+            `(should_prune, sparsity)`: a bool and a float32 scalar tensor.
+        """
+        sparsity = tf.minimum(self._accepted + self._step, self.final_sparsity)
+        return sparsity > self._accepted, sparsity
+
+    def observe(self, class_accuracies: Any, sparsity: float | None = None) -> bool:
+        """Takes the class accuracies under the last proposal, and decides whether it stands.
+
+        The first call brings those of the unpruned model.
+
+        Args:
+            class_accuracies: Hard or soft, float, shape `(classes,)`.
+            sparsity: The sparsity that was reached, if it is not the proposed one: whole groups
+                only approximate it.
+
+        Returns:
+            Whether the proposal stands.
+        """
+        now = round(harmonic_mean_accuracy(class_accuracies), _DECIMALS)
+        before = float(self._harmonic_mean)
+        if before < 0:
+            self._harmonic_mean.assign(now)
+            return True
+        holds = now >= before * (1 - self.tolerance) - 10**-_DECIMALS
+        if not holds and self.smaller_step():
+            return False
+        self._accepted.assign(self(0)[1] if sparsity is None else sparsity)
+        self._harmonic_mean.assign(now)
+        if holds:
+            self._step.assign(min(float(self._step) * self.grow, self.max_step))
+        return True
+
+    def smaller_step(self) -> bool:
+        """Shrinks the next proposal; returns False if it is the smallest already."""
+        step = float(self._step)
+        if step <= self.min_step * (1 + 1e-6):
+            return False
+        self._step.assign(max(step * self.shrink, self.min_step))
+        return True
+
+    def get_state(self) -> dict[str, float]:
+        """What the schedule has learnt, to go on with later."""
+        return {
+            "accepted": float(self._accepted),
+            "step": float(self._step),
+            "harmonic_mean": float(self._harmonic_mean),
+        }
+
+    def set_state(self, state: Mapping[str, float]) -> None:
+        """Goes on from what `get_state` returned."""
+        self._accepted.assign(state["accepted"])
+        self._step.assign(state["step"])
+        self._harmonic_mean.assign(state["harmonic_mean"])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, in TensorFlow Model Optimization's form."""
+        return {
+            "class_name": type(self).__name__,
+            "config": {
+                "initial_step": self.initial_step,
+                "min_step": self.min_step,
+                "max_step": self.max_step,
+                "tolerance": self.tolerance,
+                "grow": self.grow,
+                "shrink": self.shrink,
+                "final_sparsity": self.final_sparsity,
+                "order": order_config(self.order),
+            },
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A fresh schedule from `get_config()`, or from the inner `"config"` alone."""
+        return cls(**(config["config"] if "class_name" in config else config))
+
+
+def observed_class_weights(schedule: Any, class_accuracies: np.ndarray) -> np.ndarray:
+    """Class weights by the schedule's order; equal ones for schedules that have none."""
+    order = getattr(schedule, "order", None) or make_order("uniform")
+    return order.class_weights(class_accuracies)

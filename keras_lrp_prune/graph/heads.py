@@ -1,0 +1,67 @@
+"""What a model's output means: how many classes, and logits or probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from keras_lrp_prune.graph.model_graph import (
+    ModelGraph,
+    Node,
+    UnsupportedModelError,
+    references,
+)
+
+OutputKind = Literal["logits", "softmax", "sigmoid"]
+_KEEPS_KIND = ("Reshape", "Flatten", "Dropout", "Identity")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The class scores that a model returns.
+
+    Args:
+        n_classes: Number of classes; a single unit stands for two.
+        kind: Whether the outputs are logits or probabilities.
+        one_unit: Whether it is a single unit.
+    """
+
+    n_classes: int
+    kind: OutputKind
+    one_unit: bool
+
+
+def read_head(graph: ModelGraph) -> Head:
+    """Reads what a classifier's output means from its last layers.
+
+    Args:
+        graph: A model with one `(batch, n)` output.
+
+    Raises:
+        UnsupportedModelError: If it has several outputs, or one of another shape.
+    """
+    graph = graph.flat()
+    outputs = list(references(graph.outputs))
+    if len(outputs) != 1:
+        raise UnsupportedModelError(
+            f"Model {graph.name!r} has {len(outputs)} outputs. A classifier with one (batch, n) "
+            "output of class scores is needed: keras.Model(model.inputs, model.outputs[i])."
+        )
+    shape = graph.shape(outputs[0])
+    if len(shape) != 2 or shape[-1] is None:
+        raise UnsupportedModelError(
+            f"The output of model {graph.name!r} has shape {shape}. A classifier with one "
+            "(batch, n) output of class scores is needed."
+        )
+    return Head(max(shape[-1], 2), _kind(graph, graph.by_name[outputs[0].node]), shape[-1] == 1)
+
+
+def _kind(graph: ModelGraph, node: Node) -> OutputKind:
+    while node.layer.class_name in _KEEPS_KIND:
+        node = graph.by_name[node.inputs[0].node]
+    activation = node.layer.config.get("activation")
+    if node.layer.class_name in ("Softmax", "ops.Softmax") or activation == "softmax":
+        return "softmax"
+    if node.layer.class_name == "ops.Sigmoid" or activation == "sigmoid":
+        return "sigmoid"
+    return "logits"

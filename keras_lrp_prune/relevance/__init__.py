@@ -1,0 +1,1 @@
+"""How much each channel group matters to each class."""

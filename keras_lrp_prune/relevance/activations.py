@@ -1,0 +1,137 @@
+"""Statistics of filter outputs on data, per unit and class: one compiled function for all masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.heads import Head
+from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
+from keras_lrp_prune.surgery.building import Built
+
+_FOLLOWS = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU")
+
+
+class FilterStatistics:
+    """Sums a statistic of every unit over the samples of each class.
+
+    Args:
+        graph: A flat model.
+        structure: Its channel structure.
+        built: The live model; masks on it take effect without retracing.
+        head: What its outputs mean.
+        name: `"activation"`, `"apoz"` or `"taylor"`.
+    """
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        structure: ChannelStructure,
+        built: Built,
+        head: Head,
+        name: str,
+    ) -> None:
+        import keras
+        import tensorflow as tf
+
+        nodes = [
+            node
+            for node in graph.nodes
+            if (structure.filter_units.get(node.layer.name, np.array([-1])) >= 0).any()
+        ]
+        # Behind batch norm and activation: what the next layer reads.
+        tensors = [built.tensors[_behind(graph, TensorRef(node.name))] for node in nodes]
+        units = np.concatenate([structure.filter_units[node.layer.name] for node in nodes])
+        probe = keras.Model(built.model.inputs, [*tensors, *built.model.outputs])
+        measure = _STATISTICS[name]
+        n_units = structure.n_units
+
+        def by_unit_and_class(x: Any, y: Any, n_classes: Any) -> Any:
+            # Watching the input records every activation, even if all weights are frozen.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                *outputs, scores = probe(x, training=False)
+                loss = tf.reduce_sum(_cross_entropy(head, y, scores)) if name == "taylor" else None
+            gradients = tape.gradient(loss, outputs) if name == "taylor" else outputs
+            per_filter = tf.concat(
+                [
+                    _mean_over_space(measure.per_filter(output, gradient))
+                    for output, gradient in zip(outputs, gradients, strict=True)
+                ],
+                -1,
+            )
+            per_unit = tf.math.unsorted_segment_sum(tf.transpose(per_filter), units, n_units)
+            return tf.math.unsorted_segment_sum(
+                measure.per_unit(tf.transpose(per_unit)), y, n_classes
+            )
+
+        source = built.model.inputs[0]
+        self._dtype = tf.as_dtype(source.dtype).as_numpy_dtype
+        self._function = tf.function(
+            by_unit_and_class,
+            input_signature=[
+                tf.TensorSpec(source.shape, source.dtype),
+                tf.TensorSpec([None], tf.int64),
+                tf.TensorSpec([], tf.int64),
+            ],
+            autograph=False,
+        )
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
+        """The statistic summed over the samples of each class, float64 `(classes, units)`."""
+        sums = self._function(x.astype(self._dtype), y.astype(np.int64), np.int64(n_classes))
+        return np.asarray(sums, np.float64)
+
+
+class _Measure:
+    def __init__(
+        self, per_filter: Callable[[Any, Any], Any], per_unit: Callable[[Any], Any] = lambda v: v
+    ) -> None:
+        self.per_filter = per_filter
+        self.per_unit = per_unit
+
+
+def _is_positive(output: Any, _: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(output > 0, output.dtype)
+
+
+_STATISTICS = {
+    "activation": _Measure(lambda output, _: abs(output)),
+    "apoz": _Measure(_is_positive),
+    "taylor": _Measure(lambda output, gradient: output * gradient, lambda change: change**2),
+}
+
+
+def _behind(graph: ModelGraph, ref: TensorRef) -> TensorRef:
+    """The tensor after the batch norm and activation that only this tensor feeds."""
+    while len(readers := graph.consumers.get(ref, ())) == 1:
+        node = graph.by_name[readers[0]]
+        if node.layer.class_name not in _FOLLOWS:
+            break
+        ref = TensorRef(node.name)
+    return ref
+
+
+def _mean_over_space(values: Any) -> Any:
+    import tensorflow as tf
+
+    axes = list(range(1, len(values.shape) - 1))
+    return tf.reduce_mean(values, axes) if axes else values
+
+
+def _cross_entropy(head: Head, y: Any, scores: Any) -> Any:
+    import keras
+    import tensorflow as tf
+
+    from_logits = head.kind == "logits"
+    if head.one_unit or head.kind == "sigmoid":
+        n_outputs = scores.shape[-1]
+        target = y[:, None] if head.one_unit else tf.one_hot(y, n_outputs)
+        target = tf.cast(target, scores.dtype)
+        return keras.losses.binary_crossentropy(target, scores, from_logits=from_logits)
+    return keras.losses.sparse_categorical_crossentropy(y, scores, from_logits=from_logits)

@@ -1,0 +1,362 @@
+"""The canonical graph: a model rewritten for LRP without changing its function.
+
+LRP rules are exact on a small dialect only: linear layers, activations by themselves, sums,
+concatenations, pooling. Each pass below brings one construct into that dialect; filter layers
+keep their names, so that relevances and masks carry over. What no pass can rewrite is left as it
+is, for the engine to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.graph.model_graph import (
+    LayerSpec,
+    ModelGraph,
+    Node,
+    TensorRef,
+    UnsupportedModelError,
+    map_references,
+    references,
+)
+
+LINEAR = ("Conv2D", "Dense", "DepthwiseConv2D")
+_IDENTITIES = (
+    *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
+    *("ActivityRegularization", "Identity"),
+)
+_PREPROCESSING = ("Rescaling", "Normalization", "ZeroPadding2D")
+
+
+def canonize(graph: ModelGraph) -> ModelGraph:
+    """Rewrites a model for LRP; the outputs stay the same up to float rounding.
+
+    Flat, float32, no inference identities, activations apart from linear layers, sums as `Add`
+    layers, separable convolutions in two, batch norms folded into the linear layer before
+    them or, where there is none, turned into a 1x1 depthwise convolution.
+
+    Args:
+        graph: Any `ModelGraph`.
+
+    Returns:
+        The canonical graph. Layers that were there keep their names.
+    """
+    graph = graph.flat()
+    for rewrite in (
+        drop_identities,
+        sums_as_layers,
+        split_separable,
+        split_activations,
+        fold_batch_norm,
+        drop_identities,
+        in_float32,
+    ):
+        graph = rewrite(graph)
+    return graph
+
+
+def strip_softmax(graph: ModelGraph) -> ModelGraph:
+    """Removes a final softmax of a canonical graph."""
+    return _strip_output(graph, ("softmax",))
+
+
+def two_class_logits(graph: ModelGraph) -> ModelGraph:
+    """Turns a single sigmoid (or logit) unit into two class scores: minus the logit, the logit."""
+    graph = _strip_output(graph, ("sigmoid",))
+    (output,) = references(graph.outputs)
+    node = graph.by_name[output.node]
+    if node.layer.class_name != "Dense" or node.shapes[0][-1] != 1:
+        raise UnsupportedModelError(
+            f"The two class scores are read off a Dense layer with one unit, but the model ends "
+            f"with layer {node.layer.name!r} ({node.layer.class_name})."
+        )
+    arrays = {
+        name: np.concatenate([-array, array], -1) for name, array in node.layer.arrays().items()
+    }
+    layer = replace(node.layer, weights=arrays, config={**node.layer.config, "units": 2})
+    shapes = ((*node.shapes[0][:-1], 2),)
+    return _replace_nodes(graph, {node.name: (replace(node, layer=layer, shapes=shapes),)})
+
+
+def split_preprocessing(graph: ModelGraph) -> tuple[tuple[LayerSpec, ...], ModelGraph]:
+    """Takes layers that only scale, shift or pad the input off the front of a flat graph.
+
+    Relevance passes through them unchanged, and the first convolution becomes the input layer
+    that LRP's input rules are meant for.
+
+    Returns:
+        The layers, in the order in which they are applied, and the graph without them.
+    """
+    layers: list[LayerSpec] = []
+    inputs = list(references(graph.inputs))
+    while len(inputs) == 1:
+        consumers = graph.consumers.get(inputs[0], ())
+        if len(consumers) != 1:
+            break
+        node = graph.by_name[consumers[0]]
+        if node.layer.class_name not in _PREPROCESSING:
+            break
+        layers.append(node.layer)
+        source = graph.by_name[inputs[0].node]
+        config = {**source.layer.config, "batch_shape": tuple(node.shapes[0])}
+        entry = replace(source, layer=replace(source.layer, config=config), shapes=node.shapes)
+        graph = _replace_nodes(
+            graph, {source.name: (entry,), node.name: ()}, {TensorRef(node.name): inputs[0]}
+        )
+    return tuple(layers), graph
+
+
+def drop_identities(graph: ModelGraph) -> ModelGraph:
+    """Removes layers that do nothing at inference."""
+
+    def is_identity(node: Node) -> bool:
+        layer = node.layer
+        return layer.class_name in _IDENTITIES or (
+            layer.class_name == "Activation" and layer.config["activation"] == "linear"
+        )
+
+    dropped = {node.name: node.inputs[0] for node in graph.nodes if is_identity(node)}
+    moved = {TensorRef(name): source for name, source in dropped.items()}
+    return _replace_nodes(graph, dict.fromkeys(dropped, ()), moved)
+
+
+def sums_as_layers(graph: ModelGraph) -> ModelGraph:
+    """Turns `x + y` of two tensors into an `Add` layer."""
+    return _replace_nodes(
+        graph,
+        {
+            node.name: (
+                replace(
+                    node,
+                    layer=LayerSpec(node.layer.name, "Add", {"name": node.layer.name}),
+                    args=(list(node.inputs),),
+                    kwargs={},
+                ),
+            )
+            for node in graph.nodes
+            if node.layer.class_name == "ops.Add" and len(node.inputs) == 2
+        },
+    )
+
+
+def split_separable(graph: ModelGraph) -> ModelGraph:
+    """Turns `SeparableConv2D` into a depthwise convolution and a pointwise one."""
+    return _replace_nodes(
+        graph,
+        {
+            node.name: _separable_parts(node)
+            for node in graph.nodes
+            if node.layer.class_name == "SeparableConv2D"
+        },
+    )
+
+
+def split_activations(graph: ModelGraph) -> ModelGraph:
+    """Makes every activation an `Activation` layer of its own."""
+    replaced: dict[str, tuple[Node, ...]] = {}
+    moved: dict[TensorRef, TensorRef] = {}
+    for node in graph.nodes:
+        layer = node.layer
+        if layer.class_name in LINEAR and layer.config["activation"] != "linear":
+            activation = _activation(node, f"{node.name}__activation", layer.config["activation"])
+            linear = replace(layer, config={**layer.config, "activation": "linear"})
+            replaced[node.name] = (replace(node, layer=linear), activation)
+            moved[TensorRef(node.name)] = TensorRef(activation.name)
+        elif name := _as_activation(layer):
+            activation = _activation(node, node.name, name)
+            replaced[node.name] = (replace(activation, args=node.args),)
+    return _replace_nodes(graph, replaced, moved)
+
+
+def fold_batch_norm(graph: ModelGraph) -> ModelGraph:
+    """Folds each batch norm into the linear layer before it, or makes it a linear layer."""
+    replaced: dict[str, tuple[Node, ...]] = {}
+    moved: dict[TensorRef, TensorRef] = {}
+    calls = [node.layer.name for node in graph.nodes]
+    for node in graph.nodes:
+        if node.layer.class_name != "BatchNormalization" or not _normalises_last(node):
+            continue
+        source = graph.by_name[node.inputs[0].node]
+        scale, shift = _batch_norm_affine(node.layer)
+        alone = len(graph.consumers[node.inputs[0]]) == 1 and calls.count(source.layer.name) == 1
+        if source.layer.class_name in LINEAR and source.name not in replaced and alone:
+            folded = replace(source, layer=_folded(source.layer, scale, shift))
+            replaced |= {source.name: (folded,), node.name: ()}
+            moved[TensorRef(node.name)] = node.inputs[0]
+        elif len(node.shapes[0]) in (2, 4):
+            replaced[node.name] = (replace(node, layer=_as_linear(node, scale, shift), kwargs={}),)
+    return _replace_nodes(graph, replaced, moved)
+
+
+def in_float32(graph: ModelGraph) -> ModelGraph:
+    """Sets every layer's dtype to float32."""
+    return _replace_nodes(
+        graph,
+        {
+            node.name: (
+                replace(
+                    node,
+                    layer=replace(
+                        node.layer,
+                        config={**node.layer.config, "dtype": "float32"},
+                        weights={
+                            name: array.astype(np.float32)
+                            for name, array in node.layer.arrays().items()
+                        },
+                    ),
+                ),
+            )
+            for node in graph.nodes
+        },
+    )
+
+
+def _replace_nodes(
+    graph: ModelGraph,
+    replaced: Mapping[str, tuple[Node, ...]],
+    moved: Mapping[TensorRef, TensorRef] | None = None,
+) -> ModelGraph:
+    """Puts other nodes in the place of some; `moved` redirects tensors for all later readers."""
+    moved = moved or {}
+
+    def follow(ref: TensorRef) -> TensorRef:
+        while ref in moved:
+            ref = moved[ref]
+        return ref
+
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        new = replaced.get(node.name, (node,))
+        own = {entry.name for entry in new}
+        # A node's successor in its own replacement still reads it, not what it moved to.
+        redirect: Callable[[TensorRef], TensorRef] = lambda ref, own=own: (  # noqa: E731
+            ref if ref.node in own else follow(ref)
+        )
+        nodes.extend(
+            replace(
+                entry,
+                args=map_references(redirect, entry.args),
+                kwargs=map_references(redirect, dict(entry.kwargs)),
+            )
+            for entry in new
+        )
+    return replace(
+        graph,
+        nodes=tuple(nodes),
+        inputs=map_references(follow, graph.inputs),
+        outputs=map_references(follow, graph.outputs),
+    )
+
+
+def _strip_output(graph: ModelGraph, activations: tuple[str, ...]) -> ModelGraph:
+    (output,) = references(graph.outputs)
+    node = graph.by_name[output.node]
+    if node.layer.class_name == "Activation" and node.layer.config["activation"] in activations:
+        return _replace_nodes(graph, {node.name: ()}, {output: node.inputs[0]})
+    return graph
+
+
+def _activation(node: Node, name: str, activation: str) -> Node:
+    layer = LayerSpec(name, "Activation", {"name": name, "activation": activation})
+    return Node(name, layer, (TensorRef(node.name),), {}, node.shapes)
+
+
+def _as_activation(layer: LayerSpec) -> str | None:
+    """The activation that an activation layer computes, if it has a name of its own."""
+    config = layer.config
+    if layer.class_name == "ReLU":
+        plain = not config.get("negative_slope") and not config.get("threshold")
+        return {None: "relu", 6.0: "relu6"}.get(config.get("max_value")) if plain else None
+    if layer.class_name == "ELU" and config.get("alpha", 1.0) == 1.0:
+        return "elu"
+    if layer.class_name == "Softmax" and config.get("axis", -1) == -1:
+        return "softmax"
+    return None
+
+
+def _separable_parts(node: Node) -> tuple[Node, Node]:
+    layer, weights, config = node.layer, node.layer.weights, node.layer.config
+    name = f"{layer.name}__depthwise"
+    kernel = weights["depthwise_kernel"]
+    shared = ("strides", "padding", "data_format", "dilation_rate")
+    first = LayerSpec(
+        name,
+        "DepthwiseConv2D",
+        {
+            "name": name,
+            "kernel_size": config["kernel_size"],
+            "depth_multiplier": config["depth_multiplier"],
+            "use_bias": False,
+            "activation": "linear",
+            **{key: config[key] for key in shared},
+        },
+        {"kernel": kernel},
+    )
+    second = LayerSpec(
+        layer.name,
+        "Conv2D",
+        {
+            "name": layer.name,
+            "filters": config["filters"],
+            "kernel_size": (1, 1),
+            "groups": 1,
+            "data_format": config["data_format"],
+            "use_bias": config["use_bias"],
+            "activation": config["activation"],
+        },
+        {
+            "kernel": weights["pointwise_kernel"],
+            **({"bias": weights["bias"]} if config["use_bias"] else {}),
+        },
+    )
+    width = kernel.shape[-1] * kernel.shape[-2]
+    before = f"{node.name}__depthwise"
+    return (
+        Node(before, first, node.args, node.kwargs, ((*node.shapes[0][:-1], width),)),
+        replace(node, layer=second, args=(TensorRef(before),), kwargs={}),
+    )
+
+
+def _normalises_last(node: Node) -> bool:
+    axis = node.layer.config["axis"]
+    last = len(node.shapes[0]) - 1
+    return axis in (-1, last, [last]) and not node.layer.config.get("renorm")
+
+
+def _batch_norm_affine(layer: LayerSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift of batch norm at inference, in float64."""
+    arrays = {name: array.astype(np.float64) for name, array in layer.arrays().items()}
+    scale = arrays.get("gamma", 1.0) / np.sqrt(
+        arrays["moving_variance"] + layer.config["epsilon"]
+    )
+    return scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
+
+
+def _folded(layer: LayerSpec, scale: np.ndarray, shift: np.ndarray) -> LayerSpec:
+    """A linear layer followed by an affine map of its channels, as one linear layer."""
+    arrays = layer.arrays()
+    kernel = arrays["kernel"].astype(np.float64)
+    columns = scale.reshape(kernel.shape[-2:]) if layer.class_name == "DepthwiseConv2D" else scale
+    weights = {"kernel": kernel * columns, "bias": arrays.get("bias", 0.0) * scale + shift}
+    return replace(layer, weights=weights, config={**layer.config, "use_bias": True})
+
+
+def _as_linear(node: Node, scale: np.ndarray, shift: np.ndarray) -> LayerSpec:
+    """An affine map of channels as a linear layer: depthwise 1x1, or a diagonal Dense."""
+    name = node.layer.name
+    common: dict[str, Any] = {"name": name, "use_bias": True, "activation": "linear"}
+    if len(node.shapes[0]) == 2:
+        config = {**common, "units": len(scale)}
+        return LayerSpec(name, "Dense", config, {"kernel": np.diag(scale), "bias": shift})
+    config = {
+        **common,
+        "kernel_size": (1, 1),
+        "depth_multiplier": 1,
+        "data_format": "channels_last",
+    }
+    kernel = scale.reshape(1, 1, -1, 1)
+    return LayerSpec(name, "DepthwiseConv2D", config, {"kernel": kernel, "bias": shift})

@@ -1,0 +1,265 @@
+"""Criteria: anything that scores channel groups. LRP, and the baselines it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.heads import Head
+from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.relevance.activations import FilterStatistics
+from keras_lrp_prune.relevance.analyzers import ANALYZERS
+from keras_lrp_prune.relevance.engines import make_engine
+from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
+from keras_lrp_prune.surgery.building import Built
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a criterion scores: a model that can be masked, and the samples to score it on.
+
+    Args:
+        graph: The model, flat.
+        structure: Its channel structure.
+        built: The working copy of the model that the mask acts on.
+        head: What its outputs mean.
+        reference: The reference set.
+        batch_size: Samples per batch.
+        seed: For criteria that draw at random.
+    """
+
+    graph: ModelGraph
+    structure: ChannelStructure
+    built: Built
+    head: Head
+    reference: ReferenceSet
+    batch_size: int = DEFAULT_BATCH_SIZE
+    seed: int = 0
+    analyzer_options: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "auto"
+    worker_python: str | None = None
+
+
+class Criterion(Protocol):
+    """Scores units for each class; low scores go first."""
+
+    def scores(self, removed: np.ndarray) -> np.ndarray:
+        """Scores of the model without the removed units, summed over the filters of each unit.
+
+        Args:
+            removed: bool, shape `(units,)`; the working model is masked alike.
+
+        Returns:
+            float64, shape `(classes, units)`, or `(1, units)` if classes play no part.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what the criterion holds."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class _WithoutResources:
+    """A criterion that holds nothing to free."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class LRP(_WithoutResources):
+    """Mean relevance of each unit for each class (Bach et al. 2015; Yeom et al. 2021).
+
+    A call costs one LRP pass over the reference set. The relevance of a unit is that of all its
+    filters together.
+    """
+
+    def __init__(self, problem: Problem, analyzer: str) -> None:
+        self._problem = problem
+        self.engine: InnvestigateEngine = make_engine(
+            problem.engine,
+            problem.graph,
+            analyzer,
+            problem.analyzer_options,
+            two_class=problem.head.one_unit,
+            worker_python=problem.worker_python,
+        )
+
+    def scores(self, removed: np.ndarray) -> np.ndarray:
+        """See `Criterion`."""
+        problem = self._problem
+        self.engine.set_mask(problem.structure, removed)
+        relevance = mean_filter_relevance(self.engine, problem.reference, problem.batch_size)
+        return per_unit(problem.structure, relevance)
+
+    def close(self) -> None:
+        """Ends the engine's worker."""
+        self.engine.close()
+
+
+class WeightNorm(_WithoutResources):
+    """Norm of each filter's kernel (Li et al. 2017), relative to its group; costs no pass."""
+
+    def __init__(self, problem: Problem, order: int) -> None:
+        norms = {}
+        for name, units in problem.structure.filter_units.items():
+            weights = problem.graph.layers[name].weights
+            # A separable convolution's filters are those of its pointwise kernel.
+            kernel = weights.get("pointwise_kernel", weights.get("kernel"))
+            if kernel is None or not (units >= 0).any():
+                continue
+            axis = _filter_axis(problem.structure, name, np.shape(kernel))
+            rows = np.moveaxis(np.asarray(kernel, np.float64), axis, 0).reshape(len(units), -1)
+            norms[name] = np.linalg.norm(rows, ord=order, axis=1)[None]
+        scores = per_unit(problem.structure, norms)
+        self._scores = relative_to_group(problem.structure, scores)
+
+    def scores(self, removed: np.ndarray) -> np.ndarray:
+        """See `Criterion`."""
+        return self._scores
+
+
+class Random(_WithoutResources):
+    """A random order, drawn once."""
+
+    def __init__(self, problem: Problem) -> None:
+        draw = np.random.default_rng(problem.seed).random(problem.structure.n_units)
+        self._scores = (draw * problem.structure.unit_filters)[None]
+
+    def scores(self, removed: np.ndarray) -> np.ndarray:
+        """See `Criterion`."""
+        return self._scores
+
+
+class Statistic(_WithoutResources):
+    """A statistic of each unit's activations, relative to its group.
+
+    `activation`: mean activation (Molchanov et al. 2017). `apoz`: share of positive activations,
+    one minus APoZ (Hu et al. 2016). `taylor`: squared first-order change of the loss without the
+    unit (Molchanov et al. 2019). A call costs one forward pass over the reference set, for
+    `taylor` a backward pass too.
+    """
+
+    def __init__(self, problem: Problem, name: str) -> None:
+        self._problem = problem
+        self._statistics = FilterStatistics(
+            problem.graph, problem.structure, problem.built, problem.head, name
+        )
+
+    def scores(self, removed: np.ndarray) -> np.ndarray:
+        """See `Criterion`."""
+        reference = self._problem.reference
+        sums = sum(
+            self._statistics(x, y, reference.n_classes)
+            for x, y in reference.batches(self._problem.batch_size)
+        )
+        means = sums / reference.class_counts[:, None]
+        return relative_to_group(self._problem.structure, means)
+
+
+CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
+    **{name: (lambda problem, name=name: LRP(problem, name)) for name in ANALYZERS},
+    "l1": lambda problem: WeightNorm(problem, 1),
+    "l2": lambda problem: WeightNorm(problem, 2),
+    "random": Random,
+    **{
+        name: (lambda problem, name=name: Statistic(problem, name))
+        for name in ("activation", "apoz", "taylor")
+    },
+}
+
+
+def make_criterion(name: str, problem: Problem) -> Criterion:
+    """The criterion of that name, as a context manager.
+
+    Raises:
+        ValueError: For an unknown name, or analyzer options that it does not take.
+    """
+    check_criterion(name)
+    if problem.analyzer_options and name not in ANALYZERS:
+        raise ValueError(f"analyzer_options are for LRP analyzers; criterion {name!r} has none.")
+    return CRITERIA[name](problem)
+
+
+def check_criterion(name: str) -> None:
+    """Raises `ValueError` for an unknown criterion, listing those that there are."""
+    if name not in CRITERIA:
+        raise ValueError(f"Unknown criterion {name!r}. There are: {', '.join(CRITERIA)}.")
+
+
+def mean_filter_relevance(
+    engine: InnvestigateEngine, reference: ReferenceSet, batch_size: int
+) -> dict[str, np.ndarray]:
+    """Relevance of each filter for each class, averaged over the samples of the class.
+
+    One LRP pass over the reference set.
+
+    Returns:
+        Layer name to float64 `(classes, filters)`.
+    """
+    sums: dict[str, np.ndarray] = {}
+    for x, y in reference.batches(batch_size):
+        for name, values in engine.filter_relevance(x, y).items():
+            sums[name] = sums[name] + values if name in sums else values
+    counts = np.maximum(reference.class_counts, 1)[:, None]
+    return {name: values / counts for name, values in sums.items()}
+
+
+def per_unit(structure: ChannelStructure, per_filter: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Sums scores `(classes, filters)` of each layer over the filters of each unit."""
+    rows = next(iter(per_filter.values())).shape[0] if per_filter else 1
+    scores = np.zeros((rows, structure.n_units))
+    for name, units in structure.filter_units.items():
+        if name in per_filter and (units >= 0).any():
+            owned = units >= 0
+            np.add.at(scores.T, units[owned], per_filter[name].T[owned])
+    return scores
+
+
+def relative_to_group(structure: ChannelStructure, scores: np.ndarray) -> np.ndarray:
+    """Divides each group's scores by their L2 norm, so that layers compare (Molchanov 2017).
+
+    The norm is that of the scores per filter, averaged over classes.
+    """
+    per_filter = np.abs(scores).mean(0) / structure.unit_filters
+    relative = np.empty_like(scores)
+    for group in structure.groups:
+        norm = np.linalg.norm(per_filter[group.units])
+        relative[:, group.units] = scores[:, group.units] / (norm if norm > 0 else 1.0)
+    return relative
+
+
+def _filter_axis(structure: ChannelStructure, layer: str, shape: tuple[int, ...]) -> int:
+    """The axis of a layer's kernel along which its own filters lie."""
+    axes = [
+        entry.axis
+        for entry in structure.weight_axes
+        if entry.layer == layer and entry.role == "zeroed" and "kernel" in entry.weight
+    ]
+    return axes[0] if axes else len(shape) - 1

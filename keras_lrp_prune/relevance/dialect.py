@@ -1,0 +1,84 @@
+"""The dialect on which iNNvestigate is tested to be exact; what lies outside is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_lrp_prune.graph.model_graph import ModelGraph, Node, UnsupportedModelError, references
+
+Condition = Callable[[Mapping[str, Any], int], bool]
+
+_ACTIVATIONS = ("relu", "relu6", "elu", "selu", "tanh", "sigmoid", "silu", "swish", "gelu")
+
+
+def _always(config: Mapping[str, Any], rank: int) -> bool:
+    return True
+
+
+def _channels_last(config: Mapping[str, Any], rank: int) -> bool:
+    return config.get("data_format", "channels_last") == "channels_last"
+
+
+def _linear(config: Mapping[str, Any], rank: int) -> bool:
+    return (
+        _channels_last(config, rank)
+        and config.get("groups", 1) == 1
+        and config["activation"] == "linear"
+    )
+
+
+# Layer type: what its config and the rank of its output must fulfil.
+DIALECT: Mapping[str, Condition] = {
+    "InputLayer": _always,
+    "Conv2D": _linear,
+    "DepthwiseConv2D": _linear,
+    "Dense": lambda config, rank: rank == 2 and config["activation"] == "linear",
+    "Activation": lambda config, rank: config["activation"] in _ACTIVATIONS,
+    "Add": _always,
+    "Concatenate": lambda config, rank: config["axis"] in (-1, rank - 1),
+    "Flatten": _channels_last,
+    "Reshape": _always,
+    "MaxPooling2D": _channels_last,
+    "AveragePooling2D": _channels_last,
+    "GlobalMaxPooling2D": _channels_last,
+    "GlobalAveragePooling2D": _channels_last,
+    "ZeroPadding2D": _channels_last,
+    "Cropping2D": _channels_last,
+}
+
+
+def check_dialect(graph: ModelGraph) -> None:
+    """Refuses a canonical graph on which iNNvestigate would be wrong.
+
+    Raises:
+        UnsupportedModelError: Naming the layers and what is wrong with them.
+    """
+    inputs, outputs = list(references(graph.inputs)), list(references(graph.outputs))
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UnsupportedModelError(
+            f"LRP needs a model with one input and one output; model {graph.name!r} has "
+            f"{len(inputs)} inputs and {len(outputs)} outputs."
+        )
+    calls = Counter(node.layer.name for node in graph.nodes)
+    problems = [problem for node in graph.nodes if (problem := _problem(node, calls))]
+    if problems:
+        raise UnsupportedModelError(
+            "The engine 'innvestigate' is not exact on these layers and refuses them: "
+            f"{'; '.join(problems)}. Choose another criterion (such as 'taylor'), or rewrite "
+            f"these layers with: {', '.join(DIALECT)}."
+        )
+
+
+def _problem(node: Node, calls: Counter[str]) -> str | None:
+    layer = node.layer
+    where = f"{layer.name!r} ({layer.class_name})"
+    if calls[layer.name] > 1:
+        return f"{where} is called more than once"
+    condition = DIALECT.get(layer.class_name)
+    if condition is None:
+        return where
+    if not condition(layer.config, len(node.shapes[0])):
+        return f"{where} with this configuration"
+    return None

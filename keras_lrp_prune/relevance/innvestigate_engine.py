@@ -1,0 +1,192 @@
+"""LRP by iNNvestigate itself, in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import ChannelStructure, selects
+from keras_lrp_prune.graph.model_graph import ModelGraph, references
+from keras_lrp_prune.graph.plain import to_plain
+from keras_lrp_prune.relevance.analyzers import check_analyzer
+from keras_lrp_prune.relevance.canonical import (
+    canonize,
+    split_preprocessing,
+    strip_softmax,
+    two_class_logits,
+)
+from keras_lrp_prune.relevance.dialect import check_dialect
+from keras_lrp_prune.relevance.worker_process import WorkerProcess
+
+INSTALL_LINE = "pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future"
+VERSION = "2.1.2"
+_FILTER_LAYERS = ("Conv2D", "Dense")
+
+
+class MissingInnvestigateError(ImportError):
+    """iNNvestigate is not installed where the worker runs."""
+
+
+class InnvestigateEngine:
+    """One analyzer on one model, kept alive over many masks and batches.
+
+    Building it costs seconds (iNNvestigate's graph); a relevance pass then costs a few forward
+    passes, and a new mask a weight update. Use it as a context manager: it owns a process.
+
+    Args:
+        graph: The model.
+        analyzer: An iNNvestigate analyzer's name, such as `"lrp.sequential_preset_a"`.
+        options: Keyword arguments of the analyzer.
+        two_class: Whether a single sigmoid or logit unit is read as two classes.
+        python: The worker's interpreter, see `WorkerProcess`.
+
+    Raises:
+        ValueError: For an unknown analyzer or option.
+        UnsupportedModelError: If the model has layers outside the tested dialect.
+        MissingInnvestigateError: If the worker's interpreter has no iNNvestigate.
+    """
+
+    name = "innvestigate"
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        analyzer: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        two_class: bool = False,
+        python: str | None = None,
+    ) -> None:
+        check_analyzer(analyzer, options or {})
+        self._preprocessing, graph = split_preprocessing(graph.flat())
+        graph = strip_softmax(canonize(graph))
+        self._merged = ""
+        if two_class:
+            graph = two_class_logits(graph)
+            self._merged = next(references(graph.outputs)).node
+        check_dialect(graph)
+        (output,) = references(graph.outputs)
+        self.n_classes = int(graph.shape(output)[-1] or 0)
+        self._layers = {
+            layer.name for layer in graph.layers.values() if layer.class_name in _FILTER_LAYERS
+        }
+        self._widths = {
+            node.layer.name: node.shapes[0][-1] or 0 for node in graph.nodes if node.layer.weights
+        }
+        plain, arrays = to_plain(graph)
+        self._worker = WorkerProcess(python)
+        try:
+            self._check_installed()
+            self._worker.ask(
+                {
+                    "do": "analyze",
+                    "graph": plain,
+                    "analyzer": analyzer,
+                    "options": dict(options or {}),
+                    "layers": sorted(self._layers),
+                },
+                arrays,
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._masked: dict[str, np.ndarray] = {}
+
+    def set_mask(self, structure: ChannelStructure, removed: np.ndarray) -> None:
+        """Analyses the model without these units from now on; costs a weight update.
+
+        Args:
+            structure: Of the model that the engine was made for.
+            removed: bool, shape `(units,)`.
+        """
+        masks = {
+            # A depth multiplier makes several output channels of one.
+            layer: np.repeat(~selects(removed, units), self._widths[layer] // len(units))
+            for layer, units in _output_units(structure).items()
+            if layer in self._widths
+        }
+        news = {
+            layer: kept
+            for layer, kept in masks.items()
+            if (kept != self._masked.get(layer, np.ones_like(kept))).any()
+        }
+        if news:
+            self._worker.ask({"do": "mask"}, news)
+            self._masked |= news
+
+    def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        """Relevance of each filter for the class of each sample, summed over space and samples.
+
+        Args:
+            x: Samples as the model takes them.
+            y: Classes, int, shape `(samples,)`.
+
+        Returns:
+            Layer name to an array `(classes, filters)`.
+        """
+        _, sums = self._worker.ask({"do": "filter_relevance"}, {"x": self._preprocess(x), "y": y})
+        if self._merged in sums:  # two scores that one unit of the model computes
+            sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
+        return sums
+
+    def input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
+        _, result = self._worker.ask({"do": "input_relevance"}, {"x": self._preprocess(x), "y": y})
+        return self._unpad(result["relevance"])
+
+    def close(self) -> None:
+        """Ends the worker process."""
+        self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_installed(self) -> None:
+        versions, _ = self._worker.ask({"do": "versions"})
+        found, python = versions["innvestigate"], self._worker.python
+        if found is None or versions["tf-keras"] is None:
+            raise MissingInnvestigateError(
+                f"iNNvestigate is not installed for {python}. Install it there with:\n"
+                f"    {INSTALL_LINE}\n"
+                "or name another interpreter that has it, or choose another criterion "
+                "(such as 'taylor')."
+            )
+        if found != VERSION:
+            raise MissingInnvestigateError(
+                f"iNNvestigate {found} is installed for {python}, but {VERSION} is needed:\n"
+                f"    {INSTALL_LINE}"
+            )
+
+    def _preprocess(self, x: np.ndarray) -> np.ndarray:
+        for layer in self._preprocessing:
+            x = np.asarray(layer.source(x))
+        return np.asarray(x, np.float32)
+
+    def _unpad(self, relevance: np.ndarray) -> np.ndarray:
+        for layer in reversed(self._preprocessing):
+            if layer.class_name == "ZeroPadding2D":
+                (top, bottom), (left, right) = layer.config["padding"]
+                height, width = relevance.shape[1:3]
+                relevance = relevance[:, top : height - bottom, left : width - right]
+        return relevance
+
+
+def _output_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
+    """Layer with masked weights to the unit of each of its channels."""
+    units = dict(structure.filter_units)
+    # A bias has an entry for each output channel; a depthwise kernel only for each input channel.
+    for entry in sorted(structure.weight_axes, key=lambda entry: entry.weight != "bias"):
+        if entry.role == "zeroed":
+            units.setdefault(entry.layer, entry.units)
+    return units

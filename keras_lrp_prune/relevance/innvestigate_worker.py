@@ -1,0 +1,226 @@
+"""The worker process: iNNvestigate on the legacy-Keras twin of a canonical graph.
+
+iNNvestigate needs TensorFlow's graph mode, which would break every eager legacy-Keras model of
+the user's process. So it runs here, with `TF_USE_LEGACY_KERAS=1`, answering messages on its
+standard input until that closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from keras_lrp_prune.graph.model_graph import ModelGraph, references
+from keras_lrp_prune.graph.plain import from_plain
+from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
+from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.kept import Kept
+
+Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class Twin:
+    """The legacy twin of a graph and iNNvestigate's analyzer on it.
+
+    Args:
+        graph: A canonical graph with one input and one `(batch, n)` output.
+        analyzer: Name of an iNNvestigate analyzer.
+        options: Its keyword arguments.
+        layers: Layers whose output relevance is asked for.
+    """
+
+    def __init__(
+        self, graph: ModelGraph, analyzer: str, options: Mapping[str, Any], layers: list[str]
+    ) -> None:
+        import tensorflow as tf
+        import tf_keras
+
+        # The same sums in the same order each time: an interrupted run resumes identically.
+        tf.config.experimental.enable_op_determinism()
+        tf.compat.v1.disable_eager_execution()
+        from innvestigate.analyzer import create_analyzer
+
+        twin = build(graph, Kept(), tf_keras)
+        self._layers = twin.layers
+        self._weights = {name: layer.get_weights() for name, layer in twin.layers.items()}
+        self._axis = {
+            name: -2 if type(layer).__name__ == "DepthwiseConv2D" else -1
+            for name, layer in twin.layers.items()
+        }
+        (output,) = references(graph.outputs)
+        self._classes = graph.shape(output)[-1]
+        self._names = layers
+        keywords = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in options.items()
+        }
+        tool = create_analyzer(
+            analyzer,
+            twin.model,
+            neuron_selection_mode="index",
+            disable_model_checks=True,
+            **keywords,
+        )
+        relevances = _keep_relevances(tool)
+        with _constants_unevaluated():
+            tool.create_analyzer_model()
+
+        def over_space(tensor: Any) -> Any:
+            axes = list(range(1, len(tensor.shape) - 1))
+            return tf.reduce_sum(tensor, axes) if axes else tensor
+
+        tensors = [relevances[id(twin.layers[name].output)]["final_tensor"] for name in layers]
+        sums = [tf_keras.layers.Lambda(over_space)(tensor) for tensor in tensors]
+        feeds = tool._analyzer_model.inputs
+        self._per_filter = tf_keras.Model(feeds, sums)
+        self._per_input = tool._analyzer_model
+        self._scores = twin.model
+
+    def mask(self, kept: Mapping[str, np.ndarray]) -> Reply:
+        """Zeroes the output channels of each layer that are not kept; all others come back."""
+        for name, channels in kept.items():
+            weights = [array.copy() for array in self._weights[name]]
+            kernel = weights[0]
+            if self._axis[name] == -2:
+                kernel *= channels.reshape(kernel.shape[-2:])
+            else:
+                kernel *= channels
+            if len(weights) > 1:
+                weights[1] *= channels
+            self._layers[name].set_weights(weights)
+        return {}, {}
+
+    def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
+        """Relevance of each layer's output for class `y`, summed over space and over each class."""
+        per_sample = self._per_filter.predict_on_batch([x, _selection(y)])
+        if len(self._names) == 1:
+            per_sample = [per_sample]
+        sums = {}
+        for name, values in zip(self._names, per_sample, strict=True):
+            sums[name] = np.zeros((self._classes, values.shape[-1]))
+            np.add.at(sums[name], y, values.astype(np.float64))
+        return {}, sums
+
+    def input_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
+        """Relevance of the input for output `y` of each sample, like `x`; negative y: the highest."""
+        highest = self._scores.predict_on_batch(x).argmax(-1)
+        chosen = np.where(y < 0, highest, y)
+        relevance = self._per_input.predict_on_batch([x, _selection(chosen)])
+        return {}, {"relevance": np.asarray(relevance)}
+
+
+def _selection(y: np.ndarray) -> np.ndarray:
+    """iNNvestigate selects output neurons by (position in the batch, neuron) pairs."""
+    return np.stack([np.arange(len(y)), y], -1).astype(np.int32)
+
+
+def _keep_relevances(tool: Any) -> dict[int, dict[str, Any]]:
+    """Makes the analyzer hand over the relevance of every tensor, by the tensor's id."""
+    kept: dict[int, dict[str, Any]] = {}
+    reverse_model = tool._reverse_model
+
+    def keeping(
+        model: Any, stop_analysis_at_tensors: Any = None, return_all_reversed_tensors: bool = False
+    ) -> Any:
+        relevance, tensors = reverse_model(
+            model, stop_analysis_at_tensors, return_all_reversed_tensors=True
+        )
+        kept.update(tensors)
+        return relevance, None
+
+    tool._reverse_model = keeping
+    return kept
+
+
+@contextlib.contextmanager
+def _constants_unevaluated() -> Iterator[None]:
+    """Spares a session call for each plain TensorFlow operation that the analyzer makes.
+
+    Legacy Keras evaluates the constant inputs of such operations, to be able to repeat the
+    operation in a copy of the model; nobody copies this one. For MobileNetV2 the calls are 80 % of
+    the time that building the analyzer takes.
+    """
+    from tf_keras.src import backend
+
+    function = backend.function
+
+    def without_constants(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(inputs, *args, **kwargs) if inputs else lambda _: None
+
+    backend.function = without_constants
+    try:
+        yield
+    finally:
+        backend.function = function
+
+
+def _handle(
+    message: dict[str, Any], arrays: dict[str, np.ndarray], twins: dict[str, Twin]
+) -> Reply:
+    """Does what one message asks for."""
+    match message["do"]:
+        case "versions":
+            names = ("innvestigate", "tensorflow", "tf-keras")
+            return {name: _version(name) for name in names}, {}
+        case "analyze":
+            graph = from_plain(message["graph"], arrays)
+            twins["now"] = Twin(graph, message["analyzer"], message["options"], message["layers"])
+            return {}, {}
+        case "mask":
+            return twins["now"].mask(arrays)
+        case "filter_relevance":
+            return twins["now"].filter_relevance(arrays["x"], arrays["y"])
+        case "input_relevance":
+            return twins["now"].input_relevance(arrays["x"], arrays["y"])
+    raise ValueError(f"unknown request {message['do']!r}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _exit_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent is gone, even in the middle of a computation."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answers messages until the parent closes the stream or is gone."""
+    twins: dict[str, Twin] = {}
+    while True:
+        try:
+            message, arrays = receive(requests)
+        except ConnectionLost:
+            return
+        try:
+            reply, results = _handle(message, arrays, twins)
+        except Exception as error:  # everything goes to the parent, which raises it
+            traceback.print_exc()
+            reply, results = {"error": f"{type(error).__name__}: {error}"}, {}
+        try:
+            send(replies, reply, results)
+        except ConnectionLost:
+            return
+
+
+def main() -> None:
+    """Runs the worker on standard input and output."""
+    threading.Thread(target=_exit_with_parent, args=(int(sys.argv[-1]),), daemon=True).start()
+    # Libraries print; the reply stream must carry replies only.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, replies)

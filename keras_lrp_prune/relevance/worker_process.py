@@ -1,0 +1,147 @@
+"""Starting, asking and stopping a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+
+import keras_lrp_prune
+from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
+
+PYTHON_VARIABLE = "KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON"
+
+# The interpreter can be that of another environment: only this package is made importable in it,
+# not what is installed beside it.
+_BOOTSTRAP = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location(
+    "keras_lrp_prune", sys.argv[1] + "/__init__.py", submodule_search_locations=[sys.argv[1]]
+)
+package = importlib.util.module_from_spec(spec)
+sys.modules["keras_lrp_prune"] = package
+spec.loader.exec_module(package)
+from keras_lrp_prune.relevance.innvestigate_worker import main
+main()
+"""
+
+_ENVIRONMENT = {
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "",  # the parent has taken the GPU's memory
+    "PYTHONUNBUFFERED": "1",
+}
+_LAST_LINES = 15
+
+
+class WorkerError(RuntimeError):
+    """The worker could not do what was asked, or is gone."""
+
+
+class WorkerProcess:
+    """A process that answers messages; it never outlives this one.
+
+    Args:
+        python: Path of the worker's interpreter. Default: the environment variable
+            `KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON`, else this interpreter.
+
+    Raises:
+        WorkerError: If the interpreter cannot be started.
+    """
+
+    def __init__(self, python: str | None = None) -> None:
+        self.python = python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        package = str(Path(keras_lrp_prune.__file__).parent)
+        command = [self.python, "-c", _BOOTSTRAP, package, str(os.getpid())]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env={**os.environ, **_ENVIRONMENT},
+                start_new_session=True,  # Ctrl-C reaches this process, which then ends the worker
+            )
+        except OSError as error:
+            self._log.close()
+            raise WorkerError(
+                f"Cannot start the interpreter {self.python!r} for iNNvestigate: {error}. "
+                f"It comes from the parameter or from the variable {PYTHON_VARIABLE}."
+            ) from error
+        self._finalizer = weakref.finalize(self, _end, self._process, self._log)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    def ask(
+        self, message: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Sends one message and waits for the reply.
+
+        Raises:
+            WorkerError: If the worker fails or is gone; the message has its last output.
+        """
+        if self._process.stdin is None or self._process.stdout is None or self._log.closed:
+            raise WorkerError("The iNNvestigate worker has been closed.")
+        try:
+            send(self._process.stdin, message, arrays)
+            reply, results = receive(self._process.stdout)
+        except ConnectionLost as error:
+            code = self._process.wait()
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise WorkerError(
+                f"The iNNvestigate worker (process {self.pid}) {how} during "
+                f"{message['do']!r}. {self._last_output()}"
+            ) from error
+        except BaseException:
+            # Ctrl-C in the middle of a message: the streams are out of step, so end it.
+            self.close()
+            raise
+        if "error" in reply:
+            raise WorkerError(
+                f"The iNNvestigate worker failed in {message['do']!r}: {reply['error']}"
+            )
+        return reply, results
+
+    def close(self) -> None:
+        """Ends the worker and waits for it."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _last_output(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+        return "Its last output:\n" + "\n".join(lines) if lines else "It printed nothing."
+
+
+def _end(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
+    process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            # Closing flushes what the dead worker did not read.
+            with contextlib.suppress(OSError):
+                stream.close()
+    process.wait()
+    log.close()
