@@ -1,0 +1,67 @@
+"""Filter pruning of pretrained Keras CNNs, guided by relevance and the harmonic mean accuracy.
+
+The names below are loaded when they are first used: importing this package imports neither
+TensorFlow nor Keras, and leaves `tf.keras` and the environment as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "prune": "keras_lrp_prune.pruning",
+    "PruningResult": "keras_lrp_prune.pruning",
+    "load_result": "keras_lrp_prune.pruning",
+    "filter_relevance": "keras_lrp_prune.relevance.attribution",
+    "input_relevance": "keras_lrp_prune.relevance.attribution",
+    "find_channel_groups": "keras_lrp_prune.graph.analysis",
+    "ChannelGroup": "keras_lrp_prune.graph.channels",
+    "register_layer_rule": "keras_lrp_prune.graph.rules",
+    "UnsupportedModelError": "keras_lrp_prune.graph.model_graph",
+    "delete_channels": "keras_lrp_prune.surgery.deletion",
+    "harmonic_mean_accuracy": "keras_lrp_prune.evaluation",
+    "AccuracyCurve": "keras_lrp_prune.evaluation",
+    "DataError": "keras_lrp_prune.data",
+    "WorkerError": "keras_lrp_prune.relevance.worker_process",
+    "MissingInnvestigateError": "keras_lrp_prune.relevance.innvestigate_engine",
+    "CheckpointError": "keras_lrp_prune.control.checkpoint",
+}
+_ROOMS = {"schedules": "keras_lrp_prune.control.schedules"}
+
+__all__ = [*sorted(_MODULES), *_ROOMS]  # noqa: PLE0604 - names of lazily loaded objects
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.control import schedules as schedules
+    from keras_lrp_prune.control.checkpoint import CheckpointError as CheckpointError
+    from keras_lrp_prune.data import DataError as DataError
+    from keras_lrp_prune.evaluation import AccuracyCurve as AccuracyCurve
+    from keras_lrp_prune.evaluation import harmonic_mean_accuracy as harmonic_mean_accuracy
+    from keras_lrp_prune.graph.analysis import find_channel_groups as find_channel_groups
+    from keras_lrp_prune.graph.channels import ChannelGroup as ChannelGroup
+    from keras_lrp_prune.graph.model_graph import UnsupportedModelError as UnsupportedModelError
+    from keras_lrp_prune.graph.rules import register_layer_rule as register_layer_rule
+    from keras_lrp_prune.pruning import PruningResult as PruningResult
+    from keras_lrp_prune.pruning import load_result as load_result
+    from keras_lrp_prune.pruning import prune as prune
+    from keras_lrp_prune.relevance.attribution import filter_relevance as filter_relevance
+    from keras_lrp_prune.relevance.attribution import input_relevance as input_relevance
+    from keras_lrp_prune.relevance.innvestigate_engine import (
+        MissingInnvestigateError as MissingInnvestigateError,
+    )
+    from keras_lrp_prune.relevance.worker_process import WorkerError as WorkerError
+    from keras_lrp_prune.surgery.deletion import delete_channels as delete_channels
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(_ROOMS[name])
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,61 @@
+"""The progress bar of a pruning run."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from keras_lrp_prune.control.history import StepRecord
+
+
+class PruningProgress:
+    """Shows rate, filters left, harmonic mean and worst class; a line per step where no terminal is.
+
+    Args:
+        target_rate: Where the bar is full.
+        enabled: Whether to show anything.
+    """
+
+    def __init__(self, target_rate: float, *, enabled: bool = True) -> None:
+        console = Console(stderr=True)
+        self._lines = console if enabled and not console.is_terminal else None
+        self._bar = Progress(
+            TextColumn("pruning"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not enabled or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("prune", total=max(target_rate, 1e-9), state="")
+
+    def show(self, record: StepRecord) -> None:
+        """Shows one step."""
+        worst = record.worst_class
+        state = (
+            f"rate {record.rate:5.1%}, {record.filters} filters left, harmonic mean "
+            f"{record.harmonic_mean:.3f}, worst class {worst} "
+            f"({record.class_accuracies[worst]:.2f})"
+        )
+        if self._lines is not None:
+            verdict = "" if record.accepted else ", undone"
+            self._lines.print(f"step {record.step}: {state}{verdict}", highlight=False)
+        elif record.accepted:
+            self._bar.update(self._task, completed=record.rate, state=state)
+        else:
+            self._bar.update(self._task, state=f"{state}, undone")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()

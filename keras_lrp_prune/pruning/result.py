@@ -1,0 +1,222 @@
+"""The result of a pruning run: the small model, what was kept, and how it went."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.report import before_after_table, class_table, plot_history, print_table
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+_MODEL, _RECORD, _CURVE = "model.keras", "result.json", "curve.png"
+
+
+@dataclass(frozen=True)
+class PruningResult:
+    """What `prune()` returns.
+
+    Args:
+        model: The smaller model, a plain `keras.Model`.
+        kept: Layer name to the sorted indices of the filters that were kept.
+        history: One record per step; the first is the unpruned model.
+        cost_before, cost_after: Filters, parameters and FLOPs per sample.
+        reference: Metrics on the reference set, `"before"` and `"after"`.
+        validation: The same on the validation data, if there were any.
+        settings: What the run was asked for, and which engine it took.
+        stopped: Why the run ended.
+        rate: The pruning rate reached.
+        protected: Layer to the reason why its filters (or some) were left alone.
+
+    Example:
+
+    >>> result = klp.prune(model, (x, y), target_rate=0.5)
+    >>> result.summary()
+    >>> result.plot("curve.png")
+    >>> result.save("out/")
+    """
+
+    model: keras.Model
+    kept: Mapping[str, np.ndarray]
+    history: Sequence[StepRecord]
+    cost_before: Cost
+    cost_after: Cost
+    reference: Mapping[str, Mapping[str, Any]]
+    validation: Mapping[str, Mapping[str, Any]] | None
+    settings: Mapping[str, Any]
+    stopped: str
+    rate: float
+    protected: Mapping[str, str] = field(default_factory=dict)
+
+    def summary(self, class_names: Sequence[str] | None = None) -> None:
+        """Prints tables: costs and accuracies before and after, and what was left alone.
+
+        Args:
+            class_names: Names of the classes, by default their numbers.
+        """
+        sets = {"reference set": self.reference, "validation data": self.validation}
+        rows: list[tuple[object, ...]] = [
+            ("Filters", self.cost_before.filters, self.cost_after.filters),
+            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
+            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
+        ]
+        for name, metrics in sets.items():
+            if metrics is not None:
+                values = [f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after")]
+                rows.append((f"Harmonic mean accuracy, {name}", *values))
+        shown = "reference set" if self.validation is None else "validation data"
+        metrics = sets[shown] or self.reference
+        names = class_names or [str(number) for number in range(len(metrics["after"]["recall"]))]
+        title = f"Pruning rate {self.rate:.1%} ({self.stopped}; {self.settings['criterion']})"
+        print_table(
+            before_after_table(rows, title=title),
+            class_table(
+                list(names),
+                metrics["before"]["recall"],
+                metrics["after"]["recall"],
+                support=metrics["after"]["support"],
+                title=f"Accuracy of each class, {shown} (%)",
+            ),
+        )
+        for layer, reason in self.protected.items():
+            print(f"Protected: {layer}: {reason}")
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, class_names: Sequence[str] | None = None
+    ) -> Figure:
+        """Draws the class accuracies on the reference set over the pruning rate.
+
+        Args:
+            path: Where to write it (`.png`, `.svg` or `.pdf`), if anywhere.
+            class_names: Names of the classes, by default their numbers.
+
+        Returns:
+            The matplotlib figure.
+        """
+        held_out = None
+        if self.validation is not None:
+            held_out = [
+                {"rate": rate, "harmonic_mean": self.validation[when]["harmonic_mean"]}
+                for rate, when in ((0.0, "before"), (self.rate, "after"))
+            ]
+        return plot_history(
+            [record.to_dict() for record in self.history],
+            path,
+            title="Accuracy on the reference set while pruning",
+            held_out=held_out,
+            class_names=class_names,
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes the model (`model.keras`), the record (`result.json`) and the curve (`curve.png`).
+
+        The folder appears complete or not at all; an earlier result in it is replaced.
+
+        Args:
+            folder: Where to; made if it does not exist.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        target = Path(folder)
+        check_result_folder(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            self.model.save(temporary / _MODEL)
+            self.plot(temporary / _CURVE)
+            (temporary / _RECORD).write_text(json.dumps(self._record(), indent=1))
+            temporary.chmod(0o755)
+            if target.exists():
+                for name in (_MODEL, _CURVE, _RECORD):
+                    os.replace(temporary / name, target / name)
+            else:
+                os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "kept": {layer: np.asarray(indices).tolist() for layer, indices in self.kept.items()},
+            "history": [record.to_dict() for record in self.history],
+            "cost_before": asdict(self.cost_before),
+            "cost_after": asdict(self.cost_after),
+            "reference": self.reference,
+            "validation": self.validation,
+            "settings": self.settings,
+            "stopped": self.stopped,
+            "rate": self.rate,
+            "protected": dict(self.protected),
+        }
+
+
+def check_result_folder(folder: Path) -> None:
+    """Raises `OSError` if results cannot be written to `folder`, before any work is done."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{str(existing)!r} is not a folder; choose another output folder.")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"Cannot write to {str(existing)!r} ({error.strerror}); choose another output folder."
+        ) from error
+
+
+def load_result(folder: str | os.PathLike[str]) -> PruningResult:
+    """Loads what `PruningResult.save` wrote.
+
+    Args:
+        folder: The folder given to `save`.
+
+    Returns:
+        The result, its model included.
+
+    Raises:
+        FileNotFoundError: If there is no result in the folder.
+        ValueError: If a file in it is damaged.
+
+    Example:
+
+    >>> result = klp.load_result("out/")
+    """
+    import keras
+
+    path = Path(folder)
+    for name in (_MODEL, _RECORD):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"There is no pruning result in {str(path)!r}: {name} lacks.")
+    try:
+        record = json.loads((path / _RECORD).read_text())
+        return PruningResult(
+            model=keras.models.load_model(path / _MODEL),
+            kept={layer: np.array(kept, np.int64) for layer, kept in record["kept"].items()},
+            history=[StepRecord.from_dict(step) for step in record["history"]],
+            cost_before=Cost(**record["cost_before"]),
+            cost_after=Cost(**record["cost_after"]),
+            **{
+                key: record[key]
+                for key in ("reference", "validation", "settings", "stopped", "rate", "protected")
+            },
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"The result in {str(path)!r} is damaged: {error!r}.") from error

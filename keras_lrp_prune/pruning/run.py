@@ -1,0 +1,329 @@
+"""`prune()`: from a model and a reference set to a smaller model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
+from keras_lrp_prune.control.loop import Evaluation, PruningLoop
+from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
+from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.data import ReferenceSet, reference_set
+from keras_lrp_prune.evaluation import (
+    class_accuracies,
+    classification_report,
+    probabilities,
+    soft_class_accuracies,
+)
+from keras_lrp_prune.graph.analysis import channel_structure
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.heads import Head, read_head
+from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
+from keras_lrp_prune.pruning.progress import PruningProgress
+from keras_lrp_prune.pruning.result import PruningResult
+from keras_lrp_prune.relevance.criteria import LRP, Problem, check_criterion, make_criterion
+from keras_lrp_prune.relevance.engines import check_engine
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, CompiledForward
+from keras_lrp_prune.surgery.building import Built, build, rebuild
+from keras_lrp_prune.surgery.kept import Kept, kept_without
+from keras_lrp_prune.surgery.masking import ChannelMask
+
+if TYPE_CHECKING:
+    import keras
+
+DEFAULT_TARGET_RATE = 0.5
+
+
+def prune(
+    model: keras.Model,
+    reference: Any,
+    target_rate: float | None = None,
+    *,
+    min_accuracy: float | None = None,
+    validation: Any = None,
+    schedule: Any = None,
+    criterion: str = "lrp.sequential_preset_a",
+    analyzer_options: Mapping[str, Any] | None = None,
+    engine: str = "auto",
+    protect: Sequence[str] = (),
+    min_channels: int = 1,
+    round_to: int = 1,
+    batch_size: int | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    verbose: int = 1,
+    worker_python: str | None = None,
+) -> PruningResult:
+    """Removes the filters that a task does not need, and returns a smaller plain model.
+
+    Step by step, the filters with the lowest relevance are masked, the class accuracies on the
+    reference set are measured, and the step is kept or undone; their harmonic mean steers how many
+    filters go next (rate) and which (order). All weights stay as they are. A step costs one LRP
+    pass and one forward pass over the reference set; the model itself is not changed.
+
+    Args:
+        model: A functional or Sequential Keras 3 classifier with one input and one `(batch, n)`
+            output of class scores: logits, softmax, or one sigmoid unit.
+        reference: The few labelled samples that all decisions use: `(x, y)` arrays, `y` sparse or
+            one-hot, or a batched `tf.data.Dataset`.
+        target_rate: Pruning rate to reach, in [0, 1), to within half the largest group; default
+            0.5. Rate: filters removed over all filters in unprotected groups.
+        min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
+        validation: Held-out samples like `reference`: reported, steers nothing.
+        schedule: A TFMOT pruning schedule (step: number of proposals made), default
+            `AccuracyAware()`.
+        criterion: What scores filters: an LRP analyzer's name, or `"l1"`, `"l2"`, `"taylor"`,
+            `"activation"`, `"apoz"`, `"random"`.
+        analyzer_options: Keyword arguments of the analyzer.
+        engine: What computes LRP: `"innvestigate"` or `"auto"`.
+        protect: Layers to leave alone (a nested model's name: all in it).
+        min_channels: Channels that every group keeps.
+        round_to: Groups that lose channels keep a multiple of this many.
+        batch_size: Samples per batch, default 32.
+        checkpoint_dir: Folder where each step is saved; the same call goes on from there.
+        seed: For `criterion="random"`.
+        verbose: 1 shows a progress bar, 0 nothing.
+        worker_python: Interpreter that has iNNvestigate; default: the variable
+            `KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON`, else this interpreter.
+
+    Returns:
+        A `PruningResult`; its `model` is smaller.
+
+    Raises:
+        DataError: For unusable samples or labels.
+        UnsupportedModelError: For a model that cannot be pruned, or layers that LRP would get
+            wrong.
+        ValueError: For a target rate that cannot be reached (the message names the maximum), an
+            unknown criterion or engine, or other arguments outside their ranges.
+        CheckpointError: For a checkpoint of another run.
+        WorkerError: If iNNvestigate's process dies.
+
+    Example:
+
+    >>> import keras_lrp_prune as klp
+    >>> result = klp.prune(model, (x, y), target_rate=0.5)
+    >>> result.model.save("small.keras")
+    """
+    import keras
+
+    from keras_lrp_prune.graph.reading import read_model
+
+    check_criterion(criterion)
+    check_engine(engine)
+    target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
+    limits = Limits(min_channels, round_to)
+    graph = read_model(model)
+    task = _task(graph, reference, validation)
+    structure = channel_structure(graph, tuple(protect))
+    _check_target(target, structure, limits)
+    batch = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+    settings = {
+        "target_rate": target,
+        "min_accuracy": min_accuracy,
+        "schedule": _schedule_config(schedule),
+        "criterion": criterion,
+        "analyzer_options": dict(analyzer_options or {}),
+        "protect": list(protect),
+        "min_channels": min_channels,
+        "round_to": round_to,
+        "batch_size": batch,
+        "seed": seed,
+    }
+    checkpoint = None
+    if checkpoint_dir is not None:
+        fingerprint = _fingerprint(graph, task.reference, settings)
+        checkpoint = Checkpoint(checkpoint_dir, fingerprint)
+        checkpoint.load()  # a checkpoint that does not fit is an error before any work
+    flat, working = _working_copy(graph, task.reference)
+    forward = CompiledForward(working.model, batch)
+    problem = Problem(
+        flat,
+        structure,
+        working,
+        task.head,
+        task.reference,
+        batch,
+        seed,
+        settings["analyzer_options"],
+        engine,
+        worker_python,
+    )
+    cost = CostModel(flat, structure)
+    with (
+        make_criterion(criterion, problem) as scored,
+        PruningProgress(target, enabled=verbose > 0) as progress,
+    ):
+        settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
+        weight_names = {name: layer.weights for name, layer in flat.layers.items()}
+        state = PruningLoop(
+            structure=structure,
+            mask=ChannelMask(structure, working.layers, weight_names),
+            criterion=scored,
+            evaluate=lambda: task.evaluate(forward),
+            schedule=_fresh_schedule(schedule),
+            cost=cost,
+            target_rate=target,
+            limits=limits,
+            min_accuracy=min_accuracy,
+            checkpoint=checkpoint,
+            on_step=progress.show,
+        ).run()
+    small = rebuild(graph, kept_without(structure, state.removed), keras)
+    return _result(model, small, state, task, structure, cost, settings, batch)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is asked of the model: its classes, and the samples to judge it by."""
+
+    head: Head
+    reference: ReferenceSet
+    validation: ReferenceSet | None
+
+    def evaluate(self, forward: CompiledForward) -> Evaluation:
+        """Class accuracies on the reference set; one forward pass over it."""
+        scores = probabilities(forward(self.reference.x), self.head.kind)
+        return Evaluation(
+            class_accuracies(self.reference.y, scores),
+            soft_class_accuracies(self.reference.y, scores),
+        )
+
+    def report(self, forward: CompiledForward, samples: ReferenceSet) -> dict[str, Any]:
+        """Metrics on any samples."""
+        scores = probabilities(forward(samples.x), self.head.kind)
+        return classification_report(samples.y, scores).as_dict()
+
+
+def _task(graph: ModelGraph, reference: Any, validation: Any) -> _Task:
+    inputs = list(references(graph.inputs))
+    if len(inputs) != 1:
+        raise UnsupportedModelError(
+            f"Model {graph.name!r} has {len(inputs)} inputs; prune() needs a model with one."
+        )
+    head = read_head(graph)
+    shape = graph.shape(inputs[0])[1:]
+    checked = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
+    held_out = (
+        None
+        if validation is None
+        else reference_set(validation, n_classes=head.n_classes, input_shape=shape)
+    )
+    return _Task(head, checked, held_out)
+
+
+def _check_target(target: float, structure: ChannelStructure, limits: Limits) -> None:
+    if not 0 <= target < 1:
+        raise ValueError(f"target_rate must lie in [0, 1), not {target}.")
+    if not structure.n_units:
+        reasons = [f"{layer}: {reason}" for layer, reason in structure.protected.items()]
+        raise UnsupportedModelError(
+            "The model has no filters that can be pruned. "
+            + ("; ".join(reasons) or "It has no layer with filters.")
+        )
+    largest = largest_rate(structure, limits)
+    if target > largest + rate_tolerance(structure, limits):
+        raise ValueError(
+            f"target_rate {target} cannot be reached: with min_channels={limits.min_channels} "
+            f"and round_to={limits.round_to} the largest pruning rate is {largest:.4f}."
+        )
+
+
+def _working_copy(graph: ModelGraph, reference: ReferenceSet) -> tuple[ModelGraph, Built]:
+    """A flat copy of the model to mask, with the samples' size for an input size left open."""
+    import keras
+
+    flat = graph.flat()
+    (entry,) = references(flat.inputs)
+    shape = (None, *reference.x.shape[1:])
+    nodes = tuple(
+        replace(
+            node, layer=replace(node.layer, config={**node.layer.config, "batch_shape": shape})
+        )
+        if node.name == entry.node
+        else node
+        for node in flat.nodes
+    )
+    built = build(replace(flat, nodes=nodes), Kept(), keras)
+    sized = tuple(
+        replace(
+            node,
+            shapes=tuple(
+                tuple(tensor.shape) for ref, tensor in built.tensors.items() if ref.node == node.name
+            ),
+        )
+        for node in nodes
+    )
+    return replace(flat, nodes=sized), built
+
+
+def _schedule_config(schedule: Any) -> Any:
+    return _fresh_schedule(schedule).get_config()
+
+
+def _fresh_schedule(schedule: Any) -> Any:
+    """The schedule as it was made, so that a second run with it starts anew."""
+    from keras_lrp_prune.control.schedules import AccuracyAware
+    from keras_lrp_prune.control.tfmot import PruningSchedule
+
+    if schedule is None:
+        return AccuracyAware()
+    if not isinstance(schedule, PruningSchedule):
+        raise ValueError(
+            f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
+        )
+    if isinstance(schedule, AccuracyAware):
+        return type(schedule).from_config(schedule.get_config())
+    return schedule
+
+
+def _fingerprint(
+    graph: ModelGraph, reference: ReferenceSet, settings: Mapping[str, Any]
+) -> str:
+    """Tells this run from others: layers and weights, samples, settings."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(reference.fingerprint().encode())
+    for layer in graph.flat().layers.values():
+        digest.update(f"{layer.name}:{layer.class_name}".encode())
+        for array in layer.arrays().values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _result(
+    model: keras.Model,
+    small: keras.Model,
+    state: RunState,
+    task: _Task,
+    structure: ChannelStructure,
+    cost: CostModel,
+    settings: Mapping[str, Any],
+    batch: int,
+) -> PruningResult:
+    forwards = {
+        "before": CompiledForward(model, batch),
+        "after": CompiledForward(small, batch),
+    }
+
+    def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
+        return {when: task.report(forward, samples) for when, forward in forwards.items()}
+
+    return PruningResult(
+        model=small,
+        kept=structure.kept_filters(state.removed),
+        history=tuple(state.history),
+        cost_before=cost(np.zeros_like(state.removed)),
+        cost_after=cost(state.removed),
+        reference=reports(task.reference),
+        validation=None if task.validation is None else reports(task.validation),
+        settings=settings,
+        stopped=state.stopped,
+        rate=structure.pruning_rate(state.removed),
+        protected=structure.protected,
+    )
