@@ -73,7 +73,7 @@ class _MaskedVariable:
         if (masked == self._masked).all():
             return
         # Position first, so that a masked channel is one contiguous row to save and restore.
-        values = np.array(self._variable)
+        values = np.asarray(self._variable).copy()
         rows = np.moveaxis(values, self._axis, 0)
         for index in np.flatnonzero(masked & ~self._masked):
             self._saved[int(index)] = rows[index].copy()
