@@ -21,6 +21,7 @@ _MODULES = {
     "ChannelGroup": "keras_lrp_prune.graph.channels",
     "register_layer_rule": "keras_lrp_prune.graph.rules",
     "UnsupportedModelError": "keras_lrp_prune.graph.model_graph",
+    "with_linear_head": "keras_lrp_prune.recovery",
     "delete_channels": "keras_lrp_prune.surgery.deletion",
     "harmonic_mean_accuracy": "keras_lrp_prune.evaluation",
     "AccuracyCurve": "keras_lrp_prune.evaluation",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.pruning import PruningResult as PruningResult
     from keras_lrp_prune.pruning import load_result as load_result
     from keras_lrp_prune.pruning import prune as prune
+    from keras_lrp_prune.recovery import with_linear_head as with_linear_head
     from keras_lrp_prune.relevance.attribution import filter_relevance as filter_relevance
     from keras_lrp_prune.relevance.attribution import input_relevance as input_relevance
     from keras_lrp_prune.relevance.innvestigate_engine import (

@@ -10,9 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_lrp_prune.control.history import StepRecord
 
+_PIPED_WIDTH = 120
+
 
 class PruningProgress:
-    """Shows rate, filters left, harmonic mean and worst class; a line per step where no terminal is.
+    """Shows rate, filters left, harmonic mean and worst class; without a terminal, line by line.
 
     Args:
         target_rate: Where the bar is full.
@@ -21,6 +23,8 @@ class PruningProgress:
 
     def __init__(self, target_rate: float, *, enabled: bool = True) -> None:
         console = Console(stderr=True)
+        if not console.is_terminal:
+            console = Console(stderr=True, width=_PIPED_WIDTH)
         self._lines = console if enabled and not console.is_terminal else None
         self._bar = Progress(
             TextColumn("pruning"),

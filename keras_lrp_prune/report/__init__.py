@@ -1,7 +1,12 @@
 """Pictures and tables of plain records; knows no model."""
 
 from keras_lrp_prune.report.plots import plot_curves, plot_heatmaps, plot_history
-from keras_lrp_prune.report.tables import before_after_table, class_table, print_table
+from keras_lrp_prune.report.tables import (
+    before_after_table,
+    class_table,
+    print_table,
+    relevance_table,
+)
 
 __all__ = [
     "before_after_table",
@@ -10,4 +15,5 @@ __all__ = [
     "plot_heatmaps",
     "plot_history",
     "print_table",
+    "relevance_table",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import IO
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -111,6 +112,38 @@ def class_table(
     for i, class_name in enumerate(class_names):
         cells = [class_name, *(column[i] for column in columns.values())]
         table.add_row(*(Text(str(c)) for c in cells), style="bold" if i == worst else None)
+    return table
+
+
+def relevance_table(
+    relevance: Mapping[str, np.ndarray], *, share: float = 0.9, title: str | None = None
+) -> Table:
+    """Makes a table of how relevance spreads over the filters of each layer.
+
+    Args:
+        relevance: Layer name to signed relevances, shape `(classes, filters)`.
+        share: Part of the total positive relevance that the third column counts filters for.
+        title: Title above the table.
+
+    Returns:
+        The table: per layer its filters, how many of them carry `share` of the positive relevance
+        of all classes together, and how many have none for any class.
+
+    Example:
+        >>> table = relevance_table({"conv": np.array([[3.0, 0.0, 1.0]])}, share=0.7)
+        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
+         Layer   Filters   Carry 70 %   Irrelevant
+        ──────────────────────────────────────────
+         conv          3            1            1
+    """
+    table = _table(("Layer", "Filters", f"Carry {share:.0%}".replace("%", " %"), "Irrelevant"), title)
+    for name, values in relevance.items():
+        totals = np.sort(np.maximum(values, 0).sum(0))[::-1]
+        cumulative = np.cumsum(totals)
+        carrying = int(np.searchsorted(cumulative, share * cumulative[-1]) + 1)
+        irrelevant = int((values <= 0).all(0).sum())
+        counts = (values.shape[1], min(carrying, len(totals)), irrelevant)
+        table.add_row(Text(name), *(Text(_figure(count)) for count in counts))
     return table
 
 

@@ -1,0 +1,221 @@
+"""`keras-lrp-prune`: prune, relevance, demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_P = ParamSpec("_P")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Remove the filters of a Keras CNN that your task does not need.",
+)
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .keras file, or a keras.applications backbone by name, with options after colons: "
+        "[bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]. A backbone gets a linear head, "
+        "fitted on the features of the images in DATA.",
+    ),
+]
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder with one sub-folder of images per class.")
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(help="Weights of a named backbone: [bold]imagenet[/] or a .h5 file."),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(help="Side of the images in pixels, where the model does not fix it."),
+]
+PreprocessOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model wants: [bold]none[/] (0..255), [bold]unit[/] (0..1), "
+        "[bold]symmetric[/] (-1..1), or the module of a keras.applications model, such as "
+        "[bold]vgg16[/]. Default: the named backbone's own; none for a file.",
+    ),
+]
+PerClassOption = Annotated[
+    int | None, typer.Option(help="Images drawn per class; default all.", min=1)
+]
+CriterionOption = Annotated[
+    str,
+    typer.Option(help="LRP analyzer, or l1, l2, taylor, activation, apoz, random."),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
+BatchOption = Annotated[int, typer.Option(help="Images per batch.", min=1)]
+
+
+def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Turns the errors that a user can mend into one line and an exit code."""
+
+    @wraps(command)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        from keras_lrp_prune.relevance.worker_process import WorkerError
+
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _fail("interrupted; with --checkpoint-dir, the same command goes on.", INTERRUPTED)
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            _fail(str(error), BAD_INPUT)
+        except WorkerError as error:
+            _fail(str(error), FAILED)
+
+    return guarded
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo("Error: " + " ".join(message.split()), err=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+@one_line_errors
+def prune(
+    model: ModelArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the result.")],
+    rate: Annotated[
+        float, typer.Option(help="Share of the filters to remove, in [0, 1).")
+    ] = 0.5,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(help="Stop before the harmonic mean accuracy on DATA falls below this."),
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Folder of held-out images: reported, steers nothing.")
+    ] = None,
+    per_class: PerClassOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    preprocess: PreprocessOption = None,
+    criterion: CriterionOption = "lrp.sequential_preset_a",
+    engine: Annotated[str, typer.Option(help="What computes LRP: auto or innvestigate.")] = "auto",
+    protect: Annotated[
+        list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
+    ] = None,
+    min_channels: Annotated[int, typer.Option(help="Channels that every group keeps.")] = 1,
+    round_to: Annotated[int, typer.Option(help="Keep widths at a multiple of this.")] = 1,
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Save each step here; the same command goes on.")
+    ] = None,
+    batch_size: BatchOption = 32,
+    seed: SeedOption = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Prune MODEL for the classes in DATA; write the smaller model to --out.
+
+    Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.4
+    --out pruned/
+    """
+    from keras_lrp_prune.cli.task import load_task
+    from keras_lrp_prune.pruning import prune as prune_model
+    from keras_lrp_prune.pruning.result import check_result_folder
+
+    check_result_folder(out)
+    task = load_task(
+        model,
+        data,
+        validation=validation,
+        per_class=per_class,
+        weights=weights,
+        image_size=image_size,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    result = prune_model(
+        task.model,
+        task.reference,
+        rate,
+        min_accuracy=min_accuracy,
+        validation=task.validation,
+        criterion=criterion,
+        engine=engine,
+        protect=protect or (),
+        min_channels=min_channels,
+        round_to=round_to,
+        batch_size=batch_size,
+        checkpoint_dir=checkpoint_dir,
+        seed=seed,
+        verbose=0 if quiet else 1,
+    )
+    result.summary(task.class_names)
+    result.save(out)
+    typer.echo(f"Written to {out}: model.keras, result.json, curve.png. {task.wants}")
+
+
+@app.command()
+@one_line_errors
+def relevance(
+    model: ModelArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="Folder for relevance.npz and heatmaps.png.")],
+    analyzer: Annotated[
+        str, typer.Option(help="An iNNvestigate analyzer.")
+    ] = "lrp.sequential_preset_a",
+    per_class: PerClassOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    preprocess: PreprocessOption = None,
+    engine: Annotated[str, typer.Option(help="What computes LRP: auto or innvestigate.")] = "auto",
+    batch_size: BatchOption = 32,
+    seed: SeedOption = 0,
+) -> None:
+    """Show how much each filter, and each pixel, of MODEL matters for the classes in DATA.
+
+    Writes relevance.npz (layer name: an array of classes by filters) and heatmaps.png (one image
+    of each class).
+    """
+    from keras_lrp_prune.cli.relevance_report import write_relevance
+    from keras_lrp_prune.cli.task import load_task
+    from keras_lrp_prune.pruning.result import check_result_folder
+
+    check_result_folder(out)
+    task = load_task(
+        model,
+        data,
+        per_class=per_class,
+        weights=weights,
+        image_size=image_size,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    write_relevance(task, out, analyzer=analyzer, engine=engine, batch_size=batch_size)
+    typer.echo(f"Written to {out}: relevance.npz, heatmaps.png.")
+
+
+@app.command()
+@one_line_errors
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
+    seed: SeedOption = 0,
+) -> None:
+    """Train a digits classifier, remove half of its filters, compare; no download."""
+    from keras_lrp_prune.demo import run_demo
+
+    run_demo(out, seed)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Runs the command line; returns its exit code to the shell."""
+    sys.exit(app(arguments))

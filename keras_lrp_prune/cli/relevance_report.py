@@ -1,0 +1,43 @@
+"""What `keras-lrp-prune relevance` writes and prints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_lrp_prune.cli.task import Task
+from keras_lrp_prune.relevance.attribution import filter_relevance, input_relevance
+from keras_lrp_prune.report import plot_heatmaps, print_table, relevance_table
+
+
+def write_relevance(
+    task: Task, folder: Path, *, analyzer: str, engine: str, batch_size: int
+) -> Mapping[str, np.ndarray]:
+    """Computes filter and input relevances, writes both, and prints a line per layer.
+
+    Args:
+        task: The model and its images.
+        folder: Where `relevance.npz` and `heatmaps.png` go.
+        analyzer, engine, batch_size: As in `filter_relevance`.
+
+    Returns:
+        Layer name to an array `(classes, filters)`.
+    """
+    x, y = task.reference
+    found = filter_relevance(
+        task.model, x, y, analyzer=analyzer, engine=engine, batch_size=batch_size
+    )
+    first = [int(np.flatnonzero(y == label)[0]) for label in range(len(task.class_names))]
+    heat = input_relevance(task.model, x[first], y[first], analyzer=analyzer, engine=engine)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".relevance-{os.getpid()}.npz"
+    np.savez(temporary, **found)
+    os.replace(temporary, folder / "relevance.npz")
+    plot_heatmaps(
+        task.images.x[first] / 255, {analyzer: heat}, folder / "heatmaps.png", task.class_names
+    )
+    print_table(relevance_table(found, title=f"Filters by relevance ({analyzer})"))
+    return found

@@ -1,0 +1,210 @@
+"""The demo: a digits classifier that loses half of its filters, and hardly any accuracy.
+
+No download: scikit-learn's handwritten digits, a small CNN trained in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from keras_lrp_prune.cost import file_size, latency
+from keras_lrp_prune.pruning import PruningResult, prune
+from keras_lrp_prune.pruning.result import check_result_folder
+from keras_lrp_prune.report import before_after_table, class_table, print_table
+
+if TYPE_CHECKING:
+    import keras
+
+    Samples = tuple[np.ndarray, np.ndarray]
+
+_RATE = 0.5
+_PER_CLASS = 20
+_EPOCHS = 25
+_WIDTHS = (48, 96, 192)
+_SAVED_MODEL = Path("saved_model", "1")
+
+# Runs without this package: a pruned model needs nothing but Keras or TensorFlow.
+_CHECK = """
+import sys
+sys.modules["keras_lrp_prune"] = None
+import keras, numpy as np, tensorflow as tf
+folder = sys.argv[1]
+x, expected = np.load(folder + "/x.npy"), np.load(folder + "/expected.npy")
+saved_model = tf.saved_model.load(sys.argv[3])
+outputs = {
+    "model.keras": keras.models.load_model(sys.argv[2]).predict(x, verbose=0),
+    "SavedModel": saved_model.serve(x).numpy(),
+}
+for name, output in outputs.items():
+    difference = abs(output - expected).max()
+    print(f"{name} reloaded in a fresh process: largest difference {difference:.1e}")
+    if not difference < 1e-5:
+        sys.exit(1)
+"""
+
+
+def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> PruningResult:
+    """Trains, prunes, compares with random pruning, and writes the results to a folder.
+
+    Args:
+        out: Folder for the curve, the pruned `.keras` file and the SavedModel.
+        seed: Of the split, the training and the random order.
+
+    Returns:
+        The result of the accuracy-aware run.
+
+    Raises:
+        OSError: If `out` cannot be written.
+        RuntimeError: If a reloaded model predicts something else.
+    """
+    folder = Path(out)
+    check_result_folder(folder)
+    console = Console()
+    train, reference, held_out = digits(seed)
+    console.print(f"Training a CNN on {len(train[1])} digits ...")
+    model = train_classifier(train, seed)
+    console.print(
+        f"Pruning {_RATE:.0%} of its filters with {_PER_CLASS} reference images per class ..."
+    )
+    result = prune(model, reference, _RATE, validation=held_out, seed=seed)
+    console.print("The same with filters in random order ...")
+    random = prune(
+        model, reference, _RATE, validation=held_out, criterion="random", seed=seed, verbose=0
+    )
+    _print_comparison({"before": model, "after": result.model}, result, random, held_out[0])
+    result.save(folder)
+    _export(result.model, folder / _SAVED_MODEL)
+    console.print(_check_reloaded(result.model, folder, held_out[0]))
+    console.print(f"Written to {folder}: curve.png, model.keras, result.json, {_SAVED_MODEL}")
+    return result
+
+
+def digits(seed: int) -> tuple[Samples, Samples, Samples]:
+    """Scikit-learn's handwritten digits, 8x8, in [0, 1].
+
+    Args:
+        seed: Of the split.
+
+    Returns:
+        Training samples (60 %), the reference set drawn from them, and held-out samples.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    from keras_lrp_prune.data import draw_per_class
+
+    data = load_digits()
+    x = (data.images / 16).astype(np.float32)[..., None]
+    x_train, x_held, y_train, y_held = train_test_split(
+        x, data.target, test_size=0.4, stratify=data.target, random_state=seed
+    )
+    chosen, _ = draw_per_class(y_train, _PER_CLASS, seed)
+    return (x_train, y_train), (x_train[chosen], y_train[chosen]), (x_held, y_held)
+
+
+def train_classifier(samples: Samples, seed: int) -> keras.Model:
+    """Trains a small CNN with more filters than the task needs; takes seconds.
+
+    Args:
+        samples: Images `(n, 8, 8, 1)` and their classes.
+        seed: Of the initial weights, the order of the samples and the dropout.
+
+    Returns:
+        The trained model.
+    """
+    import keras
+
+    layers = keras.layers
+    keras.utils.set_random_seed(seed)
+    blocks: list[Any] = []
+    for number, width in enumerate(_WIDTHS, 1):
+        blocks += [
+            layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_regularizer=keras.regularizers.L2(1e-3),
+                name=f"conv{number}",
+            ),
+            layers.SpatialDropout2D(0.3),
+        ]
+        if number < len(_WIDTHS):
+            blocks.append(layers.MaxPooling2D())
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax", name="digit")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *blocks, *head], name="digits")
+    model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
+    model.fit(*samples, batch_size=32, epochs=_EPOCHS, verbose=0)
+    # Without the optimizer, whose state would count in the file size.
+    return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def _print_comparison(
+    models: Mapping[str, keras.Model], result: PruningResult, random: PruningResult, x: np.ndarray
+) -> None:
+    """Prints what pruning did, with random pruning at the same rate beside it."""
+    by_lrp, by_chance = result.validation or {}, random.validation or {}
+    all_models = [models["before"], models["after"], random.model]
+    costs = [result.cost_before, result.cost_after, random.cost_after]
+    metrics = [by_lrp["before"], by_lrp["after"], by_chance["after"]]
+    extra = "Random"
+    rows = [
+        (
+            "Harmonic mean accuracy, held out",
+            *(f"{entry['harmonic_mean']:.4f}" for entry in metrics),
+        ),
+        ("Filters", *(cost.filters for cost in costs)),
+        ("Parameters", *(cost.parameters for cost in costs)),
+        ("FLOPs per image", *(cost.flops for cost in costs)),
+        ("File size", *(f"{file_size(model) / 1024:.0f} KiB" for model in all_models)),
+        ("Latency per image, batch 1", *(f"{latency(model, x[:1]):.2f} ms" for model in all_models)),
+        (
+            "Latency per image, batch 32",
+            *(f"{latency(model, x[:32]):.3f} ms" for model in all_models),
+        ),
+    ]
+    print_table(
+        before_after_table(rows, extra_columns=[extra], title=f"Pruning rate {result.rate:.1%}"),
+        class_table(
+            [f"digit {number}" for number in range(10)],
+            by_lrp["before"]["recall"],
+            by_lrp["after"]["recall"],
+            support=by_lrp["after"]["support"],
+            extra={extra: by_chance["after"]["recall"]},
+            title="Accuracy of each class, held out (%)",
+        ),
+    )
+
+
+def _export(model: keras.Model, folder: Path) -> None:
+    """Writes a SavedModel under a temporary name, then renames it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        model.export(Path(temporary, "model"), verbose=False)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(Path(temporary, "model"), folder)
+
+
+def _check_reloaded(model: keras.Model, folder: Path, x: np.ndarray) -> str:
+    """Lets a fresh process load both files and compare its predictions with the model's."""
+    with tempfile.TemporaryDirectory() as temporary:
+        np.save(Path(temporary, "x.npy"), x)
+        np.save(Path(temporary, "expected.npy"), model.predict(x, verbose=0))
+        arguments = [temporary, folder / "model.keras", folder / _SAVED_MODEL]
+        done = subprocess.run(
+            [sys.executable, "-c", _CHECK, *map(str, arguments)], capture_output=True, text=True
+        )
+    if done.returncode:
+        raise RuntimeError(f"The reloaded models differ:\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()

@@ -1,0 +1,87 @@
+"""A linear classifier on the features of a frozen backbone: the data-scarce transfer set-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, CompiledForward
+
+if TYPE_CHECKING:
+    import keras
+
+# Inverse strengths of the L2 penalty to choose from, for features scaled to unit mean square.
+_STRENGTHS = tuple(10.0**power for power in range(-3, 4))
+_FOLDS = 5
+
+
+def with_linear_head(
+    backbone: keras.Model,
+    reference: Any,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    name: str = "predictions",
+) -> keras.Model:
+    """Puts a linear softmax classifier on a frozen backbone, fitted on its features.
+
+    Multinomial logistic regression by scikit-learn; the strength of its L2 penalty is chosen by
+    cross-validation on the same samples. Costs one forward pass; the backbone is not changed and
+    its layers are shared with the new model.
+
+    Args:
+        backbone: A Keras 3 model with one input and `(batch, features)` outputs, such as
+            `keras.applications.MobileNet(include_top=False, pooling="avg")`.
+        reference: Labelled samples, `(x, y)` or a batched `tf.data.Dataset`, preprocessed as the
+            backbone wants them.
+        batch_size: Samples per batch.
+        name: Name of the new layer.
+
+    Returns:
+        A functional model from the backbone's input to class probabilities.
+
+    Raises:
+        UnsupportedModelError: If the backbone's output is not `(batch, features)`.
+        DataError: For unusable samples or labels.
+
+    Example:
+
+    >>> backbone = keras.applications.MobileNet(
+    ...     weights=None, include_top=False, pooling="avg", input_shape=(96, 96, 3))
+    >>> model = klp.with_linear_head(backbone, (x, y))
+    """
+    import keras
+
+    if len(backbone.inputs) != 1 or len(backbone.outputs) != 1 or backbone.outputs[0].ndim != 2:
+        raise UnsupportedModelError(
+            f"The backbone {backbone.name!r} must have one input and one (batch, features) output; "
+            "end it with GlobalAveragePooling2D (pooling='avg')."
+        )
+    samples = reference_set(reference, input_shape=backbone.inputs[0].shape[1:])
+    features = CompiledForward(backbone, batch_size)(samples.x).astype(np.float64)
+    kernel, bias = _fit(features, samples.y)
+    dense = keras.layers.Dense(len(bias), activation="softmax", name=name)
+    model = keras.Model(backbone.inputs[0], dense(backbone.outputs[0]), name=backbone.name)
+    dense.set_weights([kernel, bias])
+    return model
+
+
+def _fit(features: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights `(features, classes)` and biases of the classifier."""
+    # One common scale keeps the relevance of features as it is, and makes the penalty comparable.
+    scale = np.sqrt((features**2).mean()) or 1.0
+    regression = LogisticRegression(max_iter=2000)
+    folds = min(_FOLDS, int(np.bincount(y).min()))
+    if folds >= 2:
+        search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
+        regression = search.fit(features / scale, y).best_estimator_
+    else:
+        regression.fit(features / scale, y)
+    kernel, bias = regression.coef_.T / scale, regression.intercept_
+    if kernel.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their scores
+        kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    return kernel, bias
