@@ -80,6 +80,17 @@ def from_plain(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mo
     )
 
 
+def json_default(value: Any) -> Any:
+    """NumPy numbers and arrays, in configs and options, as what JSON knows.
+
+    Raises:
+        TypeError: For anything else.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON.")
+
+
 def _encode(structure: Any) -> Any:
     if isinstance(structure, TensorRef):
         return {_TENSOR: [structure.node, structure.index]}

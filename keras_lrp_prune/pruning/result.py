@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.report import before_after_table, class_table, plot_history, print_table
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class PruningResult:
         try:
             self.model.save(temporary / _MODEL)
             self.plot(temporary / _CURVE)
-            (temporary / _RECORD).write_text(json.dumps(self._record(), indent=1))
+            record = json.dumps(self._record(), indent=1, default=json_default)
+            (temporary / _RECORD).write_text(record)
             temporary.chmod(0o755)
             if target.exists():
                 for name in (_MODEL, _CURVE, _RECORD):

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from keras_lrp_prune.graph.plain import json_default
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -27,8 +29,14 @@ def send(
 
     Raises:
         ConnectionLost: If the other side is gone.
+        TypeError: For an array of objects, or a message that is not JSON; nothing is written.
     """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in (arrays or {}).items()}
+    for name, array in contiguous.items():
+        if array.dtype.hasobject or array.dtype.names:
+            raise TypeError(
+                f"Array {name!r} has dtype {array.dtype}; only plain values can be sent."
+            )
     header = json.dumps(
         {
             "message": message,
@@ -36,7 +44,8 @@ def send(
                 {"name": name, "dtype": array.dtype.str, "shape": array.shape}
                 for name, array in contiguous.items()
             ],
-        }
+        },
+        default=json_default,
     ).encode()
     try:
         stream.write(_LENGTH.pack(len(header)))
