@@ -22,8 +22,6 @@ import numpy as np
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.graph.plain import from_plain
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
-from keras_lrp_prune.surgery.building import build
-from keras_lrp_prune.surgery.kept import Kept
 
 Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
 
@@ -48,6 +46,9 @@ class Twin:
         tf.config.experimental.enable_op_determinism()
         tf.compat.v1.disable_eager_execution()
         from innvestigate.analyzer import create_analyzer
+
+        from keras_lrp_prune.surgery.building import build
+        from keras_lrp_prune.surgery.kept import Kept
 
         twin = build(graph, Kept(), tf_keras)
         self._layers = twin.layers

@@ -39,6 +39,7 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "CUDA_VISIBLE_DEVICES": "",  # the parent has taken the GPU's memory
     "PYTHONUNBUFFERED": "1",
+    "PYTHONSAFEPATH": "1",  # a module in the working directory must not pass for an installed one
 }
 _LAST_LINES = 15
 
