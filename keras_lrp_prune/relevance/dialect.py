@@ -49,8 +49,16 @@ DIALECT: Mapping[str, Condition] = {
 }
 
 
-def check_dialect(graph: ModelGraph) -> None:
+# Deep Taylor decomposition is defined for ReLU networks.
+_RELU_ONLY = ("deep_taylor", "deep_taylor.bounded")
+
+
+def check_dialect(graph: ModelGraph, analyzer: str) -> None:
     """Refuses a canonical graph on which iNNvestigate would be wrong.
+
+    Args:
+        graph: The canonical graph.
+        analyzer: Name of the analyzer to be used.
 
     Raises:
         UnsupportedModelError: Naming the layers and what is wrong with them.
@@ -62,7 +70,7 @@ def check_dialect(graph: ModelGraph) -> None:
             f"{len(inputs)} inputs and {len(outputs)} outputs."
         )
     calls = Counter(node.layer.name for node in graph.nodes)
-    problems = [problem for node in graph.nodes if (problem := _problem(node, calls))]
+    problems = [problem for node in graph.nodes if (problem := _problem(node, calls, analyzer))]
     if problems:
         raise UnsupportedModelError(
             "The engine 'innvestigate' is not exact on these layers and refuses them: "
@@ -71,7 +79,7 @@ def check_dialect(graph: ModelGraph) -> None:
         )
 
 
-def _problem(node: Node, calls: Counter[str]) -> str | None:
+def _problem(node: Node, calls: Counter[str], analyzer: str) -> str | None:
     layer = node.layer
     where = f"{layer.name!r} ({layer.class_name})"
     if calls[layer.name] > 1:
@@ -81,4 +89,7 @@ def _problem(node: Node, calls: Counter[str]) -> str | None:
         return where
     if not condition(layer.config, len(node.shapes[0])):
         return f"{where} with this configuration"
+    activation = layer.config.get("activation", "linear")
+    if analyzer in _RELU_ONLY and activation not in ("linear", "relu"):
+        return f"{where}: {analyzer!r} is for ReLU networks, not for {activation!r}"
     return None

@@ -14,6 +14,8 @@ from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.canonical import (
     canonize,
+    drop_identities,
+    next_linear,
     split_preprocessing,
     strip_softmax,
     two_class_logits,
@@ -23,7 +25,7 @@ from keras_lrp_prune.relevance.worker_process import WorkerProcess
 
 INSTALL_LINE = "pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future"
 VERSION = "2.1.2"
-_FILTER_LAYERS = ("Conv2D", "Dense")
+_FILTER_LAYERS = ("Conv2D", "Dense", "SeparableConv2D")
 
 
 class MissingInnvestigateError(ImportError):
@@ -61,21 +63,23 @@ class InnvestigateEngine:
         python: str | None = None,
     ) -> None:
         check_analyzer(analyzer, options or {})
-        self._preprocessing, graph = split_preprocessing(graph.flat())
+        graph = drop_identities(graph.flat())
+        self._owners = {
+            name for name, layer in graph.layers.items() if layer.class_name in _FILTER_LAYERS
+        }
+        self._preprocessing, graph = split_preprocessing(graph)
         graph = strip_softmax(canonize(graph))
         self._merged = ""
         if two_class:
             graph = two_class_logits(graph)
             self._merged = next(references(graph.outputs)).node
-        check_dialect(graph)
+        check_dialect(graph, analyzer)
         (output,) = references(graph.outputs)
         self.n_classes = int(graph.shape(output)[-1] or 0)
-        self._layers = {
-            layer.name for layer in graph.layers.values() if layer.class_name in _FILTER_LAYERS
-        }
         self._widths = {
             node.layer.name: node.shapes[0][-1] or 0 for node in graph.nodes if node.layer.weights
         }
+        self._next = next_linear(graph)
         plain, arrays = to_plain(graph)
         self._worker = WorkerProcess(python)
         try:
@@ -86,7 +90,7 @@ class InnvestigateEngine:
                     "graph": plain,
                     "analyzer": analyzer,
                     "options": dict(options or {}),
-                    "layers": sorted(self._layers),
+                    "layers": list(self._widths),
                 },
                 arrays,
             )
@@ -127,10 +131,35 @@ class InnvestigateEngine:
         Returns:
             Layer name to an array `(classes, filters)`.
         """
-        _, sums = self._worker.ask({"do": "filter_relevance"}, {"x": self._preprocess(x), "y": y})
-        if self._merged in sums:  # two scores that one unit of the model computes
-            sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
-        return sums
+        sums = self._channel_relevance(x, y)
+        return {name: values for name, values in sums.items() if name in self._owners}
+
+    def unit_relevance(
+        self, structure: ChannelStructure, x: np.ndarray, y: np.ndarray
+    ) -> np.ndarray:
+        """Relevance of each unit for the class of each sample, where the unit is read.
+
+        A unit's channel can pass through layers with weights of their own (depthwise
+        convolutions, batch norms) before other filters read it. What those layers' biases
+        contribute goes with the unit too, so its relevance counts at the last of them.
+
+        Args:
+            structure: Of the model that the engine was made for.
+            x, y: As in `filter_relevance`.
+
+        Returns:
+            float64, shape `(classes, units)`: summed over space, samples and the unit's channels.
+        """
+        carried = _output_units(structure)
+        relevance = np.zeros((self.n_classes, structure.n_units))
+        for name, values in self._channel_relevance(x, y).items():
+            readers = self._next[name]
+            if name not in carried or (readers and readers <= carried.keys() - self._owners):
+                continue
+            units = np.repeat(carried[name], values.shape[1] // len(carried[name]))
+            inside = units >= 0
+            np.add.at(relevance.T, units[inside], values.T[inside])
+        return relevance
 
     def input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
@@ -151,6 +180,13 @@ class InnvestigateEngine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _channel_relevance(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        """Relevance of every linear layer's output channels, `(classes, channels)`."""
+        _, sums = self._worker.ask({"do": "filter_relevance"}, {"x": self._preprocess(x), "y": y})
+        if self._merged in sums:  # two scores that one unit of the model computes
+            sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
+        return sums
 
     def _check_installed(self) -> None:
         versions, _ = self._worker.ask({"do": "versions"})
