@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -67,7 +67,11 @@ class Checkpoint:
         return self._folder / _FILE
 
     def save(self, state: RunState) -> None:
-        """Writes the state under a temporary name, then renames it."""
+        """Writes the state under a temporary name, then renames it.
+
+        Raises:
+            OSError: If it cannot be written; the checkpoint before it stays.
+        """
         described = {
             "fingerprint": self._fingerprint,
             "step": state.step,
@@ -76,11 +80,14 @@ class Checkpoint:
             "stopped": state.stopped,
         }
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, removed=state.removed, described=np.array(json.dumps(described)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, removed=state.removed, described=np.array(json.dumps(described)))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load(self) -> RunState | None:
         """The saved state, or `None` if there is none.
@@ -93,21 +100,22 @@ class Checkpoint:
             return None
         try:
             with np.load(self.path, allow_pickle=False) as file:
-                removed = file["removed"]
                 described: dict[str, Any] = json.loads(str(file["described"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                fingerprint = described["fingerprint"]
+                state = RunState(
+                    file["removed"],
+                    described["step"],
+                    [StepRecord.from_dict(record) for record in described["history"]],
+                    described["schedule"],
+                    described["stopped"],
+                )
+        except (OSError, EOFError, ValueError, LookupError, TypeError, BadZipFile) as error:
             raise CheckpointError(
                 f"Checkpoint {str(self.path)!r} cannot be read ({error}). Delete it to start anew."
             ) from error
-        if described["fingerprint"] != self._fingerprint:
+        if fingerprint != self._fingerprint:
             raise CheckpointError(
                 f"Checkpoint {str(self.path)!r} belongs to a run with another model, other data "
                 "or other settings. Delete it, or choose another checkpoint_dir."
             )
-        return RunState(
-            removed,
-            described["step"],
-            [StepRecord.from_dict(record) for record in described["history"]],
-            described["schedule"],
-            described["stopped"],
-        )
+        return state

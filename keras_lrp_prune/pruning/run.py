@@ -279,7 +279,8 @@ def _fresh_schedule(schedule: Any) -> Any:
             f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
         )
     if isinstance(schedule, AccuracyAware):
-        return type(schedule).from_config(schedule.get_config())
+        config = schedule.get_config()["config"]
+        return type(schedule).from_config({**config, "order": schedule.order})
     return schedule
 
 
