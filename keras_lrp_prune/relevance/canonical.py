@@ -192,6 +192,19 @@ def fold_batch_norm(graph: ModelGraph) -> ModelGraph:
     return _replace_nodes(graph, replaced, moved)
 
 
+def next_linear(graph: ModelGraph) -> dict[str, set[str]]:
+    """Layer with weights to the layers with weights that read it next, of a canonical graph."""
+    nearest: dict[str, set[str]] = {}
+    for node in reversed(graph.nodes):
+        found: set[str] = set()
+        for index in range(len(node.shapes)):
+            for name in graph.consumers.get(TensorRef(node.name, index), ()):
+                reader = graph.by_name[name].layer
+                found |= {reader.name} if reader.weights else nearest[name]
+        nearest[node.name] = found
+    return {node.layer.name: nearest[node.name] for node in graph.nodes if node.layer.weights}
+
+
 def in_float32(graph: ModelGraph) -> ModelGraph:
     """Sets every layer's dtype to float32."""
     return _replace_nodes(
@@ -253,10 +266,10 @@ def _replace_nodes(
 
 
 def _strip_output(graph: ModelGraph, activations: tuple[str, ...]) -> ModelGraph:
-    (output,) = references(graph.outputs)
-    node = graph.by_name[output.node]
-    if node.layer.class_name == "Activation" and node.layer.config["activation"] in activations:
-        return _replace_nodes(graph, {node.name: ()}, {output: node.inputs[0]})
+    for output in list(references(graph.outputs)):
+        node = graph.by_name[output.node]
+        if node.layer.class_name == "Activation" and node.layer.config["activation"] in activations:
+            graph = _replace_nodes(graph, {node.name: ()}, {output: node.inputs[0]})
     return graph
 
 

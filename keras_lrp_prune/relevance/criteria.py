@@ -94,10 +94,11 @@ class _WithoutResources:
 
 
 class LRP(_WithoutResources):
-    """Mean relevance of each unit for each class (Bach et al. 2015; Yeom et al. 2021).
+    """Each unit's share of the relevance of its group, for each class.
 
-    A call costs one LRP pass over the reference set. The relevance of a unit is that of all its
-    filters together.
+    Signed mean relevance (Bach et al. 2015), summed over the unit, over the sum of its magnitudes
+    in the group: rules that ignore biases lose relevance on the way down, which must not count
+    against lower layers. A call costs one LRP pass over the reference set.
     """
 
     def __init__(self, problem: Problem, analyzer: str) -> None:
@@ -115,8 +116,12 @@ class LRP(_WithoutResources):
         """See `Criterion`."""
         problem = self._problem
         self.engine.set_mask(problem.structure, removed)
-        relevance = mean_filter_relevance(self.engine, problem.reference, problem.batch_size)
-        return per_unit(problem.structure, relevance)
+        sums = sum(
+            self.engine.unit_relevance(problem.structure, x, y)
+            for x, y in problem.reference.batches(problem.batch_size)
+        )
+        means = sums / problem.reference.class_counts[:, None]
+        return relative_to_group(problem.structure, means, order=1)
 
     def close(self) -> None:
         """Ends the engine's worker."""
@@ -138,7 +143,7 @@ class WeightNorm(_WithoutResources):
             rows = np.moveaxis(np.asarray(kernel, np.float64), axis, 0).reshape(len(units), -1)
             norms[name] = np.linalg.norm(rows, ord=order, axis=1)[None]
         scores = per_unit(problem.structure, norms)
-        self._scores = relative_to_group(problem.structure, scores)
+        self._scores = relative_to_group(problem.structure, scores, order=2)
 
     def scores(self, removed: np.ndarray) -> np.ndarray:
         """See `Criterion`."""
@@ -180,7 +185,7 @@ class Statistic(_WithoutResources):
             for x, y in reference.batches(self._problem.batch_size)
         )
         means = sums / reference.class_counts[:, None]
-        return relative_to_group(self._problem.structure, means)
+        return relative_to_group(self._problem.structure, means, order=2)
 
 
 CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
@@ -242,15 +247,15 @@ def per_unit(structure: ChannelStructure, per_filter: Mapping[str, np.ndarray]) 
     return scores
 
 
-def relative_to_group(structure: ChannelStructure, scores: np.ndarray) -> np.ndarray:
-    """Divides each group's scores by their L2 norm, so that layers compare (Molchanov 2017).
+def relative_to_group(structure: ChannelStructure, scores: np.ndarray, order: int) -> np.ndarray:
+    """Divides each group's scores by their norm of that order, so that layers compare.
 
     The norm is that of the scores per filter, averaged over classes.
     """
     per_filter = np.abs(scores).mean(0) / structure.unit_filters
     relative = np.empty_like(scores)
     for group in structure.groups:
-        norm = np.linalg.norm(per_filter[group.units])
+        norm = np.linalg.norm(per_filter[group.units], ord=order)
         relative[:, group.units] = scores[:, group.units] / (norm if norm > 0 else 1.0)
     return relative
 
