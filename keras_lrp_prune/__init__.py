@@ -32,7 +32,7 @@ _MODULES = {
 }
 _ROOMS = {"schedules": "keras_lrp_prune.control.schedules"}
 
-__all__ = [*sorted(_MODULES), *_ROOMS]  # noqa: PLE0604 - names of lazily loaded objects
+__all__ = [*sorted(_MODULES), *_ROOMS]
 
 if TYPE_CHECKING:
     from keras_lrp_prune.control import schedules as schedules

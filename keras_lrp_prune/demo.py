@@ -167,7 +167,10 @@ def _print_comparison(
         ("Parameters", *(cost.parameters for cost in costs)),
         ("FLOPs per image", *(cost.flops for cost in costs)),
         ("File size", *(f"{file_size(model) / 1024:.0f} KiB" for model in all_models)),
-        ("Latency per image, batch 1", *(f"{latency(model, x[:1]):.2f} ms" for model in all_models)),
+        (
+            "Latency per image, batch 1",
+            *(f"{latency(model, x[:1]):.2f} ms" for model in all_models),
+        ),
         (
             "Latency per image, batch 32",
             *(f"{latency(model, x[:32]):.3f} ms" for model in all_models),

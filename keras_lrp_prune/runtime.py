@@ -20,18 +20,20 @@ class CompiledForward:
         batch_size: Samples per batch.
 
     Example:
-
     >>> outputs = CompiledForward(model)(x)
     """
 
     def __init__(self, model: keras.Model, batch_size: int = DEFAULT_BATCH_SIZE) -> None:
+        import keras
         import tensorflow as tf
 
+        # Takes a tensor, even where the model wants a list or a dict with one.
+        single = keras.Model(model.inputs[0], model.outputs[0])
         spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
         self._dtype = spec.dtype.as_numpy_dtype
         self._batch_size = batch_size
         self._function = tf.function(
-            lambda x: model(x, training=False), input_signature=[spec], autograph=False
+            lambda x: single(x, training=False), input_signature=[spec], autograph=False
         )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

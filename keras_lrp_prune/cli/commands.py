@@ -93,9 +93,7 @@ def prune(
     model: ModelArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
-    rate: Annotated[
-        float, typer.Option(help="Share of the filters to remove, in [0, 1).")
-    ] = 0.5,
+    rate: Annotated[float, typer.Option(help="Share of the filters to remove, in [0, 1).")] = 0.5,
     min_accuracy: Annotated[
         float | None,
         typer.Option(help="Stop before the harmonic mean accuracy on DATA falls below this."),

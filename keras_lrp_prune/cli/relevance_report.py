@@ -21,7 +21,9 @@ def write_relevance(
     Args:
         task: The model and its images.
         folder: Where `relevance.npz` and `heatmaps.png` go.
-        analyzer, engine, batch_size: As in `filter_relevance`.
+        analyzer: As in `filter_relevance`.
+        engine: As in `filter_relevance`.
+        batch_size: As in `filter_relevance`.
 
     Returns:
         Layer name to an array `(classes, filters)`.
@@ -34,7 +36,7 @@ def write_relevance(
     heat = input_relevance(task.model, x[first], y[first], analyzer=analyzer, engine=engine)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".relevance-{os.getpid()}.npz"
-    np.savez(temporary, **found)
+    np.savez(temporary, allow_pickle=False, **found)
     os.replace(temporary, folder / "relevance.npz")
     plot_heatmaps(
         task.images.x[first] / 255, {analyzer: heat}, folder / "heatmaps.png", task.class_names

@@ -82,9 +82,7 @@ def load_task(
     prepare = _preprocessing(wanted)
 
     def read(folder: Path, count: int | None) -> tuple[ImageFolder, np.ndarray]:
-        images = load_image_folder(
-            folder, image_size=(height, width), per_class=count, seed=seed
-        )
+        images = load_image_folder(folder, image_size=(height, width), per_class=count, seed=seed)
         x = images.x if channels == 3 else images.x @ _LUMA[:, None]
         return images, np.asarray(prepare(x.copy()), np.float32)
 
@@ -159,7 +157,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _input_size(model: keras.Model, image_size: int | None) -> tuple[int, int, int]:
     """Height, width and channels of the images that the model takes."""
-    shape = model.inputs[0].shape if len(model.inputs or ()) == 1 else ()
+    shape: tuple[Any, ...] = tuple(model.inputs[0].shape) if len(model.inputs or ()) == 1 else ()
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise DataError(
             f"The command line works on models with one image input (height, width, 1 or 3); "

@@ -151,9 +151,9 @@ class PruningLoop:
         hard = harmonic_mean_accuracy(evaluation.hard)
         if self.min_accuracy is not None and hard < self.min_accuracy:
             return f"floor: the harmonic mean accuracy would fall to {hard:.4f}"
-        if isinstance(self.schedule, AccuracyAware):
-            if not self.schedule.observe(evaluation.soft, rate):
-                return "the harmonic mean accuracy falls too fast"
+        adaptive = isinstance(self.schedule, AccuracyAware)
+        if adaptive and not self.schedule.observe(evaluation.soft, rate):
+            return "the harmonic mean accuracy falls too fast"
         return ""
 
     def _can_go_slower(self) -> bool:

@@ -32,7 +32,6 @@ class HarmonicOrder:
             take all the weight.
 
     Example:
-
     >>> HarmonicOrder().class_weights(np.array([0.9, 0.45]))
     array([0.4, 1.6])
     """

@@ -94,9 +94,11 @@ def _bundles(
     for group in structure.groups:
         left = group.units[~removed[group.units]]
         left = left[np.argsort(per_filter[left], kind="stable")]
-        start, size = 0, len(left) % limits.round_to or limits.round_to
+        start, size, score = 0, len(left) % limits.round_to or limits.round_to, -np.inf
         while len(left) - start - size >= limits.min_channels:
             units = left[start : start + size]
-            bundles.append((float(scores[units].sum() / filters[units].sum()), units))
+            # Equal but for float rounding: never less than the bundle that goes before.
+            score = max(score, float(scores[units].sum() / filters[units].sum()))
+            bundles.append((score, units))
             start, size = start + size, limits.round_to
     return bundles

@@ -16,7 +16,7 @@ from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 _DECIMALS = 6
 
 
-class AccuracyAware(PruningSchedule):  # type: ignore[misc]
+class AccuracyAware(PruningSchedule):
     """Prunes quickly while the classes hold, slowly when one of them starts to fail.
 
     Each call proposes a sparsity (pruning rate) one step above the accepted one. `observe` brings
@@ -40,12 +40,11 @@ class AccuracyAware(PruningSchedule):  # type: ignore[misc]
         ValueError: For arguments outside their ranges.
 
     Example:
-
     >>> schedule = klp.schedules.AccuracyAware(tolerance=0.02)
-    >>> schedule.observe([0.9, 0.8])          # before pruning
+    >>> schedule.observe([0.9, 0.8])  # before pruning
     True
     >>> should_prune, sparsity = schedule(0)
-    >>> schedule.observe([0.9, 0.4])          # the proposal hurts class 1
+    >>> schedule.observe([0.9, 0.4])  # the proposal hurts class 1
     False
     """
 

@@ -3,7 +3,6 @@
 from keras_lrp_prune.evaluation.curves import AccuracyCurve
 from keras_lrp_prune.evaluation.metrics import (
     ClassMetrics,
-    OutputKind,
     class_accuracies,
     classification_report,
     harmonic_mean_accuracy,
@@ -14,7 +13,6 @@ from keras_lrp_prune.evaluation.metrics import (
 __all__ = [
     "AccuracyCurve",
     "ClassMetrics",
-    "OutputKind",
     "class_accuracies",
     "classification_report",
     "harmonic_mean_accuracy",

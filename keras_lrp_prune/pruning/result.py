@@ -42,7 +42,6 @@ class PruningResult:
         protected: Layer to the reason why its filters (or some) were left alone.
 
     Example:
-
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
     >>> result.summary()
     >>> result.plot("curve.png")
@@ -174,7 +173,9 @@ def check_result_folder(folder: Path) -> None:
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
-        raise NotADirectoryError(f"{str(existing)!r} is not a folder; choose another output folder.")
+        raise NotADirectoryError(
+            f"{str(existing)!r} is not a folder; choose another output folder."
+        )
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
@@ -198,7 +199,6 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
         ValueError: If a file in it is damaged.
 
     Example:
-
     >>> result = klp.load_result("out/")
     """
     import keras

@@ -106,7 +106,6 @@ def prune(
         WorkerError: If iNNvestigate's process dies.
 
     Example:
-
     >>> import keras_lrp_prune as klp
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
     >>> result.model.save("small.keras")
@@ -243,9 +242,7 @@ def _working_copy(graph: ModelGraph, reference: ReferenceSet) -> tuple[ModelGrap
     (entry,) = references(flat.inputs)
     shape = (None, *reference.x.shape[1:])
     nodes = tuple(
-        replace(
-            node, layer=replace(node.layer, config={**node.layer.config, "batch_shape": shape})
-        )
+        replace(node, layer=replace(node.layer, config={**node.layer.config, "batch_shape": shape}))
         if node.name == entry.node
         else node
         for node in flat.nodes
@@ -255,7 +252,9 @@ def _working_copy(graph: ModelGraph, reference: ReferenceSet) -> tuple[ModelGrap
         replace(
             node,
             shapes=tuple(
-                tuple(tensor.shape) for ref, tensor in built.tensors.items() if ref.node == node.name
+                tuple(tensor.shape)
+                for ref, tensor in built.tensors.items()
+                if ref.node == node.name
             ),
         )
         for node in nodes
@@ -284,9 +283,7 @@ def _fresh_schedule(schedule: Any) -> Any:
     return schedule
 
 
-def _fingerprint(
-    graph: ModelGraph, reference: ReferenceSet, settings: Mapping[str, Any]
-) -> str:
+def _fingerprint(graph: ModelGraph, reference: ReferenceSet, settings: Mapping[str, Any]) -> str:
     """Tells this run from others: layers and weights, samples, settings."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     digest.update(reference.fingerprint().encode())

@@ -49,9 +49,9 @@ def with_linear_head(
         DataError: For unusable samples or labels.
 
     Example:
-
     >>> backbone = keras.applications.MobileNet(
-    ...     weights=None, include_top=False, pooling="avg", input_shape=(96, 96, 3))
+    ...     weights=None, include_top=False, pooling="avg", input_shape=(96, 96, 3)
+    ... )
     >>> model = klp.with_linear_head(backbone, (x, y))
     """
     import keras

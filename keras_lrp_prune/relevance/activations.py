@@ -45,7 +45,7 @@ class FilterStatistics:
         # Behind batch norm and activation: what the next layer reads.
         tensors = [built.tensors[_behind(graph, TensorRef(node.name))] for node in nodes]
         units = np.concatenate([structure.filter_units[node.layer.name] for node in nodes])
-        probe = keras.Model(built.model.inputs, [*tensors, *built.model.outputs])
+        probe = keras.Model(built.model.inputs[0], [*tensors, *built.model.outputs])
         measure = _STATISTICS[name]
         n_units = structure.n_units
 

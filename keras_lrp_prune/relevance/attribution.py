@@ -58,7 +58,6 @@ def filter_relevance(
         ValueError: For an unknown analyzer, option or engine.
 
     Example:
-
     >>> relevance = klp.filter_relevance(model, x, y, analyzer="lrp.z_plus")
     >>> relevance["conv1"].shape
     (10, 32)
@@ -67,9 +66,7 @@ def filter_relevance(
 
     graph = read_model(model).flat()
     head = read_head(graph)
-    reference = reference_set(
-        (x, y), n_classes=head.n_classes, input_shape=_input_shape(graph)
-    )
+    reference = reference_set((x, y), n_classes=head.n_classes, input_shape=_input_shape(graph))
     options = analyzer_options or {}
     with make_engine(
         engine, graph, analyzer, options, two_class=head.one_unit, worker_python=worker_python
@@ -95,7 +92,11 @@ def input_relevance(
             softmax is stripped, nothing else.
         x: Samples, shape `(n, ...)`.
         y: Output to explain for each sample, int, shape `(n,)`; default: its highest.
-        analyzer, engine, analyzer_options, batch_size, worker_python: As in `filter_relevance`.
+        analyzer: As in `filter_relevance`.
+        engine: As in `filter_relevance`.
+        analyzer_options: As in `filter_relevance`.
+        batch_size: As in `filter_relevance`.
+        worker_python: As in `filter_relevance`.
 
     Returns:
         float32 array like `x`.
@@ -104,7 +105,6 @@ def input_relevance(
         DataError, UnsupportedModelError, ValueError: As `filter_relevance`.
 
     Example:
-
     >>> heat_maps = klp.input_relevance(model, images, analyzer="lrp.sequential_preset_a_flat")
     """
     from keras_lrp_prune.graph.reading import read_model

@@ -8,8 +8,9 @@ is, for the engine to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -236,19 +237,16 @@ def _replace_nodes(
     """Puts other nodes in the place of some; `moved` redirects tensors for all later readers."""
     moved = moved or {}
 
-    def follow(ref: TensorRef) -> TensorRef:
-        while ref in moved:
+    def follow(ref: TensorRef, own: Collection[str] = ()) -> TensorRef:
+        # A node's successor in its own replacement still reads it, not what it moved to.
+        while ref in moved and ref.node not in own:
             ref = moved[ref]
         return ref
 
     nodes: list[Node] = []
     for node in graph.nodes:
         new = replaced.get(node.name, (node,))
-        own = {entry.name for entry in new}
-        # A node's successor in its own replacement still reads it, not what it moved to.
-        redirect: Callable[[TensorRef], TensorRef] = lambda ref, own=own: (  # noqa: E731
-            ref if ref.node in own else follow(ref)
-        )
+        redirect = partial(follow, own={entry.name for entry in new})
         nodes.extend(
             replace(
                 entry,
@@ -343,9 +341,7 @@ def _normalises_last(node: Node) -> bool:
 def _batch_norm_affine(layer: LayerSpec) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift of batch norm at inference, in float64."""
     arrays = {name: array.astype(np.float64) for name, array in layer.arrays().items()}
-    scale = arrays.get("gamma", 1.0) / np.sqrt(
-        arrays["moving_variance"] + layer.config["epsilon"]
-    )
+    scale = arrays.get("gamma", 1.0) / np.sqrt(arrays["moving_variance"] + layer.config["epsilon"])
     return scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -189,14 +190,11 @@ class Statistic(_WithoutResources):
 
 
 CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
-    **{name: (lambda problem, name=name: LRP(problem, name)) for name in ANALYZERS},
-    "l1": lambda problem: WeightNorm(problem, 1),
-    "l2": lambda problem: WeightNorm(problem, 2),
+    **{name: partial(LRP, analyzer=name) for name in ANALYZERS},
+    "l1": partial(WeightNorm, order=1),
+    "l2": partial(WeightNorm, order=2),
     "random": Random,
-    **{
-        name: (lambda problem, name=name: Statistic(problem, name))
-        for name in ("activation", "apoz", "taylor")
-    },
+    **{name: partial(Statistic, name=name) for name in ("activation", "apoz", "taylor")},
 }
 
 

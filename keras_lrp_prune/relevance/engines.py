@@ -30,8 +30,6 @@ def make_engine(
 ) -> InnvestigateEngine:
     """Starts the engine that was asked for; `"auto"` takes iNNvestigate."""
     check_engine(engine)
-    made = InnvestigateEngine(
-        graph, analyzer, options, two_class=two_class, python=worker_python
-    )
+    made = InnvestigateEngine(graph, analyzer, options, two_class=two_class, python=worker_python)
     _log.info("LRP engine: %s", made.name)
     return made

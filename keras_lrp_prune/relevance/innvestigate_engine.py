@@ -145,7 +145,8 @@ class InnvestigateEngine:
 
         Args:
             structure: Of the model that the engine was made for.
-            x, y: As in `filter_relevance`.
+            x: As in `filter_relevance`.
+            y: As in `filter_relevance`.
 
         Returns:
             float64, shape `(classes, units)`: summed over space, samples and the unit's channels.

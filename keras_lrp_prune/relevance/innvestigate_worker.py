@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,6 +24,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.graph.plain import from_plain
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 
+_APART = "model/"
 Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -50,15 +52,15 @@ class Twin:
         from keras_lrp_prune.surgery.building import build
         from keras_lrp_prune.surgery.kept import Kept
 
-        twin = build(graph, Kept(), tf_keras)
-        self._layers = twin.layers
-        self._weights = {name: layer.get_weights() for name, layer in twin.layers.items()}
+        twin = build(_apart(graph), Kept(), tf_keras)
+        self._layers = {name.removeprefix(_APART): it for name, it in twin.layers.items()}
+        self._weights = {name: layer.get_weights() for name, layer in self._layers.items()}
         self._axis = {
             name: -2 if type(layer).__name__ == "DepthwiseConv2D" else -1
-            for name, layer in twin.layers.items()
+            for name, layer in self._layers.items()
         }
         (output,) = references(graph.outputs)
-        self._classes = graph.shape(output)[-1]
+        self._classes = int(graph.shape(output)[-1] or 0)
         self._names = layers
         keywords = {
             key: tuple(value) if isinstance(value, list) else value
@@ -79,7 +81,7 @@ class Twin:
             axes = list(range(1, len(tensor.shape) - 1))
             return tf.reduce_sum(tensor, axes) if axes else tensor
 
-        tensors = [relevances[id(twin.layers[name].output)]["final_tensor"] for name in layers]
+        tensors = [relevances[id(self._layers[name].output)]["final_tensor"] for name in layers]
         sums = [tf_keras.layers.Lambda(over_space)(tensor) for tensor in tensors]
         feeds = tool._analyzer_model.inputs
         self._per_filter = tf_keras.Model(feeds, sums)
@@ -112,15 +114,26 @@ class Twin:
         return {}, sums
 
     def input_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
-        """Relevance of the input for output `y` of each sample, like `x`; negative y: the highest."""
+        """Relevance of the input for output `y` of each sample (-1: its highest), like `x`."""
         highest = self._scores.predict_on_batch(x).argmax(-1)
         chosen = np.where(y < 0, highest, y)
         relevance = self._per_input.predict_on_batch([x, _selection(chosen)])
         return {}, {"relevance": np.asarray(relevance)}
 
 
+def _apart(graph: ModelGraph) -> ModelGraph:
+    """The graph with layer names that no layer of iNNvestigate's has: it calls its own `"add"`."""
+    return replace(
+        graph,
+        nodes=tuple(
+            replace(node, layer=replace(node.layer, name=_APART + node.layer.name))
+            for node in graph.nodes
+        ),
+    )
+
+
 def _selection(y: np.ndarray) -> np.ndarray:
-    """iNNvestigate selects output neurons by (position in the batch, neuron) pairs."""
+    """INNvestigate selects output neurons by (position in the batch, neuron) pairs."""
     return np.stack([np.arange(len(y)), y], -1).astype(np.int32)
 
 

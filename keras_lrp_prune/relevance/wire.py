@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from keras_lrp_prune.graph.plain import json_default
 _LENGTH = struct.Struct("<Q")
 
 
-class ConnectionLost(ConnectionError):  # noqa: N818 - named after what happened
+class ConnectionLost(ConnectionError):
     """The other side is gone."""
 
 
 def send(
-    stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+    stream: IO[bytes], message: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
 ) -> None:
     """Writes one message.
 
@@ -57,7 +57,7 @@ def send(
         raise ConnectionLost("the stream is closed") from error
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Reads one message.
 
     Raises:
@@ -74,7 +74,7 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header["message"], arrays
 
 
-def _read(stream: BinaryIO, count: int) -> bytes:
+def _read(stream: IO[bytes], count: int) -> bytes:
     parts = []
     while count:
         part = stream.read(count)

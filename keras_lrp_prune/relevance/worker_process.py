@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-import keras_lrp_prune
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 
 PYTHON_VARIABLE = "KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON"
@@ -62,7 +61,7 @@ class WorkerProcess:
     def __init__(self, python: str | None = None) -> None:
         self.python = python or os.environ.get(PYTHON_VARIABLE) or sys.executable
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        package = str(Path(keras_lrp_prune.__file__).parent)
+        package = str(Path(__file__).parents[1])
         command = [self.python, "-c", _BOOTSTRAP, package, str(os.getpid())]
         try:
             self._process = subprocess.Popen(

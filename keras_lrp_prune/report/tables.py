@@ -136,7 +136,9 @@ def relevance_table(
         ──────────────────────────────────────────
          conv          3            1            1
     """
-    table = _table(("Layer", "Filters", f"Carry {share:.0%}".replace("%", " %"), "Irrelevant"), title)
+    table = _table(
+        ("Layer", "Filters", f"Carry {share:.0%}".replace("%", " %"), "Irrelevant"), title
+    )
     for name, values in relevance.items():
         totals = np.sort(np.maximum(values, 0).sum(0))[::-1]
         cumulative = np.cumsum(totals)

@@ -1,0 +1,261 @@
+"""The command line: what it writes, and one clear line for everything that can be wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+from typer.testing import CliRunner
+
+from keras_lrp_prune.cli.commands import app
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "transfer_flowers.py"
+SIZE = 32
+
+
+def write_images(folder: Path, per_class: int = 4, seed: int = 0) -> Path:
+    """Three classes of images that differ in colour."""
+    rng = np.random.default_rng(seed)
+    for channel, name in enumerate(("blue", "green", "red")):
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = rng.integers(0, 120, (40, 36, 3), dtype=np.uint8)
+            pixels[..., 2 - channel] += 120
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def classifier(size: int | None = SIZE) -> keras.Model:
+    """An untrained CNN for three classes whose head depends on colour by its random features."""
+    keras.utils.set_random_seed(1)
+    entry = keras.Input((size, size, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(entry)
+    x = layers.Conv2D(8, 3, activation="relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(entry, layers.Dense(3, activation="softmax")(x), name="tiny")
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_images(tmp_path / "data")
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "model.keras"
+    classifier().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def backbone_weights(tmp_path_factory):
+    """Weights of a small MobileNet, as a file."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNet(
+        alpha=0.25, include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)
+    )
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
+    model.save_weights(path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def prune(model, data, out, *options):
+    return run("prune", model, data, "--out", out, "--preprocess", "unit", *options)
+
+
+def assert_bad_input(result, *words):
+    """Exit code 2 and one line that says what is wrong."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1 and "Traceback" not in result.output
+    for word in words:
+        assert str(word) in lines[0]
+
+
+@pytest.mark.parametrize("command", ["prune", "relevance", "demo"])
+def test_help(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0 and "Usage:" in result.output
+
+
+def test_prune_a_file(model_file, data, tmp_path):
+    out = tmp_path / "out"
+    result = prune(model_file, data, out, "--rate", 0.5, "--criterion", "taylor", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {"model.keras", "result.json", "curve.png"}
+    record = json.loads((out / "result.json").read_text())
+    assert record["rate"] == pytest.approx(0.5)
+    assert keras.models.load_model(out / "model.keras").count_params() < classifier().count_params()
+    assert "blue" in result.output and "Pruning rate 50.0%" in result.output
+
+
+def test_validation_is_reported(model_file, data, tmp_path):
+    held_out = write_images(tmp_path / "held_out", per_class=3, seed=1)
+    options = ["--criterion", "l1", "--validation", held_out, "--quiet"]
+    result = prune(model_file, data, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "validation data" in result.output
+
+
+def test_checkpoint_of_a_finished_run_is_used(model_file, data, tmp_path):
+    options = ["--criterion", "l2", "--checkpoint-dir", tmp_path / "steps", "--quiet"]
+    for name in ("first", "second"):
+        assert prune(model_file, data, tmp_path / name, *options).exit_code == 0
+    kept = [
+        json.loads((tmp_path / name / "result.json").read_text())["kept"]
+        for name in ("first", "second")
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_prune_a_named_backbone(backbone_weights, data, tmp_path):
+    result = run(
+        *("prune", "mobilenet:alpha=0.25", data, "--out", tmp_path / "out", "--quiet"),
+        *("--weights", backbone_weights, "--image-size", SIZE, "--criterion", "activation"),
+        *("--rate", 0.3),
+    )
+    assert result.exit_code == 0, result.output
+    assert "keras.applications.mobilenet.preprocess_input" in " ".join(result.output.split())
+    model = keras.models.load_model(tmp_path / "out" / "model.keras")
+    assert model.output_shape == (None, 3)
+
+
+def test_relevance(model_file, data, tmp_path):
+    out = tmp_path / "out"
+    result = run("relevance", model_file, data, "--out", out, "--preprocess", "unit")
+    assert result.exit_code == 0, result.output
+    with np.load(out / "relevance.npz") as found:
+        assert {name: found[name].shape for name in found.files} == {
+            layer.name: (3, layer.weights[-1].shape[0])
+            for layer in classifier().layers
+            if layer.weights
+        } or {found[name].shape for name in found.files} == {(3, 8), (3, 3)}
+    assert (out / "heatmaps.png").stat().st_size > 1000
+
+
+def test_no_traceback_in_a_real_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_lrp_prune", "prune", "nothing.keras", tmp_path, "--out", "o"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 2
+    assert "There is no model file nothing.keras" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
+
+
+def test_empty_folder(model_file, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_bad_input(prune(model_file, empty, tmp_path / "out"), "no sub-folders")
+
+
+def test_missing_folder(model_file, tmp_path):
+    assert_bad_input(prune(model_file, tmp_path / "none", tmp_path / "out"), "does not exist")
+
+
+def test_truncated_image(model_file, data, tmp_path):
+    image = data / "green" / "2.png"
+    image.write_bytes(image.read_bytes()[:100])
+    assert_bad_input(prune(model_file, data, tmp_path / "out"), "Cannot read the image", image)
+
+
+def test_too_few_images(model_file, data, tmp_path):
+    assert_bad_input(prune(model_file, data, tmp_path / "out", "--per-class", 9), "9")
+
+
+def test_truncated_model(model_file, data, tmp_path):
+    model_file.write_bytes(model_file.read_bytes()[:1000])
+    assert_bad_input(prune(model_file, data, tmp_path / "out"), "Cannot load the model")
+
+
+def test_truncated_weights(backbone_weights, data, tmp_path):
+    broken = tmp_path / "broken.weights.h5"
+    broken.write_bytes(backbone_weights.read_bytes()[:1000])
+    result = prune("MobileNet", data, tmp_path / "out", "--weights", broken)
+    assert_bad_input(result, "Cannot make MobileNet", "broken.weights.h5")
+
+
+def test_unknown_backbone(data, tmp_path):
+    assert_bad_input(prune("MobileNut", data, tmp_path / "out"), "MobileNut", "MobileNetV2")
+
+
+def test_image_size_needed(data, tmp_path):
+    path = tmp_path / "any_size.keras"
+    classifier(size=None).save(path)
+    assert_bad_input(prune(path, data, tmp_path / "out"), "give --image-size")
+    result = prune(path, data, tmp_path / "out", "--image-size", 24, "--criterion", "l1", "--quiet")
+    assert result.exit_code == 0, result.output
+
+
+def test_wrong_image_size(model_file, data, tmp_path):
+    assert_bad_input(prune(model_file, data, tmp_path / "out", "--image-size", 24), "32x32")
+
+
+def test_wrong_number_of_classes(model_file, data, tmp_path):
+    (data / "red").rename(tmp_path / "red")
+    assert_bad_input(prune(model_file, data, tmp_path / "out"), "class")
+
+
+def test_unwritable_output(model_file, data, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    assert_bad_input(prune(model_file, data, file / "out"), "not a folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rate", 1.5], "target_rate must lie in [0, 1)"),
+        (["--rate", 0.99], "the largest pruning rate is"),
+        (["--criterion", "magic"], "Unknown criterion 'magic'"),
+        (["--engine", "magic"], "Unknown engine 'magic'"),
+        (["--protect", "magic"], "magic"),
+        (["--preprocess", "magic"], "Unknown --preprocess 'magic'"),
+        (["--weights", "imagenet"], "--weights is for named backbones"),
+    ],
+)
+def test_bad_options(model_file, data, tmp_path, options, words):
+    arguments = [*("--out", tmp_path / "out"), *options]
+    assert_bad_input(run("prune", model_file, data, *arguments), words)
+
+
+@pytest.mark.slow
+def test_flowers_example(backbone_weights, tmp_path):
+    write_images(tmp_path / "flowers" / "train", per_class=8)
+    write_images(tmp_path / "flowers" / "val", per_class=5, seed=1)
+    done = subprocess.run(
+        [
+            *(sys.executable, EXAMPLE, "--flowers", tmp_path / "flowers", "--alpha", "0.25"),
+            *("--weights", backbone_weights, "--size", str(SIZE), "--per-class", "5"),
+            *("--rate", "0.3", "--out", tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"model.keras", "result.json", "curve.png", "heatmaps.png"}
+
+
+@pytest.mark.slow
+def test_demo_holds_its_accuracy(tmp_path):
+    from keras_lrp_prune.demo import run_demo
+
+    result = run_demo(tmp_path / "demo", seed=3)
+    before, after = (result.validation[when]["harmonic_mean"] for when in ("before", "after"))
+    assert result.rate == pytest.approx(0.5, abs=0.01)
+    assert after > before - 0.02
+    assert (tmp_path / "demo" / "saved_model" / "1" / "saved_model.pb").exists()
