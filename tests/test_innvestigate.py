@@ -1,0 +1,540 @@
+"""iNNvestigate in its worker: exact on the dialect, refusing what lies outside."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import lrp_by_hand
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from models import (
+    BUILDERS,
+    CLASSES,
+    IMAGE,
+    analysed,
+    difference,
+    images,
+    make_live,
+    masked_copy,
+    random_removal,
+)
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.relevance.analyzers import ANALYZERS
+from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
+from keras_lrp_prune.relevance.criteria import mean_filter_relevance
+from keras_lrp_prune.relevance.dialect import _ACTIVATIONS, DIALECT
+from keras_lrp_prune.relevance.innvestigate_engine import (
+    INSTALL_LINE,
+    InnvestigateEngine,
+    MissingInnvestigateError,
+)
+from keras_lrp_prune.relevance.worker_process import PYTHON_VARIABLE, WorkerError
+
+EXACT = 1e-3
+Y = np.array([0, 1, 2, 3, 1, 0])
+
+Z = dict.fromkeys(lrp_by_hand.LINEAR, ("z",))
+
+
+def preset(alpha, beta, **first):
+    convolutions = dict.fromkeys(("Conv2D", "DepthwiseConv2D"), ("alpha_beta", alpha, beta))
+    return {**convolutions, "Dense": ("epsilon", 0.1), **first}
+
+
+BY_HAND = {
+    "lrp.z": Z,
+    "lrp.epsilon": dict.fromkeys(lrp_by_hand.LINEAR, ("epsilon", 1e-7)),
+    "lrp.flat": dict.fromkeys(lrp_by_hand.LINEAR, ("flat",)),
+    "lrp.w_square": dict.fromkeys(lrp_by_hand.LINEAR, ("w_square",)),
+    "lrp.alpha_1_beta_0": dict.fromkeys(lrp_by_hand.LINEAR, ("alpha_beta", 1, 0)),
+    "lrp.alpha_2_beta_1": dict.fromkeys(lrp_by_hand.LINEAR, ("alpha_beta", 2, 1)),
+    "lrp.z_plus": dict.fromkeys(lrp_by_hand.LINEAR, ("alpha_beta", 1, 0)),
+    "lrp.sequential_preset_a": preset(1, 0),
+    "lrp.sequential_preset_b": preset(2, 1),
+    "lrp.sequential_preset_a_flat": preset(1, 0, first=("flat",)),
+    "lrp.sequential_preset_b_flat": preset(2, 1, first=("flat",)),
+}
+
+
+def without_shifts(model, seed=0):
+    """Random scales in every batch norm; no bias, no shift: relevance has nowhere to go."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("bias", "beta", "moving_mean"):
+            weight.assign(tf.zeros(weight.shape))
+    return model
+
+
+def wide(x, filters, size=3, **options):
+    """A convolution with enough inputs for both signs to meet in each output."""
+    return layers.Conv2D(filters, size, **options)(x)
+
+
+def chain():
+    """Convolutions and max pooling, one after the other; batch norm between."""
+    inputs = keras.Input(IMAGE)
+    x = layers.ReLU()(layers.BatchNormalization()(wide(inputs, 24, use_bias=False, name="a")))
+    x = layers.MaxPooling2D()(x)
+    x = wide(x, 24, activation="relu", name="b")
+    x = layers.Dense(24, activation="relu", name="c")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(CLASSES, name="classes")(x)), [["a"], ["b"], ["c"]]
+
+
+def residual():
+    inputs = keras.Input(IMAGE)
+    x = wide(inputs, 24, activation="relu", name="a")
+    y = wide(x, 24, activation="relu", name="b", padding="same")
+    y = layers.BatchNormalization()(wide(y, 24, name="c", padding="same"))
+    shortcut = wide(x, 24, use_bias=False, name="shortcut", padding="same")
+    shortcut = layers.BatchNormalization()(shortcut)
+    x = layers.ReLU()(layers.Add()([shortcut, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    cuts = [["a"], ["b", "shortcut"], ["c", "shortcut"]]
+    return keras.Model(inputs, layers.Dense(CLASSES, name="classes")(x)), cuts
+
+
+def concatenated():
+    inputs = keras.Input(IMAGE)
+    x = layers.AveragePooling2D(2)(wide(inputs, 32, activation="relu", name="a"))
+    left = wide(x, 24, 1, activation="relu", name="left")
+    right = wide(x, 24, activation="relu", name="right", padding="same")
+    x = wide(layers.Concatenate()([left, right]), 24, activation="relu", name="b")
+    x = layers.GlobalMaxPooling2D()(x)
+    cuts = [["a"], ["left", "right"], ["b"]]
+    return keras.Model(inputs, layers.Dense(CLASSES, name="classes")(x)), cuts
+
+
+def depthwise():
+    inputs = keras.Input(IMAGE)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(wide(inputs, 24, name="a")))
+    x = layers.DepthwiseConv2D(9, use_bias=False)(x)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(wide(x, 24, 1, name="b")))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(CLASSES, name="classes")(x)), [["a"], ["b"]]
+
+
+CONSERVED = {
+    **{"lrp.z": {}, "lrp.epsilon": {"epsilon": np.float32(1e-9)}},
+    **{"lrp.alpha_1_beta_0": {}, "lrp.alpha_2_beta_1": {}},
+}
+
+
+@pytest.mark.parametrize("analyzer", CONSERVED)
+@pytest.mark.parametrize("build", [chain, residual, concatenated, depthwise])
+def test_relevance_is_conserved(build, analyzer):
+    keras.utils.set_random_seed(1)
+    model, cuts = build()
+    without_shifts(model)
+    x, y = images(model, CLASSES), np.arange(CLASSES)  # one sample of each class
+    scores = np.asarray(model(x))[y, y]
+    relevance = klp.filter_relevance(
+        model, x, y, analyzer=analyzer, analyzer_options=CONSERVED[analyzer]
+    )
+    for cut in [*cuts, ["classes"]]:
+        total = sum(relevance[layer].sum(1) for layer in cut)
+        np.testing.assert_allclose(total, scores, rtol=EXACT, err_msg=str(cut))
+
+
+def by_hand(model, x, y, rules):
+    """The mean relevance of each filter, and of the input."""
+    values = lrp_by_hand.relevances(strip_softmax(canonize(read_model(model))), x, y, rules)
+    graph = read_model(model).flat()
+    means = {}
+    for node in graph.nodes:
+        if node.layer.class_name in ("Conv2D", "Dense", "SeparableConv2D"):
+            value = values[node.name]
+            value = value.sum(tuple(range(1, value.ndim - 1))) if value.ndim > 2 else value
+            means[node.layer.name] = np.stack([value[y == c].mean(0) for c in np.unique(y)])
+    return means, values[graph.nodes[0].name]
+
+
+def assert_equals_by_hand(model, x, y, analyzer):
+    expected, expected_input = by_hand(model, x, y, BY_HAND[analyzer])
+    reference = reference_set((x, y))
+    with InnvestigateEngine(read_model(model), analyzer) as engine:
+        relevance = mean_filter_relevance(engine, reference, 4)
+        of_input = engine.input_relevance(x.astype(np.float32), y)
+    assert list(relevance) == list(expected), "every filter layer, in the order of the model"
+    for layer, values in relevance.items():
+        assert values.shape == expected[layer].shape
+        assert difference(values, expected[layer]) <= EXACT, layer
+    assert difference(of_input, expected_input) <= EXACT
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BUILDERS if name not in ("squeeze_excite", "shared")]
+)
+def test_families_equal_the_formulas(name):
+    keras.utils.set_random_seed(0)
+    model = make_live(BUILDERS[name]("softmax" if name == "vgg" else "logits"))
+    assert_equals_by_hand(model, images(model, 6), Y, "lrp.z")
+
+
+@pytest.mark.parametrize("analyzer", [name for name in BY_HAND if name != "lrp.z"])
+def test_rules_equal_the_formulas(analyzer):
+    keras.utils.set_random_seed(0)
+    model = without_shifts(BUILDERS["mobilenet_v2"]())
+    assert_equals_by_hand(model, images(model, 6), Y, analyzer)
+
+
+def every_layer_type():
+    """All of `DIALECT` in one model, with options: strides, dilation, valid and same padding."""
+    inputs = keras.Input((17, 15, 2))
+    x = layers.Conv2D(6, (3, 2), strides=2, padding="same", activation="relu")(inputs)
+    x = layers.ZeroPadding2D(((1, 2), (2, 1)))(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu")(x)
+    x = layers.Cropping2D(((0, 1), (1, 0)))(x)
+    a = layers.Conv2D(6, 3, dilation_rate=2, padding="same")(layers.MaxPooling2D(3, 2, "same")(x))
+    b = layers.Conv2D(6, 3, padding="same")(layers.AveragePooling2D(3, 2, "same")(x))
+    x = layers.ReLU()(layers.Add()([a, b, a]))
+    x = layers.Concatenate()([x, a])
+    pooled = layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)
+    x = layers.Reshape((3, -1, 2))(layers.Concatenate(axis=1)(pooled))
+    x = layers.Dense(7, activation="relu")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(CLASSES)(x))
+
+
+def test_every_layer_type_equals_the_formulas():
+    keras.utils.set_random_seed(0)
+    model = make_live(every_layer_type())
+    graph = canonize(read_model(model))
+    assert {layer.class_name for layer in graph.layers.values()} == set(DIALECT)
+    assert_equals_by_hand(model, images(model, 6), Y, "lrp.z")
+
+
+def test_every_activation_equals_the_formulas():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((9, 9, 2))
+    convolution = [layers.Conv2D(5, 3, strides=2)(inputs) for _ in _ACTIVATIONS]
+    x = [
+        layers.Conv2D(3, 3)(layers.Activation(name)(layers.BatchNormalization()(x)))
+        for name, x in zip(_ACTIVATIONS, convolution, strict=True)
+    ]
+    x = layers.Flatten()(layers.Concatenate()(x))
+    model = make_live(keras.Model(inputs, layers.Dense(CLASSES)(x)))
+    used = [
+        layer.config["activation"]
+        for layer in canonize(read_model(model)).layers.values()
+        if layer.class_name == "Activation"
+    ]
+    assert set(used) | {"swish"} == set(_ACTIVATIONS)  # Keras calls it silu
+    assert_equals_by_hand(model, images(model, 6), Y, "lrp.z")
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "resnet_v1"])
+def test_z_is_gradient_times_input_in_relu_networks(name):
+    keras.utils.set_random_seed(0)
+    model = without_shifts(BUILDERS[name]())
+    x = images(model, 6)
+    relevance = klp.input_relevance(model, x, Y, analyzer="lrp.z")
+    with tf.GradientTape() as tape:
+        value = tf.constant(x)
+        tape.watch(value)
+        scores = tf.gather(model(value, training=False), Y, batch_dims=1)
+    expected = x * tape.gradient(scores, value).numpy()
+    assert relevance.dtype == np.float32
+    assert difference(relevance, expected) <= EXACT
+    default = klp.input_relevance(model, x, analyzer="lrp.z", batch_size=4)
+    assert np.isfinite(default).all() and default.shape == x.shape
+    highest = np.asarray(model(x)).argmax(1)
+    assert (highest != Y).any()
+    np.testing.assert_allclose(
+        default.sum((1, 2, 3)), np.asarray(model(x)).max(1), rtol=EXACT, atol=1e-6
+    )
+
+
+OPTIONS = {
+    "lrp.alpha_beta": {"alpha": 3, "beta": 2},
+    "lrp.z": {"input_layer_rule": (-3.0, 3.0)},
+    "lrp.epsilon": {"epsilon": 0.5, "bias": False},
+    "lrp.sequential_preset_b_flat_until_idx": {"until_layer_idx": np.int64(3)},
+    "deep_taylor.bounded": {"low": -5, "high": np.float32(5)},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    keras.utils.set_random_seed(0)
+    model = make_live(BUILDERS["resnet_v2"]())
+    return model, images(model, 6)
+
+
+@pytest.mark.parametrize("analyzer", [name for name in ANALYZERS if name not in BY_HAND])
+def test_every_other_analyzer_works(analyzer, tiny):
+    model, x = tiny
+    relevance = klp.filter_relevance(
+        model, x, Y, analyzer=analyzer, analyzer_options=OPTIONS.get(analyzer)
+    )
+    for layer, values in relevance.items():
+        assert np.isfinite(values).all()
+        assert values.shape == (CLASSES, model.get_layer(layer).get_weights()[0].shape[-1])
+        assert layer == model.layers[-1].name or np.abs(values).max() > 0
+
+
+def test_until_layer_idx_counts():
+    keras.utils.set_random_seed(0)
+    model = make_live(BUILDERS["vgg"]())
+    x = images(model, 6)
+    first, second = (
+        klp.input_relevance(
+            model,
+            x,
+            Y,
+            analyzer="lrp.sequential_preset_b_flat_until_idx",
+            analyzer_options={"until_layer_idx": index},
+        )
+        for index in (1, 4)
+    )
+    assert difference(first, second) > 1e-2
+
+
+@pytest.mark.parametrize("analyzer", ["deep_taylor", "deep_taylor.bounded"])
+def test_deep_taylor_is_for_relu_networks(analyzer):
+    with pytest.raises(UnsupportedModelError, match="ReLU networks, not for 'relu6'"):
+        InnvestigateEngine(read_model(BUILDERS["mobilenet"]()), analyzer, OPTIONS.get(analyzer))
+
+
+def with_layer(make):
+    inputs = keras.Input((8, 8, 4))
+    x = make(layers.Conv2D(4, 3, padding="same", name="before")(inputs))
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+def two_inputs():
+    inputs = [keras.Input((8, 8, 4)), keras.Input((8, 8, 4))]
+    x = layers.GlobalAveragePooling2D()(layers.Add()(inputs))
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def two_outputs():
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, [layers.Dense(3)(inputs), layers.Dense(3)(inputs)])
+
+
+REFUSED = {
+    "odd": lambda: with_layer(layers.LeakyReLU(name="odd")),
+    "sloped": lambda: with_layer(layers.ReLU(negative_slope=0.1, name="sloped")),
+    "leaky": lambda: with_layer(layers.Activation("leaky_relu", name="leaky")),
+    "hidden_layer": lambda: with_layer(
+        layers.Conv2D(4, 3, activation=layers.PReLU(), name="hidden_layer")
+    ),
+    "softmax_inside": lambda: with_layer(layers.Activation("softmax", name="softmax_inside")),
+    "multiply": BUILDERS["squeeze_excite"],
+    "grouped": lambda: with_layer(layers.Conv2D(4, 3, groups=2, name="grouped")),
+    "norm": lambda: with_layer(layers.LayerNormalization(name="norm")),
+    "rows": lambda: with_layer(layers.BatchNormalization(axis=1, name="rows")),
+    "stacked": lambda: with_layer(lambda x: layers.Concatenate(axis=1, name="stacked")([x, x])),
+    "twice": lambda: with_layer(
+        (lambda layer: lambda x: layer(layer(x)))(layers.Conv2D(4, 3, name="twice"))
+    ),
+    "conv2d.*more than once": BUILDERS["shared"],
+    "per_pixel": lambda: with_layer(layers.Dense(4, name="per_pixel")),
+    "upwards": lambda: with_layer(layers.UpSampling2D(name="upwards")),
+    "scaling": lambda: with_layer(layers.Rescaling(2.0, name="scaling")),
+    "ops.Add": lambda: with_layer(lambda x: x + 3.0),
+    "2 inputs": two_inputs,
+    "2 outputs": two_outputs,
+}
+
+
+@pytest.mark.parametrize("named", REFUSED)
+def test_what_is_outside_the_dialect_is_refused(named):
+    with pytest.raises(UnsupportedModelError, match=named):
+        InnvestigateEngine(read_model(REFUSED[named]()), "lrp.z")
+
+
+@pytest.mark.parametrize("name", ["resnet_v2", "mobilenet", "separable"])
+def test_mask_on_a_live_engine_equals_a_fresh_engine(name):
+    keras.utils.set_random_seed(0)
+    model = make_live(BUILDERS[name]())
+    x = images(model, 6)
+    graph, structure = analysed(model)
+    copy, mask = masked_copy(model)
+    with InnvestigateEngine(graph, "lrp.sequential_preset_a") as engine:
+        before = engine.filter_relevance(x, Y)
+        for share in (0.6, 0.3):  # more, then fewer: some channels come back
+            removed = random_removal(structure, share)
+            engine.set_mask(structure, removed)
+            masked = engine.filter_relevance(x, Y)
+        mask.set(removed)
+        with InnvestigateEngine(read_model(copy.model), "lrp.sequential_preset_a") as fresh:
+            expected = fresh.filter_relevance(x, Y)
+        assert masked.keys() == expected.keys() == before.keys()
+        for layer in masked:
+            assert difference(masked[layer], expected[layer]) <= 1e-5, layer
+            gone = structure.removed_filters(removed).get(layer, [])
+            assert (masked[layer][:, gone] == 0).all()
+        first = next(iter(masked))
+        assert difference(masked[first], before[first]) > 1e-2, "the mask must matter"
+        engine.set_mask(structure, np.zeros_like(removed))
+        cleared = engine.filter_relevance(x, Y)
+    for layer in before:
+        assert cleared[layer].tobytes() == before[layer].tobytes()
+
+
+def test_batches_equal_one_batch(tiny):
+    model, x = tiny
+    x = np.concatenate([x, x[::-1] * 0.5, x * 2])
+    y = np.concatenate([Y, Y[::-1], Y])
+    with InnvestigateEngine(read_model(model), "lrp.epsilon") as engine:
+        whole, streamed = (
+            mean_filter_relevance(engine, reference_set((x, y)), size) for size in (100, 5)
+        )
+    for layer in whole:
+        assert difference(streamed[layer], whole[layer]) <= 1e-5
+
+
+def test_users_process_is_unharmed(tiny):
+    import tf_keras
+
+    environment = dict(os.environ)
+    legacy = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=(3,))])
+    legacy.compile("sgd", "mse", run_eagerly=True)
+    model, x = tiny
+    before = np.asarray(model(x))
+    klp.input_relevance(model, x)
+    assert tf.executing_eagerly() and dict(os.environ) == environment
+    assert tf.keras.Model is keras.Model
+    data = np.ones((4, 3), "float32"), np.zeros((4, 2), "float32")
+    losses = legacy.fit(*data, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] and legacy(data[0]).numpy().shape == (4, 2)
+    assert (np.asarray(model(x)) == before).all()
+    other = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    other.compile("sgd", "mse")
+    losses = other.fit(*data, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_sigmoid_unit_is_two_classes():
+    keras.utils.set_random_seed(3)
+    model = without_shifts(BUILDERS["sequential"]("sigmoid"))
+    x, y = images(model, 6), np.array([0, 1, 0, 1, 1, 0])
+    score = np.asarray(model(x), np.float64)[:, 0]
+    logit = np.log(score / (1 - score))
+    relevance = klp.filter_relevance(model, x, y, analyzer="lrp.z")
+    expected = [-logit[y == 0].mean(), logit[y == 1].mean()]
+    assert relevance["classes"].shape == (2, 1) and relevance["first"].shape == (2, 6)
+    for values in relevance.values():
+        np.testing.assert_allclose(values.sum(1), expected, rtol=5e-3)
+
+
+def test_preprocessing_and_padding_in_front():
+    keras.utils.set_random_seed(0)
+    core = make_live(BUILDERS["sequential"]())
+    core.name = "core"
+    model = keras.Sequential(
+        [
+            keras.Input((13, 14, 3)),
+            layers.GaussianNoise(0.1),
+            layers.Rescaling(0.5, offset=0.25),
+            layers.ZeroPadding2D(((1, 2), (2, 0))),
+            core,
+        ]
+    )
+    x = images(model, 6)
+    relevance = klp.input_relevance(model, x, Y, analyzer="lrp.sequential_preset_a")
+    assert relevance.shape == x.shape
+    padded = np.pad(0.5 * x + 0.25, [(0, 0), (1, 2), (2, 0), (0, 0)])
+    expected = klp.input_relevance(core, padded, Y, analyzer="lrp.sequential_preset_a")
+    assert difference(relevance, expected[:, 1:-2, 2:]) <= 1e-5
+    filters = klp.filter_relevance(model, x, Y)
+    assert list(filters) == [f"core/{n}" for n in ("first", "second", "hidden", "classes")]
+
+
+def test_open_input_size():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 1))
+    x = layers.Conv2D(5, 3, activation="relu", name="a")(inputs)
+    model = keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    x = np.random.default_rng(0).normal(size=(6, 9, 11, 1))
+    relevance = klp.input_relevance(model, x, Y, analyzer="lrp.z")
+    expected = by_hand(model, x.astype("float32"), Y, Z)[1]
+    assert relevance.shape == x.shape and difference(relevance, expected) <= EXACT
+
+
+def test_batch_norm_is_no_filter_layer():
+    model = make_live(
+        keras.Sequential(
+            [
+                keras.Input((12,)),
+                layers.Dense(9, activation="relu", name="hidden"),
+                layers.BatchNormalization(name="norm"),
+                layers.Dense(CLASSES, name="classes"),
+            ]
+        )
+    )
+    assert list(klp.filter_relevance(model, images(model, 6), Y)) == ["hidden", "classes"]
+
+
+def test_unknown_analyzer_option_and_engine(tiny):
+    model, x = tiny
+    with pytest.raises(ValueError, match=r"'lrp.y'.*lrp.z, lrp.epsilon"):
+        klp.filter_relevance(model, x, Y, analyzer="lrp.y")
+    with pytest.raises(ValueError, match=r"no option epsilom.*bias, epsilon"):
+        klp.input_relevance(
+            model, x, analyzer="lrp.epsilon", analyzer_options={"epsilom": 1, "bias": True}
+        )
+    with pytest.raises(ValueError, match=r"'torch'.*auto, innvestigate"):
+        klp.filter_relevance(model, x, Y, engine="torch")
+    with pytest.raises(ValueError, match="0 to 3"):
+        klp.input_relevance(model, x, np.full(6, 7))
+
+
+def test_option_out_of_range_is_told(tiny):
+    model, x = tiny
+    with pytest.raises(WorkerError, match="alpha"):
+        klp.input_relevance(
+            model, x, analyzer="lrp.alpha_beta", analyzer_options={"alpha": 0.5, "beta": 0}
+        )
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory):
+    """An interpreter that has NumPy, but not iNNvestigate."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    installed = Path(np.__file__).parents[1]
+    for package in ("numpy", "numpy.libs"):
+        if (installed / package).exists():
+            (packages / package).symlink_to(installed / package)
+    return folder / "bin" / "python", packages
+
+
+def test_missing_innvestigate(bare_python, tiny, monkeypatch):
+    python, packages = bare_python
+    model, x = tiny
+    with pytest.raises(MissingInnvestigateError) as caught:
+        klp.filter_relevance(model, x, Y, worker_python=str(python))
+    assert INSTALL_LINE in str(caught.value) and str(python) in str(caught.value)
+    monkeypatch.setenv(PYTHON_VARIABLE, str(python))
+    with pytest.raises(MissingInnvestigateError, match=str(python)):
+        klp.input_relevance(model, x)
+    # The parameter goes before the variable.
+    assert klp.input_relevance(model, x, worker_python=sys.executable).shape == x.shape
+    for name, version in (("innvestigate", "1.0.9"), ("tf_keras", "2.21.0")):
+        folder = packages / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+    with pytest.raises(MissingInnvestigateError, match=r"1\.0\.9 is installed.*2\.1\.2 is needed"):
+        klp.input_relevance(model, x)
+
+
+def test_interpreter_that_does_not_exist(tiny, monkeypatch):
+    model, x = tiny
+    monkeypatch.setenv(PYTHON_VARIABLE, "/no/such/python")
+    with pytest.raises(WorkerError, match=rf"/no/such/python.*{PYTHON_VARIABLE}"):
+        klp.input_relevance(model, x)
