@@ -146,7 +146,7 @@ def train_classifier(samples: Samples, seed: int) -> keras.Model:
     model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
     model.fit(*samples, batch_size=32, epochs=_EPOCHS, verbose=0)
     # Without the optimizer, whose state would count in the file size.
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def _print_comparison(
