@@ -3,7 +3,7 @@
 A linear head is fitted on the frozen features of the reference images; then filters go, all other
 weights staying as they are. Accuracy is reported on images that played no part.
 
-    python examples/transfer_flowers.py --flowers FOLDER --weights imagenet --rate 0.4
+    python examples/transfer_flowers.py --flowers FOLDER --weights imagenet --rate 0.2
 
 FOLDER has train/<class>/*.jpg, which the reference images are drawn from, and val/<class>/*.jpg.
 """
@@ -75,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--flowers", type=Path, required=True, help="folder with train/ and val/")
     parser.add_argument("--weights", default="imagenet", help="imagenet, or a .h5 file")
     parser.add_argument("--alpha", type=float, default=0.75, help="width of the MobileNet")
-    parser.add_argument("--rate", type=float, default=0.4, help="pruning rate")
+    parser.add_argument("--rate", type=float, default=0.2, help="pruning rate")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
     parser.add_argument("--criterion", default="lrp.sequential_preset_a")

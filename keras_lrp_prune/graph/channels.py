@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -114,21 +115,13 @@ class ChannelStructure:
         """Number of units, protected channels left out."""
         return sum(group.size for group in self.groups)
 
-    @property
+    @cached_property
     def unit_filters(self) -> np.ndarray:
         """Number of filters in each unit, int64, shape `(units,)`."""
         counts = np.zeros(self.n_units, np.int64)
         for units in self.filter_units.values():
             np.add.at(counts, units[units >= 0], 1)
         return counts
-
-    @property
-    def unit_groups(self) -> np.ndarray:
-        """Index into `groups` of each unit, int64, shape `(units,)`."""
-        index = np.zeros(self.n_units, np.int64)
-        for number, group in enumerate(self.groups):
-            index[group.units] = number
-        return index
 
     def pruning_rate(self, removed: np.ndarray) -> float:
         """Filters removed over all filters in unprotected groups.

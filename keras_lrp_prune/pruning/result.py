@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MODEL, _RECORD, _CURVE = "model.keras", "result.json", "curve.png"
 
+_PLAIN_FIELDS = ["reference", "validation", "settings", "stopped", "rate", "protected", "uncounted"]
+
 
 @dataclass(frozen=True)
 class PruningResult:
@@ -40,6 +42,7 @@ class PruningResult:
         stopped: Why the run ended.
         rate: The pruning rate reached.
         protected: Layer to the reason why its filters (or some) were left alone.
+        uncounted: Layers whose FLOPs are missing in the counts, for want of a formula.
 
     Example:
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
@@ -59,6 +62,7 @@ class PruningResult:
     stopped: str
     rate: float
     protected: Mapping[str, str] = field(default_factory=dict)
+    uncounted: Sequence[str] = ()
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
         """Prints tables: costs and accuracies before and after, and what was left alone.
@@ -92,6 +96,8 @@ class PruningResult:
         )
         for layer, reason in self.protected.items():
             print(f"Protected: {layer}: {reason}")
+        if self.uncounted:
+            print(f"Without a formula for FLOPs: {', '.join(self.uncounted)}")
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, class_names: Sequence[str] | None = None
@@ -158,12 +164,7 @@ class PruningResult:
             "history": [record.to_dict() for record in self.history],
             "cost_before": asdict(self.cost_before),
             "cost_after": asdict(self.cost_after),
-            "reference": self.reference,
-            "validation": self.validation,
-            "settings": self.settings,
-            "stopped": self.stopped,
-            "rate": self.rate,
-            "protected": dict(self.protected),
+            **{key: getattr(self, key) for key in _PLAIN_FIELDS},
         }
 
 
@@ -215,10 +216,7 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
             history=[StepRecord.from_dict(step) for step in record["history"]],
             cost_before=Cost(**record["cost_before"]),
             cost_after=Cost(**record["cost_after"]),
-            **{
-                key: record[key]
-                for key in ("reference", "validation", "settings", "stopped", "rate", "protected")
-            },
+            **{key: record[key] for key in _PLAIN_FIELDS},
         )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"The result in {str(path)!r} is damaged: {error!r}.") from error

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,7 @@ def prune(
     )
     cost = CostModel(flat, structure)
     with (
-        make_criterion(criterion, problem) as scored,
+        closing(make_criterion(criterion, problem)) as scored,
         PruningProgress(target, enabled=verbose > 0) as progress,
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
@@ -324,4 +325,5 @@ def _result(
         stopped=state.stopped,
         rate=structure.pruning_rate(state.removed),
         protected=structure.protected,
+        uncounted=cost.uncounted,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -66,32 +65,12 @@ class Criterion(Protocol):
         """Frees what the criterion holds."""
         ...
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
 
 class _WithoutResources:
     """A criterion that holds nothing to free."""
 
     def close(self) -> None:
         """Does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class LRP(_WithoutResources):
@@ -199,7 +178,7 @@ CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
 
 
 def make_criterion(name: str, problem: Problem) -> Criterion:
-    """The criterion of that name, as a context manager.
+    """The criterion of that name; close it when it is no longer needed.
 
     Raises:
         ValueError: For an unknown name, or analyzer options that it does not take.
