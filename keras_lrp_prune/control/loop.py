@@ -160,11 +160,16 @@ class PruningLoop:
         return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step()
 
     def _combined(self, scores: np.ndarray, state: RunState) -> np.ndarray:
-        """One score per unit: the classes' scores, weighted by what the last trial showed."""
+        """One score per unit: the classes' scores, weighted by where the classes stand now.
+
+        Not by an undone trial: there a lost class would take all the weight, and the next, smaller
+        proposal would ruin the others.
+        """
         if len(scores) == 1:
             return scores[0]
-        latest = np.array(state.history[-1].soft_class_accuracies)
-        return observed_class_weights(self.schedule, latest) @ scores
+        now = next(record for record in reversed(state.history) if record.accepted)
+        weights = observed_class_weights(self.schedule, np.array(now.soft_class_accuracies))
+        return weights @ scores
 
     def _record(
         self,

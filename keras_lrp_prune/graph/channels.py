@@ -239,7 +239,7 @@ class ChannelFlow:
         reason_of: dict[int, str] = {}
         for ids, reason in self._protected:
             for number in np.unique(component[ids]).tolist():
-                reason_of.setdefault(number, reason)
+                reason_of[number] = reason  # the last: what is said of outputs, or by the user
         owned = np.zeros(total, bool)
         for ids in self._filters.values():
             owned[component[ids]] = True

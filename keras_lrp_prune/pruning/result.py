@@ -213,7 +213,7 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
         return PruningResult(
             model=keras.models.load_model(path / _MODEL),
             kept={layer: np.array(kept, np.int64) for layer, kept in record["kept"].items()},
-            history=[StepRecord.from_dict(step) for step in record["history"]],
+            history=tuple(StepRecord.from_dict(step) for step in record["history"]),
             cost_before=Cost(**record["cost_before"]),
             cost_after=Cost(**record["cost_after"]),
             **{key: record[key] for key in _PLAIN_FIELDS},

@@ -85,6 +85,8 @@ def plot_history(
     if path is not None:
         check_path(path)
     _check_records(history, ("rate", "harmonic_mean", "class_accuracies", "accepted"), "history")
+    if held_out:
+        _check_records(held_out, ("rate", "harmonic_mean"), "held_out")
     kept = [record for record in history if record["accepted"]]
     undone = [record for record in history if not record["accepted"]]
     n_classes = len(history[0]["class_accuracies"])
@@ -95,7 +97,10 @@ def plot_history(
         raise ValueError(f"There are {len(names)} class names but {n_classes} class accuracies.")
     classes = 100 * np.array([r["class_accuracies"] for r in kept], float)
     classes = classes.reshape(len(kept), n_classes)
-    lowest = min([100 * r["harmonic_mean"] for r in history] + classes.ravel().tolist())
+    lowest = min(
+        *(100 * record["harmonic_mean"] for record in (*history, *(held_out or ()))),
+        *classes.ravel().tolist(),
+    )
     figure, axes = accuracy_axes(title, lowest)
 
     # Drawn first and kept on top, so that the legend starts with what matters most.
@@ -111,7 +116,6 @@ def plot_history(
         zorder=3,
     )
     if held_out:
-        _check_records(held_out, ("rate", "harmonic_mean"), "held_out")
         axes.plot(
             _percent(held_out, "rate"),
             _percent(held_out, "harmonic_mean"),
