@@ -11,8 +11,16 @@ import os
 
 import tensorflow as tf
 
+from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+
 _VARIABLE = "TF_USE_LEGACY_KERAS"
 
+_backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+if _backend != "tensorflow":
+    raise UnsupportedModelError(
+        f"keras_lrp_prune needs the TensorFlow backend, but KERAS_BACKEND is {_backend!r}. Set "
+        "KERAS_BACKEND=tensorflow before Keras is imported."
+    )
 tf.keras.__name__  # noqa: B018 - loads the lazy module
 _before = os.environ.get(_VARIABLE)
 import tensorflow_model_optimization as _tfmot  # noqa: E402 - after the lines above

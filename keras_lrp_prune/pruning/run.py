@@ -124,6 +124,10 @@ def prune(
     structure = channel_structure(graph, tuple(protect))
     _check_target(target, structure, limits)
     batch = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+    if batch < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch}.")
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
     settings = {
         "target_rate": target,
         "min_accuracy": min_accuracy,
