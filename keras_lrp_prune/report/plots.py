@@ -97,10 +97,8 @@ def plot_history(
         raise ValueError(f"There are {len(names)} class names but {n_classes} class accuracies.")
     classes = 100 * np.array([r["class_accuracies"] for r in kept], float)
     classes = classes.reshape(len(kept), n_classes)
-    lowest = min(
-        *(100 * record["harmonic_mean"] for record in (*history, *(held_out or ()))),
-        *classes.ravel().tolist(),
-    )
+    means = [100 * record["harmonic_mean"] for record in (*history, *(held_out or ()))]
+    lowest = min(means + classes.ravel().tolist())
     figure, axes = accuracy_axes(title, lowest)
 
     # Drawn first and kept on top, so that the legend starts with what matters most.
