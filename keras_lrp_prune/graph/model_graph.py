@@ -20,7 +20,7 @@ class UnsupportedModelError(ValueError):
     """The model, or a layer in it, cannot be handled; the message says what, where and why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class TensorRef:
     """Output number `index` of the node called `node`."""
 
