@@ -28,8 +28,8 @@ def relevances(
             `("epsilon", 0.1)`, `("alpha_beta", 2, 1)`, `("flat",)` or `("w_square",)`.
     """
     built = build(graph, Kept(), keras)
-    outputs = keras.Model(built.model.inputs[0], built.tensors)
-    values = dict(zip(built.tensors, keras.tree.flatten(outputs(x)), strict=True))
+    outputs = keras.Model(built.model.inputs[0], list(built.tensors.values()))
+    values = dict(zip(built.tensors, outputs(x), strict=True))
     relevance = {ref: tf.zeros_like(value) for ref, value in values.items()}
     (output,) = references(graph.outputs)
     relevance[output] = values[output] * tf.one_hot(y, values[output].shape[-1])

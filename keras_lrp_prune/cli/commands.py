@@ -38,7 +38,7 @@ DataArgument = Annotated[
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option(help="Weights of a named backbone: [bold]imagenet[/] or a .h5 file."),
+    typer.Option(help="Weights of a named backbone: [bold]imagenet[/] (default) or a .h5 file."),
 ]
 SizeOption = Annotated[
     int | None,
@@ -68,15 +68,13 @@ def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
 
     @wraps(command)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        from keras_lrp_prune.relevance.worker_process import WorkerError
-
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
             _fail("interrupted; with --checkpoint-dir, the same command goes on.", INTERRUPTED)
         except (ValueError, TypeError, OSError, ImportError) as error:
             _fail(str(error), BAD_INPUT)
-        except WorkerError as error:
+        except RuntimeError as error:  # the worker died, or a check of ours failed
             _fail(str(error), FAILED)
 
     return guarded
@@ -121,7 +119,7 @@ def prune(
 ) -> None:
     """Prune MODEL for the classes in DATA; write the smaller model to --out.
 
-    Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.4
+    Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.2
     --out pruned/
     """
     from keras_lrp_prune.cli.task import load_task

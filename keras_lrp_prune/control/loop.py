@@ -142,7 +142,7 @@ class PruningLoop:
             state.removed = proposal
             return True
         self.mask.set(state.removed)
-        if reason.startswith("floor") and not self._can_go_slower():
+        if reason.startswith("floor") and not self._can_go_slower(self._rate(proposal)):
             state.stopped = reason
         return False
 
@@ -156,8 +156,8 @@ class PruningLoop:
             return "the harmonic mean accuracy falls too fast"
         return ""
 
-    def _can_go_slower(self) -> bool:
-        return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step()
+    def _can_go_slower(self, tried: float) -> bool:
+        return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step(tried)
 
     def _combined(self, scores: np.ndarray, state: RunState) -> np.ndarray:
         """One score per unit: the classes' scores, weighted by where the classes stand now.

@@ -112,7 +112,7 @@ class AccuracyAware(PruningSchedule):
             self._harmonic_mean.assign(now)
             return True
         holds = now >= before * (1 - self.tolerance) - 10**-_DECIMALS
-        if not holds and self.smaller_step():
+        if not holds and self.smaller_step(sparsity):
             return False
         self._accepted.assign(self(0)[1] if sparsity is None else sparsity)
         self._harmonic_mean.assign(now)
@@ -120,9 +120,18 @@ class AccuracyAware(PruningSchedule):
             self._step.assign(min(float(self._step) * self.grow, self.max_step))
         return True
 
-    def smaller_step(self) -> bool:
-        """Shrinks the next proposal; returns False if it is the smallest already."""
+    def smaller_step(self, tried: float | None = None) -> bool:
+        """Shrinks the next proposal below the last one.
+
+        Args:
+            tried: The sparsity that the last one reached, if it is not the proposed one.
+
+        Returns:
+            False if the last one was the smallest already.
+        """
         step = float(self._step)
+        if tried is not None:
+            step = min(step, tried - float(self._accepted))
         if step <= self.min_step * (1 + 1e-6):
             return False
         self._step.assign(max(step * self.shrink, self.min_step))
