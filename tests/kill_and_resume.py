@@ -12,6 +12,7 @@ is left behind.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -120,7 +121,8 @@ class Run:
 
 def kill_worker(run: Run, worker: psutil.Process) -> str:
     """Kills the worker; the run must notice."""
-    worker.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # the run may be just ending
+        worker.kill()
     code, errors = run.end()
     if code == 0:
         return "the run had ended"
@@ -135,11 +137,18 @@ def kill_main(run: Run, worker: psutil.Process) -> str:
     run.end()
     start = time.monotonic()
     # A zombie waits for its new parent only, which is none of ours.
-    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+    while _lives(worker):
         if time.monotonic() > start + 10:
             raise Failure(f"the worker {worker.pid} is an orphan")
         time.sleep(0.02)
     return f"its worker was gone after {time.monotonic() - start:.1f} s"
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def outcome(run: Run) -> dict:
