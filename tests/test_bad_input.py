@@ -213,3 +213,14 @@ def test_other_backend():
     last = done.stderr.splitlines()[-1]
     assert "UnsupportedModelError" in last
     assert "needs the TensorFlow backend" in last and "'numpy'" in last
+
+
+@pytest.mark.parametrize("protect", ["conv", [3]])
+def test_protect_takes_names(model, data, protect):
+    with pytest.raises(TypeError, match="list of layer names"):
+        prune(model, data, protect=protect)
+
+
+def test_validation_is_named(model, data):
+    with pytest.raises(klp.DataError, match="validation data"):
+        prune(model, data, validation=(data[0][:, :8], data[1]))

@@ -88,6 +88,11 @@ def test_help(command):
     assert result.exit_code == 0 and "Usage:" in result.output
 
 
+def test_version():
+    result = run("--version")
+    assert result.exit_code == 0 and result.output.startswith("keras-lrp-prune ")
+
+
 def test_prune_a_file(model_file, data, tmp_path):
     out = tmp_path / "out"
     result = prune(model_file, data, out, "--rate", 0.5, "--criterion", "taylor", "--quiet")

@@ -292,7 +292,9 @@ def test_record_round_trip():
 
 def state(units=7, stopped=""):
     removed = np.arange(units) % 3 == 0
-    return RunState(removed, 5, [record(0), record(1)], {"step": 0.05, "accepted": 0.1}, stopped)
+    return RunState(
+        removed, ~removed, 5, [record(0), record(1)], {"step": 0.05, "accepted": 0.1}, stopped
+    )
 
 
 def test_checkpoint_round_trip(tmp_path):

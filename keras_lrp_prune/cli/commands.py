@@ -21,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Remove the filters of a Keras CNN that your task does not need.",
 )
 
 ModelArgument = Annotated[
@@ -83,6 +82,26 @@ def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
 def _fail(message: str, code: int) -> None:
     typer.echo("Error: " + " ".join(message.split()), err=True)
     raise typer.Exit(code)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from keras_lrp_prune import __version__
+
+        typer.echo(f"keras-lrp-prune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Remove the filters of a Keras CNN that your task does not need."""
 
 
 @app.command()

@@ -98,7 +98,7 @@ def load_task(
         held_out = (x_others, others.y)
     if not is_file:
         network = with_linear_head(network, (x, images.y), batch_size=batch_size)
-    wants = f"It takes {height}x{width}x{channels} images, preprocessed by {_describe(wanted)}."
+    wants = f"It takes {height}x{width}x{channels} images {_describe(wanted)}."
     return Task(network, images, (x, images.y), held_out, wants)
 
 
@@ -190,5 +190,9 @@ def _preprocessing(name: str) -> Preprocess:
 
 
 def _describe(name: str) -> str:
-    ranges = {"none": "nothing (0..255)", "unit": "x / 255", "symmetric": "x / 127.5 - 1"}
-    return ranges.get(name, f"keras.applications.{name}.preprocess_input")
+    ranges = {
+        "none": "with values in 0..255",
+        "unit": "with values in 0..1 (x / 255)",
+        "symmetric": "with values in -1..1 (x / 127.5 - 1)",
+    }
+    return ranges.get(name, f"preprocessed by keras.applications.{name}.preprocess_input")

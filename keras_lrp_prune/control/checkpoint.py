@@ -27,6 +27,7 @@ class RunState:
 
     Args:
         removed: Units that are gone, bool, shape `(units,)`.
+        rejected: Those of the last proposal, if it was undone; else none.
         step: Number of proposals made.
         history: One record for each.
         schedule: State of the schedule, if it has one.
@@ -34,6 +35,7 @@ class RunState:
     """
 
     removed: np.ndarray
+    rejected: np.ndarray
     step: int
     history: list[StepRecord]
     schedule: Mapping[str, float]
@@ -82,7 +84,12 @@ class Checkpoint:
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:
-                np.savez(file, removed=state.removed, described=np.array(json.dumps(described)))
+                np.savez(
+                    file,
+                    removed=state.removed,
+                    rejected=state.rejected,
+                    described=np.array(json.dumps(described)),
+                )
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
@@ -104,6 +111,7 @@ class Checkpoint:
                 fingerprint = described["fingerprint"]
                 state = RunState(
                     file["removed"],
+                    file["rejected"],
                     described["step"],
                     [StepRecord.from_dict(record) for record in described["history"]],
                     described["schedule"],

@@ -77,6 +77,8 @@ class PruningLoop:
             proposal = propose(
                 self.structure, state.removed, self._combined(scores, state), goal, self.limits
             )
+            if (proposal == state.rejected).all() and self._can_go_slower():
+                continue  # just undone
             if self._try(state, proposal):
                 scores = None
             if not state.stopped and self._reached(state.removed):
@@ -88,7 +90,8 @@ class PruningLoop:
 
     def _started(self) -> RunState:
         """The state before the first proposal: what the unpruned model achieves."""
-        state = RunState(np.zeros(self.structure.n_units, bool), 0, [], {})
+        nothing = np.zeros(self.structure.n_units, bool)
+        state = RunState(nothing, nothing, 0, [], {})
         self.mask.set(state.removed)
         evaluation = self.evaluate()
         if isinstance(self.schedule, AccuracyAware):
@@ -140,7 +143,9 @@ class PruningLoop:
         self._record(state, proposal, evaluation, accepted=not reason, reason=reason)
         if not reason:
             state.removed = proposal
+            state.rejected = np.zeros_like(proposal)
             return True
+        state.rejected = proposal
         self.mask.set(state.removed)
         if reason.startswith("floor") and not self._can_go_slower(self._rate(proposal)):
             state.stopped = reason
@@ -153,10 +158,10 @@ class PruningLoop:
             return f"floor: the harmonic mean accuracy would fall to {hard:.4f}"
         adaptive = isinstance(self.schedule, AccuracyAware)
         if adaptive and not self.schedule.observe(evaluation.soft, rate):
-            return "the harmonic mean accuracy falls too fast"
+            return "the soft harmonic mean accuracy fell too far"
         return ""
 
-    def _can_go_slower(self, tried: float) -> bool:
+    def _can_go_slower(self, tried: float | None = None) -> bool:
         return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step(tried)
 
     def _combined(self, scores: np.ndarray, state: RunState) -> np.ndarray:

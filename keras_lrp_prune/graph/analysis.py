@@ -137,4 +137,4 @@ def _protect_layers(graph: ModelGraph, names: tuple[str, ...], flow: ChannelFlow
                 f"Its layers: {', '.join(graph.layers)}."
             )
         for layer in hit:
-            flow.protect_layer(layer, "named in protect=")
+            flow.protect_layer(layer, f"layer {name!r} is named in protect=")

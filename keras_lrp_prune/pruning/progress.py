@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_lrp_prune.control.history import StepRecord
 
-_PIPED_WIDTH = 120
+_PIPED_WIDTH = 160
 
 
 class PruningProgress:
@@ -39,12 +39,12 @@ class PruningProgress:
         """Shows one step."""
         worst = record.worst_class
         state = (
-            f"rate {record.rate:5.1%}, {record.filters} filters left, harmonic mean "
-            f"{record.harmonic_mean:.3f}, worst class {worst} "
-            f"({record.class_accuracies[worst]:.2f})"
+            f"rate {record.rate:5.1%}, {record.filters} filters left, "
+            f"harmonic mean {record.harmonic_mean:.3f} (soft {record.soft_harmonic_mean:.3f}), "
+            f"worst class {worst} ({record.class_accuracies[worst]:.2f})"
         )
         if self._lines is not None:
-            verdict = "" if record.accepted else ", undone"
+            verdict = "" if record.accepted else f", undone: {record.reason}"
             self._lines.print(f"step {record.step}: {state}{verdict}", highlight=False)
         elif record.accepted:
             self._bar.update(self._task, completed=record.rate, state=state)

@@ -94,6 +94,12 @@ class PruningResult:
                 title=f"Accuracy of each class, {shown} (%)",
             ),
         )
+        lost = [name for name, a in zip(names, metrics["after"]["recall"], strict=True) if not a]
+        if lost:
+            print(
+                f"Warning: not one sample of {', '.join(lost)} is classified correctly any more. "
+                "Choose a lower target rate, or set min_accuracy to stop before that."
+            )
         for layer, reason in self.protected.items():
             print(f"Protected: {layer}: {reason}")
         if self.uncounted:
@@ -207,7 +213,9 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
     path = Path(folder)
     for name in (_MODEL, _RECORD):
         if not (path / name).is_file():
-            raise FileNotFoundError(f"There is no pruning result in {str(path)!r}: {name} lacks.")
+            raise FileNotFoundError(
+                f"There is no pruning result in {str(path)!r}: it has no {name}."
+            )
     try:
         record = json.loads((path / _RECORD).read_text())
         return PruningResult(

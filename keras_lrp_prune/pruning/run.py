@@ -16,7 +16,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
 from keras_lrp_prune.control.loop import Evaluation, PruningLoop
 from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
 from keras_lrp_prune.cost import CostModel
-from keras_lrp_prune.data import ReferenceSet, reference_set
+from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
 from keras_lrp_prune.evaluation import (
     class_accuracies,
     classification_report,
@@ -121,6 +121,8 @@ def prune(
     limits = Limits(min_channels, round_to)
     graph = read_model(model)
     task = _task(graph, reference, validation)
+    if isinstance(protect, str) or not all(isinstance(name, str) for name in protect):
+        raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
     structure = channel_structure(graph, tuple(protect))
     _check_target(target, structure, limits)
     batch = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
@@ -214,11 +216,12 @@ def _task(graph: ModelGraph, reference: Any, validation: Any) -> _Task:
     head = read_head(graph)
     shape = graph.shape(inputs[0])[1:]
     checked = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
-    held_out = (
-        None
-        if validation is None
-        else reference_set(validation, n_classes=head.n_classes, input_shape=shape)
-    )
+    held_out = None
+    if validation is not None:
+        try:
+            held_out = reference_set(validation, n_classes=head.n_classes, input_shape=shape)
+        except DataError as error:
+            raise DataError(f"The validation data: {error}") from error
     return _Task(head, checked, held_out)
 
 

@@ -75,7 +75,7 @@ def check_dialect(graph: ModelGraph, analyzer: str) -> None:
         raise UnsupportedModelError(
             "The engine 'innvestigate' is not exact on these layers and refuses them: "
             f"{'; '.join(problems)}. Choose another criterion (such as 'taylor'), or rewrite "
-            f"these layers with: {', '.join(DIALECT)}."
+            f"these layers with: {', '.join(DIALECT)}, BatchNormalization, ReLU, SeparableConv2D."
         )
 
 
