@@ -14,8 +14,6 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from keras_lrp_prune.graph.model_graph import LayerSpec, Shape, TensorRef
 
@@ -229,6 +227,10 @@ class ChannelFlow:
 
     def _units(self) -> tuple[np.ndarray, dict[int, str]]:
         """The unit of each channel (-1: protected), and the reason for each protected one."""
+        # Not at the top: the worker's interpreter needs no SciPy.
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
         if self._pairs:
             first = np.concatenate([pair[0] for pair in self._pairs])
             second = np.concatenate([pair[1] for pair in self._pairs])
