@@ -140,11 +140,7 @@ def test_relevance(model_file, data, tmp_path):
     result = run("relevance", model_file, data, "--out", out, "--preprocess", "unit")
     assert result.exit_code == 0, result.output
     with np.load(out / "relevance.npz") as found:
-        assert {name: found[name].shape for name in found.files} == {
-            layer.name: (3, layer.weights[-1].shape[0])
-            for layer in classifier().layers
-            if layer.weights
-        } or {found[name].shape for name in found.files} == {(3, 8), (3, 3)}
+        assert sorted(found[name].shape for name in found.files) == [(3, 3), (3, 8), (3, 8)]
     assert (out / "heatmaps.png").stat().st_size > 1000
 
 
