@@ -73,7 +73,7 @@ class _WithoutResources:
         """Does nothing."""
 
 
-class LRP(_WithoutResources):
+class LRP:
     """Each unit's share of the relevance of its group, for each class.
 
     Signed mean relevance (Bach et al. 2015), summed over the unit, over the sum of its magnitudes
