@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_lrp_prune.graph.model_graph import (
     LayerSpec,
@@ -109,7 +111,8 @@ def _read_operation(operation: Any) -> tuple[LayerSpec, ModelGraph | None]:
         return LayerSpec(operation.name, inner.class_name, source=operation), inner
     if not isinstance(operation, keras.Layer):
         class_name = "ops." + type(operation).__name__
-        return LayerSpec(operation.name, class_name, source=operation), None
+        config = _operation_config(operation)
+        return LayerSpec(operation.name, class_name, config, source=operation), None
     weights: dict[str, Any] = {}
     for variable in operation.weights:
         name, count = variable.name, 1
@@ -120,6 +123,26 @@ def _read_operation(operation: Any) -> tuple[LayerSpec, ModelGraph | None]:
         operation.name, type(operation).__name__, operation.get_config(), weights, operation
     )
     return spec, None
+
+
+def _operation_config(operation: Any) -> dict[str, Any]:
+    """What the operation was made with: a parameter's value is the attribute of its name."""
+    automatic = getattr(getattr(operation, "_auto_config", None), "config", {})
+    known = {**automatic, **vars(operation)}
+    return {
+        name: _plain(known[name])
+        for name in inspect.signature(type(operation).__init__).parameters
+        if name in known and name not in ("self", "name", "args", "kwargs")
+    }
+
+
+def _plain(value: Any) -> Any:
+    """NumPy values as Python's, so that configs can be compared."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    return value
 
 
 def _to_references(structure: Any, produced: dict[int, TensorRef]) -> Any:

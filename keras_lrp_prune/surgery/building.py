@@ -104,11 +104,22 @@ def _make(
 ) -> Any:
     if node.inner is not None:
         return _build_model(node.inner, path + "/", kept, keras_module, make_layer, layers, {})
-    if node.layer.class_name.startswith("ops."):
-        return node.layer.source
     layer = replace(node.layer, name=path)
+    if layer.class_name.startswith("ops."):
+        return _make_operation(layer, kept.config(layer))
     # Layer names cannot hold a slash; the layers of a flat graph can come from nested models.
     return make_layer(layer, node.layer.name.replace("/", "__"), kept.config(layer), keras_module)
+
+
+def _make_operation(layer: LayerSpec, config: dict[str, Any]) -> Any:
+    """An operation like the one that was read, with the new config."""
+    operation = layer.source
+    if config != layer.config:
+        return type(operation)(**config)
+    # Not the same one: it would hold on to this model for as long as the user's model lives.
+    twin = object.__new__(type(operation))
+    twin.__dict__.update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
+    return twin
 
 
 def _flatten(outputs: Any) -> list[Any]:
