@@ -6,46 +6,75 @@ PYTHON ?= python3
 ARGS ?=
 
 VENV := .venv
+OLDEST := .venv-oldest
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.setup-done
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs clean distclean
+.PHONY: help setup demo test test-all test-matrix lint format docs clean distclean
 
 help:
 	@echo "make setup      make $(VENV) with everything, iNNvestigate included"
 	@echo "make demo       prune a small digits model; writes demo_output/"
 	@echo "make test       run the tests"
+	@echo "make test-all   run them with every keras.applications architecture, and report on each"
+	@echo "make test-matrix  run the tests on the oldest and the newest TensorFlow and Keras"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make format     let ruff format the code and mend what it can"
 	@echo "make docs       build the documentation into site/"
-	@echo "make clean      remove outputs and caches (distclean: $(VENV) too)"
+	@echo "make clean      remove outputs and caches (distclean: environments too)"
 
-setup: $(STAMP)
+setup: $(VENV)/.setup-done
 
+# $(call install,CONSTRAINTS,EXTRAS,MINOR) makes the environment in the target's folder; MINOR is
+# the last 3.x that everything in it has wheels for.
 # iNNvestigate declares bounds that its code does not need (docs/installation.md): hence its own
 # command. Where Python has no ensurepip (Debian, Ubuntu), pip is put into the environment by the
 # pip outside it.
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13))' || { \
-		echo "keras-lrp-prune needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is:" \
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(3)))' || { \
+		echo "$(@D) needs Python 3.11 to 3.$(3); '$(PYTHON)' is:" \
 			"$$($(PYTHON) --version 2>&1)." >&2; \
-		echo "Name another one: make setup PYTHON=python3.12" >&2; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
 		exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
-		|| $(PYTHON) -m venv --clear $(VENV) \
-		|| { $(PYTHON) -m venv --clear --without-pip $(VENV) \
-			&& $(PYTHON) -m pip --python $(BIN)/python install pip; }
-	$(PIP) install --constraint constraints.txt --editable '.[test,lint,docs]'
-	$(PIP) install --no-deps --ignore-requires-python innvestigate==2.1.2
+	@$(@D)/bin/python -m pip --version >/dev/null 2>&1 \
+		|| $(PYTHON) -m venv --clear $(@D) \
+		|| { $(PYTHON) -m venv --clear --without-pip $(@D) \
+			&& $(PYTHON) -m pip --python $(@D)/bin/python install pip; }
+	$(@D)/bin/python -m pip --disable-pip-version-check install \
+		--constraint $(1) --editable '.[$(2)]'
+	$(@D)/bin/python -m pip --disable-pip-version-check install \
+		--no-deps --ignore-requires-python innvestigate==2.1.2
 	@touch $@
+endef
+
+$(VENV)/.setup-done: pyproject.toml constraints.txt
+	$(call install,constraints.txt,test$(comma)lint$(comma)docs,13)
+
+$(OLDEST)/.setup-done: pyproject.toml constraints-oldest.txt
+	$(call install,constraints-oldest.txt,test,12)
 
 demo: setup
 	$(BIN)/keras-lrp-prune demo
 
 test: setup
 	$(BIN)/python -m pytest -n 2 tests $(ARGS)
+
+# loadgroup: of the largest models, never two at a time. About 10 GiB of memory.
+test-all: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --all-applications tests $(ARGS)
+
+test-matrix: setup $(OLDEST)/.setup-done
+	@failed=0; outcomes=; \
+	for venv in $(OLDEST) $(VENV); do \
+		versions=$$($$venv/bin/python -c "from importlib.metadata import version; \
+			print(*(f'{name} {version(name)}' for name in ('tensorflow', 'keras', 'numpy')), sep=', ')"); \
+		echo "==> $$versions"; \
+		$$venv/bin/python -m pytest -n 2 tests $(ARGS) && outcome=passed \
+			|| { outcome=FAILED; failed=1; }; \
+		outcomes="$$outcomes==> $$outcome: $$versions\n"; \
+	done; \
+	printf "$$outcomes"; exit $$failed
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -63,7 +92,7 @@ docs: setup
 clean:
 	rm -rf demo_output site build dist *.egg-info .coverage
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)

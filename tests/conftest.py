@@ -5,10 +5,55 @@ import os
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import pytest
 
 # Largest difference between two ways to compute the same outputs, relative to the largest one.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-applications",
+        action="store_true",
+        help="test every function of keras.applications, not one of each family",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--all-applications"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("all_applications")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints a line for each architecture tested, if all of them were asked for."""
+    if not terminalreporter.config.getoption("--all-applications"):
+        return
+    rows = [
+        {**row, "outcome": outcome, "seconds": f"{report.duration:.0f}"}
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for key, row in report.user_properties
+        if key == "application" and report.when == "call"
+    ]
+    if not rows:
+        return
+    lines = [list(rows[0])] + [[str(cell) for cell in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    terminalreporter.section("keras.applications")
+    for line in lines:
+        first, *others = (cell for cell in zip(line, widths, strict=True))
+        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        terminalreporter.write_line("  ".join(cells))
 
 
 def _with_precision(dtype):
@@ -19,6 +64,7 @@ def _with_precision(dtype):
     keras.config.set_dtype_policy(dtype)
     yield TOLERANCE[dtype]
     keras.utils.clear_session()
+    gc.collect()
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
 
@@ -33,3 +79,53 @@ def float64():
 def precision(request):
     """The test runs once in each precision; gives the tolerance."""
     yield from _with_precision(request.param)
+
+
+_PLAIN_KERAS = """
+import sys
+sys.modules["keras_lrp_prune"] = None
+import gc, json, traceback
+import keras, numpy as np
+
+def predict(folder):
+    model = keras.saving.load_model(f"{folder}/model.keras")
+    np.save(f"{folder}/y.npy", model(np.load(f"{folder}/x.npy")))
+
+for line in sys.stdin:
+    problem = None
+    try:
+        predict(line.strip())
+    except Exception:
+        problem = traceback.format_exc()
+    keras.utils.clear_session()
+    gc.collect()
+    print(json.dumps(problem), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def plain_keras():
+    """Gives `predict(model, x)`: saves the model, loads and calls it without this package.
+
+    It does so in a process in which `keras_lrp_prune` cannot be imported.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", _PLAIN_KERAS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def predict(model, x):
+            import numpy as np
+
+            with tempfile.TemporaryDirectory() as folder:
+                model.save(Path(folder, "model.keras"))
+                np.save(Path(folder, "x.npy"), x)
+                print(folder, file=process.stdin, flush=True)
+                problem = json.loads(process.stdout.readline())
+                assert problem is None, problem
+                return np.load(Path(folder, "y.npy"))
+
+        yield predict
+        process.stdin.close()
