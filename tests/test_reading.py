@@ -8,9 +8,9 @@ from keras import layers, ops
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery import building
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import Kept
+from keras_lrp_prune.surgery.making import make_layer
 
 # What is computed of a (batch, 4, 6) tensor, and the config that must be read.
 OPERATIONS = {
@@ -72,7 +72,7 @@ def test_config_of_an_operation_is_what_it_was_made_with(name):
     json.dumps(dict(operation.config), default=json_default)
     assert same_outputs(rebuild(graph, Kept(), keras), model)
     resized = LayerSpec(operation.name, operation.class_name, source=operation.source)
-    remade = building._make_operation(resized, expected)
+    remade = make_layer(resized, "remade", expected, keras)
     assert vars(remade).keys() == vars(operation.source).keys()
     for key in expected:
         assert getattr(remade, key) == getattr(operation.source, key)

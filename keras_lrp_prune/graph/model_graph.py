@@ -40,7 +40,8 @@ class LayerSpec:
         weights: Weight name to values, in the order of `layer.weights`. The values are
             anything that `np.asarray` takes; a graph read from a live model holds its
             variables, so that reading copies nothing.
-        source: The live layer or operation that was read, or `None` if there is none.
+        source: The live layer or operation that was read, or `None` if there is none. A layer
+            that is called in several places, nested models included, has one `LayerSpec`.
     """
 
     name: str
@@ -96,6 +97,7 @@ class ModelGraph:
             dict of them.
         entries: In a flat graph, the input layers of the nested models that it had, each with
             the tensor that it stood for.
+        source: The live model that was read, or `None` if there is none.
     """
 
     name: str
@@ -104,6 +106,7 @@ class ModelGraph:
     inputs: Any
     outputs: Any
     entries: tuple[tuple[LayerSpec, TensorRef], ...] = ()
+    source: Any = None
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -131,20 +134,36 @@ class ModelGraph:
     def flat(self) -> ModelGraph:
         """The same function without nested models.
 
-        Layers of a nested model `outer` are called `"outer/inner"`. A call's `training`
-        argument goes: a flat graph describes inference.
+        Layers of a nested model `outer` are called `"outer/inner"`; a layer that is also called
+        elsewhere has the name of the first place. A flat graph describes inference: only
+        `training=True` in the call of a layer stays, as it holds at inference too.
+
+        Raises:
+            UnsupportedModelError: If a nested model is called with `training=True`.
         """
-        nodes: list[Node] = []
-        entries = list(self.entries)
-        renamed = _inline(self, "", "", {}, nodes, entries)
+        flattening = _Flattening(list(self.entries))
+        renamed = flattening.inline(self, "", "", {})
         return replace(
             self,
             class_name="Functional",
-            nodes=tuple(nodes),
+            nodes=tuple(flattening.nodes),
             inputs=map_references(renamed.__getitem__, self.inputs),
             outputs=map_references(renamed.__getitem__, self.outputs),
-            entries=tuple(entries),
+            entries=tuple(flattening.entries),
         )
+
+
+class LayerNames:
+    """The names of layers in a flat graph: where a layer is met first, it gets its name."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def name(self, layer: LayerSpec, prefix: str) -> str:
+        """The layer's name, given the prefix of the nested model that calls it."""
+        if layer.class_name == "InputLayer":  # stands for another tensor in each model
+            return prefix + layer.name
+        return self._names.setdefault(id(layer), prefix + layer.name)
 
 
 def references(structure: Any) -> Iterator[TensorRef]:
@@ -170,46 +189,67 @@ def map_references(function: Callable[[TensorRef], Any], structure: Any) -> Any:
     return structure
 
 
-def _inline(
-    graph: ModelGraph,
-    node_prefix: str,
-    layer_prefix: str,
-    fed: Mapping[str, TensorRef],
-    nodes: list[Node],
-    entries: list[tuple[LayerSpec, TensorRef]],
-) -> dict[TensorRef, TensorRef]:
-    """Appends the flat nodes of `graph` to `nodes`; returns old to new tensors.
+class _Flattening:
+    """Collects the nodes and entries of a flat graph."""
 
-    `fed` gives, for a nested graph, the outer tensor that each input node stands for.
-    """
-    renamed: dict[TensorRef, TensorRef] = {}
-    for node in graph.nodes:
-        if node.name in fed:
-            renamed[TensorRef(node.name)] = fed[node.name]
-            entry = replace(node.layer, name=layer_prefix + node.layer.name)
-            entries.append((entry, fed[node.name]))
-            continue
-        name, layer_name = node_prefix + node.name, layer_prefix + node.layer.name
-        if node.inner is None:
-            args = map_references(renamed.__getitem__, node.args)
-            kwargs = map_references(renamed.__getitem__, node.kwargs)
-            nodes.append(
-                replace(
-                    node,
-                    name=name,
-                    layer=replace(node.layer, name=layer_name),
-                    args=args,
-                    kwargs={key: value for key, value in kwargs.items() if key != "training"},
+    def __init__(self, entries: list[tuple[LayerSpec, TensorRef]]) -> None:
+        self.nodes: list[Node] = []
+        self.entries = entries
+        self._names = LayerNames()
+
+    def inline(
+        self, graph: ModelGraph, node_prefix: str, layer_prefix: str, fed: Mapping[str, TensorRef]
+    ) -> dict[TensorRef, TensorRef]:
+        """Appends the flat nodes of `graph`; returns old to new tensors.
+
+        `fed` gives, for a nested graph, the outer tensor that each input node stands for.
+        """
+        renamed: dict[TensorRef, TensorRef] = {}
+        for node in graph.nodes:
+            layer_name = self._names.name(node.layer, layer_prefix)
+            if node.name in fed:
+                self.entries.append((replace(node.layer, name=layer_name), fed[node.name]))
+                outputs = [fed[node.name]]
+            elif node.inner is None:
+                flat = _flat_node(node, node_prefix + node.name, layer_name, renamed)
+                self.nodes.append(flat)
+                outputs = [TensorRef(flat.name, index) for index in range(len(node.shapes))]
+            else:
+                _check_training(node)
+                inputs = [ref.node for ref in references(node.inner.inputs)]
+                tensors = [renamed[ref] for ref in node.inputs]
+                inner = self.inline(
+                    node.inner,
+                    f"{node_prefix}{node.name}/",
+                    f"{layer_name}/",
+                    dict(zip(inputs, tensors, strict=True)),
                 )
-            )
-            outputs = [TensorRef(name, index) for index in range(len(node.shapes))]
-        else:
-            inner = node.inner
-            inputs = [ref.node for ref in references(inner.inputs)]
-            tensors = [renamed[ref] for ref in node.inputs]
-            inner_fed = dict(zip(inputs, tensors, strict=True))
-            inner_renamed = _inline(inner, name + "/", layer_name + "/", inner_fed, nodes, entries)
-            outputs = [inner_renamed[ref] for ref in references(inner.outputs)]
-        for index, output in enumerate(outputs):
-            renamed[TensorRef(node.name, index)] = output
-    return renamed
+                outputs = [inner[ref] for ref in references(node.inner.outputs)]
+            for index, output in enumerate(outputs):
+                renamed[TensorRef(node.name, index)] = output
+        return renamed
+
+
+def _flat_node(
+    node: Node, name: str, layer_name: str, renamed: Mapping[TensorRef, TensorRef]
+) -> Node:
+    kwargs = {
+        key: value for key, value in node.kwargs.items() if key != "training" or value is True
+    }
+    return replace(
+        node,
+        name=name,
+        layer=replace(node.layer, name=layer_name),
+        args=map_references(renamed.__getitem__, node.args),
+        kwargs=map_references(renamed.__getitem__, kwargs),
+    )
+
+
+def _check_training(node: Node) -> None:
+    """Refuses a nested model that is in training mode at inference."""
+    if True in (node.kwargs.get("training"), *node.args[1:2]):
+        raise UnsupportedModelError(
+            f"The nested model {node.layer.name!r} is called with training=True: its layers "
+            "behave at inference as in training. Call it with training=False, or give "
+            "training=True to the layers in it that need it, such as Dropout."
+        )

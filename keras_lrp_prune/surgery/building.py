@@ -1,23 +1,29 @@
-"""Building a model from a `ModelGraph`: the pruned Keras 3 model, and the legacy twin.
+"""Building a model from a `ModelGraph`: the pruned model, and the legacy twin for LRP.
 
 Nothing here imports Keras; the module to build with is an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
+from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import (
+    LayerNames,
     LayerSpec,
     ModelGraph,
     Node,
     TensorRef,
+    UnsupportedModelError,
     map_references,
 )
 from keras_lrp_prune.surgery.kept import Kept
+from keras_lrp_prune.surgery.making import make_layer
+from keras_lrp_prune.surgery.settings import compile_like, same_flags, same_policy
 
 
 @dataclass(frozen=True)
@@ -38,88 +44,151 @@ def rebuild(graph: ModelGraph, kept: Kept, keras_module: ModuleType) -> Any:
         keras_module: `keras` (3), or `tf_keras` for a legacy model.
 
     Returns:
-        A functional or Sequential model of that Keras generation, with the weights set.
+        A functional or Sequential model of that Keras generation, with the weights set, and
+        compiled as the model that was read; the optimizer's slot variables start anew.
+
+    Raises:
+        UnsupportedModelError: For a layer that cannot be remade from its config.
     """
-    return build(graph, kept, keras_module).model
+    model = build(graph, kept, keras_module).model
+    if generation(graph.source) == keras_module.__name__:
+        compile_like(graph.source, model, keras_module)
+    return model
 
 
 def build(graph: ModelGraph, kept: Kept, keras_module: ModuleType) -> Built:
-    """Like `rebuild`, and also returns layers and tensors by their names in the graph."""
-    dialect = _legacy_layer if keras_module.__name__ == "tf_keras" else _keras3_layer
-    layers: dict[str, Any] = {}
+    """Like `rebuild`, not compiled; also returns layers and tensors by their names in the graph."""
+    builder = _Builder(kept, keras_module)
     tensors: dict[TensorRef, Any] = {}
-    model = _build_model(graph, "", kept, keras_module, dialect, layers, tensors)
-    for layer in graph.flat().layers.values():
-        if layer.weights:
-            layers[layer.name].set_weights(kept.arrays(layer))
-    return Built(model, layers, tensors)
+    with builder.quick_start():
+        model = builder.model(graph, "", tensors)
+    for path, layer in builder.layers.items():
+        if isinstance(layer, keras_module.layers.Layer) and not isinstance(
+            layer, keras_module.Model
+        ):
+            _set_state(layer, builder.specs[path], kept)
+    # Nested models come behind their layers: from the outside in, inner flags win.
+    pairs = [(spec.source, builder.layers[path]) for path, spec in builder.specs.items()]
+    for source, copy in [(graph.source, model), *reversed(pairs)]:
+        if generation(source) == keras_module.__name__:
+            same_flags(source, copy, keras_module)
+    return Built(model, builder.layers, tensors)
 
 
-MakeLayer = Callable[[LayerSpec, str, dict[str, Any], ModuleType], Any]
+@dataclass
+class _Builder:
+    """Makes the layers of a model and those nested in it, each once, and calls them.
 
+    Args:
+        kept: What is left of each layer.
+        keras: The module to build with.
+        layers, specs: Each layer made (a nested model behind its layers) and what it was made
+            of, by its name in the flat graph.
+    """
 
-def _build_model(
-    graph: ModelGraph,
-    prefix: str,
-    kept: Kept,
-    keras_module: ModuleType,
-    make_layer: MakeLayer,
-    layers: dict[str, Any],
-    tensors: dict[TensorRef, Any],
-) -> Any:
-    """Makes the layers of one (nested) model, calls them, and returns the model."""
-    sequence = []
-    for node in graph.nodes:
-        path = prefix + node.layer.name
-        layer = layers.get(path)
-        if layer is None:
-            layer = _make(node, path, kept, keras_module, make_layer, layers)
-            layers[path] = layer
-            sequence.append(layer)
+    kept: Kept
+    keras: ModuleType
+    layers: dict[str, Any] = field(default_factory=dict)
+    specs: dict[str, LayerSpec] = field(default_factory=dict)
+    _names: LayerNames = field(default_factory=LayerNames)
+    _initializers: list[tuple[Any, str, Any]] = field(default_factory=list)
+
+    def model(self, graph: ModelGraph, prefix: str, tensors: dict[TensorRef, Any]) -> Any:
+        """One model; fills `tensors`."""
+        sequence = []
+        for node in graph.nodes:
+            path = self._names.name(node.layer, prefix)
+            layer = self._layer(node, path)
+            if graph.class_name == "Sequential":
+                sequence.append(layer)
+            else:
+                outputs = self._call(node, path, layer, tensors)
+                for index, tensor in enumerate(_flatten(outputs)):
+                    tensors[TensorRef(node.name, index)] = tensor
         if graph.class_name == "Sequential":
-            continue
-        if node.is_input:
-            outputs = layer.output
+            model = self.keras.Sequential(sequence, name=graph.name)
         else:
-            args = map_references(tensors.__getitem__, node.args)
-            outputs = layer(*args, **map_references(tensors.__getitem__, dict(node.kwargs)))
-        for index, tensor in enumerate(_flatten(outputs)):
-            tensors[TensorRef(node.name, index)] = tensor
-    if graph.class_name == "Sequential":
-        return keras_module.Sequential(sequence, name=graph.name)
-    return keras_module.Model(
-        map_references(tensors.__getitem__, graph.inputs),
-        map_references(tensors.__getitem__, graph.outputs),
-        name=graph.name,
-    )
+            inputs, outputs = (
+                map_references(tensors.__getitem__, structure)
+                for structure in (graph.inputs, graph.outputs)
+            )
+            model = self.keras.Model(inputs, outputs, name=graph.name)
+        if generation(graph.source) == self.keras.__name__:
+            same_policy(graph.source, model, self.keras)
+        return model
+
+    @contextmanager
+    def quick_start(self) -> Iterator[None]:
+        """Weights that are set at once need no random values: inside, they start as zeros."""
+        try:
+            yield
+        finally:
+            for layer, name, initializer in self._initializers:
+                setattr(layer, name, initializer)
+
+    def _layer(self, node: Node, path: str) -> Any:
+        if path not in self.layers:
+            spec = replace(node.layer, name=path)
+            if node.inner is not None:
+                self.layers[path] = self.model(node.inner, f"{path}/", {})
+            else:
+                # Layer names cannot hold a slash; a flat graph's layers can be of nested models.
+                name = node.layer.name.replace("/", "__")
+                self.layers[path] = make_layer(spec, name, self.kept.config(spec), self.keras)
+                self._start_as_zeros(self.layers[path])
+            self.specs[path] = spec
+        return self.layers[path]
+
+    def _call(self, node: Node, path: str, layer: Any, tensors: dict[TensorRef, Any]) -> Any:
+        if node.is_input:
+            return layer.output
+        args, kwargs = self.kept.call(path, node.args, dict(node.kwargs))
+        return layer(
+            *map_references(tensors.__getitem__, args),
+            **map_references(tensors.__getitem__, kwargs),
+        )
+
+    def _start_as_zeros(self, layer: Any) -> None:
+        if not isinstance(layer, self.keras.layers.Layer):
+            return
+        for part in layer._flatten_layers():
+            if type(part).__module__.split(".")[0] != self.keras.__name__:
+                continue
+            for name, value in list(vars(part).items()):
+                if name.endswith("_initializer") and not name.startswith("_") and value is not None:
+                    self._initializers.append((part, name, value))
+                    setattr(part, name, self.keras.initializers.Zeros())
 
 
-def _make(
-    node: Node,
-    path: str,
-    kept: Kept,
-    keras_module: ModuleType,
-    make_layer: MakeLayer,
-    layers: dict[str, Any],
-) -> Any:
-    if node.inner is not None:
-        return _build_model(node.inner, path + "/", kept, keras_module, make_layer, layers, {})
-    layer = replace(node.layer, name=path)
-    if layer.class_name.startswith("ops."):
-        return _make_operation(layer, kept.config(layer))
-    # Layer names cannot hold a slash; the layers of a flat graph can come from nested models.
-    return make_layer(layer, node.layer.name.replace("/", "__"), kept.config(layer), keras_module)
+def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
+    """Gives a layer the weights, and what else it keeps in variables."""
+    whole = spec.name not in kept.positions
+    _assign(spec, layer.weights, list(spec.weights.values()) if whole else kept.arrays(spec))
+    if generation(spec.source) == generation(layer):
+        other, source = _not_weights(layer), _not_weights(spec.source)
+        if len(other) == len(source):
+            _assign(spec, other, source)
+    if hasattr(layer, "finalize_state"):  # preprocessing layers compute from their weights
+        layer.finalize_state()
 
 
-def _make_operation(layer: LayerSpec, config: dict[str, Any]) -> Any:
-    """An operation like the one that was read, with the new config."""
-    operation = layer.source
-    if config != layer.config:
-        return type(operation)(**config)
-    # Not the same one: it would hold on to this model for as long as the user's model lives.
-    twin = object.__new__(type(operation))
-    twin.__dict__.update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
-    return twin
+def _assign(spec: LayerSpec, variables: list[Any], values: list[Any]) -> None:
+    wanted = [tuple(value.shape) for value in values]
+    if [tuple(variable.shape) for variable in variables] != wanted:
+        raise UnsupportedModelError(
+            f"Layer {spec.name!r} ({spec.class_name}) has other weights when it is remade from "
+            f"its config: shapes {[tuple(variable.shape) for variable in variables]}, not "
+            f"{wanted}. {spec.class_name}.get_config() must return every argument of the "
+            "constructor, and build() must make the same weights from them."
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)  # a variable's memory is shared until one of the two changes
+
+
+def _not_weights(layer: Any) -> list[Any]:
+    """Variables of a layer beside its weights, such as the states of random generators."""
+    weights = {id(variable) for variable in layer.weights}
+    return [v for v in getattr(layer, "variables", ()) if id(v) not in weights]
 
 
 def _flatten(outputs: Any) -> list[Any]:
@@ -128,41 +197,3 @@ def _flatten(outputs: Any) -> list[Any]:
     if isinstance(outputs, list | tuple):
         return [tensor for value in outputs for tensor in _flatten(value)]
     return [outputs]
-
-
-# A Lambda's code is already in this process: nothing is gained by refusing to load it.
-_LOADING = {"Lambda": {"safe_mode": False}}
-
-
-def _keras3_layer(
-    layer: LayerSpec, name: str, config: dict[str, Any], keras_module: ModuleType
-) -> Any:
-    cls = (
-        type(layer.source)
-        if layer.source is not None
-        else getattr(keras_module.layers, layer.class_name)
-    )
-    options = _LOADING.get(layer.class_name, {})
-    return cls.from_config({**config, "name": name}, **options)
-
-
-# What legacy Keras does not know, or what a twin for inference does not need.
-_NOT_LEGACY = ("quantization_config", "renorm", "renorm_clipping", "renorm_momentum", "optional")
-_TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
-
-
-def _legacy_layer(
-    layer: LayerSpec, name: str, config: dict[str, Any], keras_module: ModuleType
-) -> Any:
-    translated = {
-        key: value
-        for key, value in config.items()
-        if key not in _NOT_LEGACY and not key.endswith(_TRAINING_ONLY)
-    }
-    dtype = translated.get("dtype")
-    if isinstance(dtype, dict):
-        translated["dtype"] = dtype["config"]["name"]
-    if "batch_shape" in translated:
-        translated["batch_input_shape"] = translated.pop("batch_shape")
-    cls = getattr(keras_module.layers, layer.class_name)
-    return cls.from_config({**translated, "name": name})

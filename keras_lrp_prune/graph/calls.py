@@ -1,0 +1,83 @@
+"""What the readers of both Keras generations share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class LiveCall:
+    """One call in a live model.
+
+    Args:
+        operation: The layer, model or operation that is called.
+        outputs: Its symbolic output tensors.
+        args, kwargs: Its arguments, symbolic tensors among them; none for an input layer.
+    """
+
+    operation: Any
+    outputs: Sequence[Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def config_of(layer: Any) -> dict[str, Any]:
+    """`layer.get_config()` in plain values.
+
+    Raises:
+        UnsupportedModelError: If the layer's class does not implement it.
+    """
+    try:
+        return {key: plain(value) for key, value in layer.get_config().items()}
+    except (NotImplementedError, ValueError, TypeError) as error:
+        name = type(layer).__name__
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} ({name}) cannot be copied, because it has no config. Implement "
+            f"{name}.get_config(), which returns the arguments of its constructor. Keras says: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+
+
+def plain(value: Any) -> Any:
+    """NumPy values and wrapped containers as Python's, so that configs can be compared."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(plain(item) for item in value)
+    return value
+
+
+def by_name(names: Sequence[str], variables: Sequence[Any]) -> dict[str, Any]:
+    """Variables by their names; equal names get a number."""
+    weights: dict[str, Any] = {}
+    for name, variable in zip(names, variables, strict=True):
+        unique, count = name, 1
+        while unique in weights:
+            unique, count = f"{name}#{count}", count + 1
+        weights[unique] = variable
+    return weights
+
+
+def refuse_subclassed(model: Any) -> NoReturn:
+    """Raises the error for a model that is not a graph of layers."""
+    raise UnsupportedModelError(
+        f"Model {model.name!r} ({type(model).__qualname__}) is a subclassed model: its "
+        "layers are called in Python code, which cannot be read as a graph. Write it as a "
+        "functional model: keras.Model(inputs, outputs)."
+    )
+
+
+def refuse_unbuilt(model: Any) -> NoReturn:
+    """Raises the error for a Sequential model that does not know its input."""
+    raise UnsupportedModelError(
+        f"Sequential model {model.name!r} has no input shape yet. Start it with "
+        "keras.Input(shape), or call it once on data, before pruning."
+    )

@@ -1,0 +1,49 @@
+"""Keras 3 and legacy Keras (`tf_keras`): which one a model belongs to, and what differs."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+GENERATIONS = ("keras", "tf_keras")
+
+# What legacy Keras calls an entry of a layer's config, and what Keras 3 (and a graph) calls it.
+LEGACY_KEYS = {
+    "InputLayer": {"batch_input_shape": "batch_shape"},
+    "LeakyReLU": {"alpha": "negative_slope"},
+}
+
+
+def generation(thing: Any) -> str | None:
+    """`"keras"` or `"tf_keras"`, whose class (or a base) a model, layer or operation has."""
+    for cls in type(thing).__mro__:
+        package = cls.__module__.split(".")[0]
+        if package in GENERATIONS:
+            return package
+    return None
+
+
+def keras_of(model: Any) -> ModuleType:
+    """The Keras module that a model belongs to.
+
+    Args:
+        model: A Keras 3 or a legacy Keras (`tf_keras`) model.
+
+    Returns:
+        `keras` or `tf_keras`. `tf_keras` is loaded only if the model is a legacy one.
+
+    Raises:
+        TypeError: If it is not a Keras model.
+
+    Example:
+    >>> keras_of(model).models.clone_model(model)
+    """
+    name = generation(model)
+    module = importlib.import_module(name) if name else None
+    if module is None or not isinstance(model, module.Model):
+        raise TypeError(
+            "Expected a Keras 3 model (keras.Model) or a legacy Keras model (tf_keras.Model), got "
+            f"{type(model).__module__}.{type(model).__qualname__}."
+        )
+    return module
