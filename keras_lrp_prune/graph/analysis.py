@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import (
-    ChannelFlow,
-    ChannelGroup,
-    Channels,
-    ChannelStructure,
-)
+from keras_lrp_prune.graph.channels import ChannelGroup, Channels, ChannelStructure
+from keras_lrp_prune.graph.flow import ChannelFlow
 from keras_lrp_prune.graph.model_graph import (
     ModelGraph,
     Node,
@@ -19,7 +15,8 @@ from keras_lrp_prune.graph.model_graph import (
     UnsupportedModelError,
     references,
 )
-from keras_lrp_prune.graph.rules import Call, NoRule, constant_zero, rule_for
+from keras_lrp_prune.graph.rules import Call, NoRule, rule_for
+from keras_lrp_prune.graph.rules.calls import steady
 
 if TYPE_CHECKING:
     import keras
@@ -72,7 +69,8 @@ def channel_structure(graph: ModelGraph, protect: tuple[str, ...] = ()) -> Chann
             channels[TensorRef(node.name, index)] = out
     for entry, ref in graph.entries:
         if ref in channels:  # a rewritten graph may have lost the tensor
-            flow.size(entry, "batch_shape", channels[ref].ids, axis=-1)
+            found = channels[ref]
+            flow.size(entry, ("config", "batch_shape", found.axis), found.ids)
     for ref in references(graph.outputs):
         flow.protect(channels[ref].ids, "output of the model")
     _protect_layers(graph, protect, flow)
@@ -89,10 +87,10 @@ def _outputs(
     rule = rule_for(node.layer)
     reason = f"no layer rule for {class_name}"
     if rule is not None:
+        call = Call(node.layer, inputs, shapes, node.shapes, node.args, node.kwargs)
         try:
-            if node.layer.config.get("data_format") == "channels_first":
-                raise NoRule("data_format='channels_first' is not supported")
-            return [rule(Call(node.layer, inputs, shapes, node.shapes, _numbers(node.args)), flow)]
+            out = rule(call, flow)
+            return out if isinstance(out, list) else [out]
         except NoRule as no_rule:
             reason = str(no_rule)
     flow.barriers[name] = f"{class_name}: {reason}"
@@ -113,15 +111,8 @@ def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:
         width = (shape[-1] if len(shape) > 1 else 1) or 0
         ids = filters if len(filters) == width else flow.new_channels(width)
         flow.protect(ids, reason)
-        outputs.append(constant_zero(ids))
+        outputs.append(steady(ids, vanishes=True))
     return outputs
-
-
-def _numbers(arguments: Any) -> tuple[Any, ...]:
-    """What a call is given beside tensors, as `3.0` in `x + 3.0`."""
-    if isinstance(arguments, list | tuple):
-        return tuple(number for item in arguments for number in _numbers(item))
-    return () if isinstance(arguments, TensorRef) else (arguments,)
 
 
 def _protect_layers(graph: ModelGraph, names: tuple[str, ...], flow: ChannelFlow) -> None:

@@ -13,7 +13,8 @@ from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
 class ChannelMask:
     """Sets the weights of removed units to zero, in place, and restores them exactly.
 
-    It keeps a copy of the masked columns only, so its memory is that of what is masked. A change
+    It keeps a copy of the masked columns only, so its memory is that of what is masked (of the
+    whole weight, where rows are masked too). A change
     costs no forward pass and no retracing: weights are variables.
 
     Args:
@@ -40,9 +41,9 @@ class ChannelMask:
                 by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
         self._variables = []
         for (layer, weight), entries in by_weight.items():
-            (entry,) = entries  # no layer rule zeroes a weight along two axes
             index = list(weight_names[layer]).index(weight)
-            self._variables.append(_MaskedVariable(layers[layer].weights[index], entry))
+            kind = _MaskedVariable if len(entries) == 1 else _MaskedMatrix
+            self._variables.append(kind(layers[layer].weights[index], entries))
 
     def set(self, removed: np.ndarray) -> None:
         """Masks exactly these units; others that were masked come back.
@@ -51,7 +52,7 @@ class ChannelMask:
             removed: bool, shape `(units,)`.
         """
         for variable in self._variables:
-            variable.set(selects(removed, variable.units))
+            variable.set(removed)
         self.removed = removed.copy()
 
     def clear(self) -> None:
@@ -62,14 +63,16 @@ class ChannelMask:
 class _MaskedVariable:
     """One weight of which positions along one axis can be masked."""
 
-    def __init__(self, variable: Any, entry: WeightAxis) -> None:
-        self.units = entry.units
+    def __init__(self, variable: Any, entries: list[WeightAxis]) -> None:
+        (entry,) = entries
+        self._units = entry.units
         self._variable = variable
         self._axis = entry.axis
         self._masked = np.zeros(len(entry.units), bool)
         self._saved: dict[int, np.ndarray] = {}
 
-    def set(self, masked: np.ndarray) -> None:
+    def set(self, removed: np.ndarray) -> None:
+        masked = selects(removed, self._units)
         if (masked == self._masked).all():
             return
         # Position first, so that a masked channel is one contiguous row to save and restore.
@@ -81,4 +84,27 @@ class _MaskedVariable:
         for index in np.flatnonzero(~masked & self._masked):
             rows[index] = self._saved.pop(int(index))
         self._variable.assign(values)
-        self._masked = masked.copy()
+        self._masked = masked
+
+
+class _MaskedMatrix:
+    """One weight of which positions along several axes can be masked; keeps a copy of it.
+
+    Rare: a layer that reads channels which do not vanish when they are masked.
+    """
+
+    def __init__(self, variable: Any, entries: list[WeightAxis]) -> None:
+        self._entries = entries
+        self._variable = variable
+        self._original = np.asarray(variable).copy()
+        self._masked = [np.zeros(len(entry.units), bool) for entry in entries]
+
+    def set(self, removed: np.ndarray) -> None:
+        masked = [selects(removed, entry.units) for entry in self._entries]
+        if all((new == old).all() for new, old in zip(masked, self._masked, strict=True)):
+            return
+        values = self._original.copy()
+        for entry, gone in zip(self._entries, masked, strict=True):
+            np.moveaxis(values, entry.axis, 0)[gone] = 0
+        self._variable.assign(values)
+        self._masked = masked

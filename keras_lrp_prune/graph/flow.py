@@ -1,0 +1,180 @@
+"""Collects what the layer rules say of channels, and finds which can only go together.
+
+Every channel that a layer produces gets a number. The rules pass numbers on, say which must share
+one fate, and which positions of which weights and sizes belong to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import (
+    ChannelGroup,
+    Channels,
+    ChannelStructure,
+    Role,
+    Size,
+    WeightAxis,
+)
+from keras_lrp_prune.graph.model_graph import LayerSpec, TensorRef
+
+
+class ChannelFlow:
+    """What the layer rules tell, call by call; `structure` draws the conclusions."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        self._protected: list[tuple[np.ndarray, str]] = []
+        self._filters: dict[str, np.ndarray] = {}
+        self._axes: dict[tuple[str, str, int], tuple[np.ndarray, Role]] = {}
+        self._sizes: dict[tuple[str, tuple[str | int, ...]], np.ndarray] = {}
+        self._parts: list[np.ndarray] = []
+        self.barriers: dict[str, str] = {}
+
+    def new_channels(self, count: int) -> np.ndarray:
+        """Numbers for `count` channels that nobody has seen yet; without a filter, they stay."""
+        self._count += count
+        return np.arange(self._count - count, self._count)
+
+    def filters(self, layer: LayerSpec, count: int) -> np.ndarray:
+        """The numbers of a layer's filters; a shared layer gets the same at every call."""
+        if layer.name not in self._filters:
+            self._filters[layer.name] = self.new_channels(count)
+        return self._filters[layer.name]
+
+    def unite(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Channels at equal positions (after broadcasting) share one fate."""
+        first, second = np.broadcast_arrays(first, second)
+        self._pairs.append((first.ravel(), second.ravel()))
+
+    def separate(self, ids: np.ndarray) -> None:
+        """These channels form a tensor of their own: some of them must be left."""
+        self._parts.append(ids)
+
+    def protect(self, ids: np.ndarray, reason: str) -> None:
+        """These channels stay, and why."""
+        self._protected.append((np.asarray(ids), reason))
+
+    def protect_layer(self, layer: LayerSpec, reason: str) -> None:
+        """The layer's filters stay, if it has any."""
+        if layer.name in self._filters:
+            self.protect(self._filters[layer.name], reason)
+
+    def weight(self, layer: LayerSpec, name: str, axis: int, ids: np.ndarray, role: Role) -> None:
+        """Positions along `axis` of a weight belong to these channels."""
+        axis %= len(layer.weights[name].shape)
+        known, known_role = self._axes.get((layer.name, name, axis), (ids, role))
+        if known is not ids:
+            self.unite(known, ids)
+        self._axes[layer.name, name, axis] = known, "zeroed" if known_role == "zeroed" else role
+
+    def size(self, layer: LayerSpec, path: tuple[str | int, ...], ids: np.ndarray) -> None:
+        """The number at `path` (see `Size`) counts these channels."""
+        known = self._sizes.setdefault((layer.name, path), ids)
+        if known is not ids:
+            self.unite(known, ids)
+
+    def structure(self, tensors: Mapping[TensorRef, Channels]) -> ChannelStructure:
+        """The units and groups that follow from what was collected."""
+        unit_of, reasons = self._units()
+        filter_units = {layer: unit_of[ids] for layer, ids in self._filters.items()}
+        protected = {
+            layer: reasons[int(ids[unit_of[ids] < 0][0])]
+            for layer, ids in self._filters.items()
+            if (unit_of[ids] < 0).any()
+        }
+        return ChannelStructure(
+            groups=_groups(filter_units, [unit_of[ids] for ids in self._parts]),
+            filter_units=filter_units,
+            weight_axes=tuple(
+                WeightAxis(layer, name, axis, unit_of[ids], role)
+                for (layer, name, axis), (ids, role) in self._axes.items()
+            ),
+            sizes=tuple(
+                Size(layer, path, unit_of[ids]) for (layer, path), ids in self._sizes.items()
+            ),
+            tensor_units={ref: unit_of[channels.ids] for ref, channels in tensors.items()},
+            tensor_axes={ref: channels.axis for ref, channels in tensors.items()},
+            protected=protected,
+            barriers=dict(self.barriers),
+        )
+
+    def _units(self) -> tuple[np.ndarray, dict[int, str]]:
+        """The unit of each channel (-1: protected), and the reason for each protected filter."""
+        # Not at the top: the worker's interpreter needs no SciPy.
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        if self._pairs:
+            first = np.concatenate([pair[0] for pair in self._pairs])
+            second = np.concatenate([pair[1] for pair in self._pairs])
+        else:
+            first = second = np.zeros(0, np.int64)
+        links = coo_matrix((np.ones(len(first), bool), (first, second)), (self._count,) * 2)
+        total, component = connected_components(links, directed=False)
+        reason_of: dict[int, str] = {}
+        for ids, reason in self._protected:
+            for number in np.unique(component[ids]).tolist():
+                reason_of[number] = reason  # the last: what is said of outputs, or by the user
+        owned = np.zeros(total, bool)
+        for ids in self._filters.values():
+            owned[component[ids]] = True
+        owned[list(reason_of)] = False
+        # Units are numbered in the order in which the filter layers meet them.
+        number_of = np.full(total, -1)
+        if self._filters:
+            met = component[np.concatenate(list(self._filters.values()))]
+            order = met[np.sort(np.unique(met, return_index=True)[1])]
+            order = order[owned[order]]
+            number_of[order] = np.arange(len(order))
+        unit_of = number_of[component]
+        reasons = {
+            int(channel): reason_of[int(component[channel])]
+            for ids in self._filters.values()
+            for channel in ids[unit_of[ids] < 0]
+        }
+        return unit_of, reasons
+
+
+def _groups(
+    filter_units: Mapping[str, np.ndarray], parts: list[np.ndarray]
+) -> tuple[ChannelGroup, ...]:
+    """Units that run through the same layers and parts, equally often, form a group."""
+    positions: dict[int, dict[str, list[int]]] = {}
+    for layer, units in filter_units.items():
+        for index, unit in enumerate(units.tolist()):
+            if unit >= 0:
+                positions.setdefault(unit, {}).setdefault(layer, []).append(index)
+    parts_of: dict[int, list[int]] = {}
+    for number, units in enumerate(parts):
+        for unit in np.unique(units).tolist():
+            parts_of.setdefault(unit, []).append(number)
+    members: dict[tuple, list[int]] = {}
+    for unit in sorted(positions):
+        through = tuple((layer, len(found)) for layer, found in positions[unit].items())
+        members.setdefault((through, tuple(parts_of.get(unit, ()))), []).append(unit)
+    groups: list[ChannelGroup] = []
+    names: set[str] = set()
+    for (through, _), together in members.items():
+        layers = [layer for layer, _ in through]
+        name = _new_name(layers, names)
+        names.add(name)
+        filters = {
+            layer: np.array([positions[unit][layer] for unit in together]) for layer in layers
+        }
+        groups.append(ChannelGroup(name, np.array(together), filters))
+    return tuple(groups)
+
+
+def _new_name(layers: list[str], names: set[str]) -> str:
+    """The first layer that gives no other group its name, or all, with a number if need be."""
+    for layer in (*layers, "+".join(layers)):
+        if layer not in names:
+            return layer
+    number = 2
+    while f"{layers[0]}#{number}" in names:
+        number += 1
+    return f"{layers[0]}#{number}"

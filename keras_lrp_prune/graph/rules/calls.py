@@ -1,0 +1,115 @@
+"""One call of a layer, as a layer rule sees it, and how its inputs are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import Channels, Role
+from keras_lrp_prune.graph.flow import ChannelFlow
+from keras_lrp_prune.graph.model_graph import LayerSpec, Shape, TensorRef
+
+
+class NoRule(Exception):
+    """Raised by a rule for a call it does not cover, with the reason: the call is a barrier.
+
+    Nothing may have been told to the `ChannelFlow` before.
+    """
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer.
+
+    Args:
+        layer: The layer: its `config` and `weights`.
+        inputs: Channels of each input.
+        input_shapes, output_shapes: With the batch axis.
+        args, kwargs: The arguments, with a `TensorRef` for each tensor.
+        config_path: Where the layer's config lies in that of the layer that is rebuilt: deeper for
+            a layer inside a wrapper.
+    """
+
+    layer: LayerSpec
+    inputs: tuple[Channels, ...]
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config_path: tuple[str, ...] = ("config",)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The layer's config."""
+        return self.layer.config
+
+    @property
+    def rank(self) -> int:
+        """Number of axes of the first input, the batch axis included."""
+        return len(self.input_shapes[0])
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis that the layer takes for the channels, by its data format; from the end."""
+        first = self.config.get("data_format") == "channels_first"
+        return 1 - self.rank if first else -1
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """Arguments that are not tensors, as `3.0` in `x + 3.0`."""
+        return tuple(_numbers((self.args, dict(self.kwargs))))
+
+    def size(self, flow: ChannelFlow, key: str, ids: np.ndarray, *path: str | int) -> None:
+        """Entry `key` of the config (or what lies deeper in it) counts these channels."""
+        flow.size(self.layer, (*self.config_path, key, *path), ids)
+
+
+def from_end(axis: int, rank: int) -> int:
+    """An axis counted from the end."""
+    return axis if axis < 0 else axis - rank
+
+
+def axes_of(value: Any, rank: int) -> set[int]:
+    """Axes, given as a number or several, counted from the end."""
+    return {from_end(int(axis), rank) for axis in np.atleast_1d(value).tolist()}
+
+
+def steady(ids: np.ndarray, vanishes: bool, axis: int = -1) -> Channels:
+    """Channels that all vanish, or all do not, when masked."""
+    return Channels(ids, np.full(len(ids), vanishes), axis)
+
+
+def along(call: Call, flow: ChannelFlow, axis: int, index: int = 0) -> Channels:
+    """The channels of an input along `axis`; if they lie along another, they are protected."""
+    channels, shape = call.inputs[index], call.input_shapes[index]
+    if channels.axis == axis:
+        return channels
+    flow.protect(
+        channels.ids, f"layer {call.layer.name!r} ({call.layer.class_name}) works on another axis"
+    )
+    fixed = flow.new_channels(shape[axis] or 0)
+    flow.protect(fixed, f"layer {call.layer.name!r} reads an axis that holds no channels")
+    return steady(fixed, True, axis)
+
+
+def read(call: Call, flow: ChannelFlow, axis: int = -1) -> tuple[np.ndarray, Role]:
+    """The channels that a weight reads, and whether its rows have to be zeroed with them.
+
+    They have to be if a masked channel arrives as something else than zero.
+    """
+    channels = along(call, flow, axis)
+    return channels.ids, "sliced" if channels.vanishes.all() else "zeroed"
+
+
+def _numbers(arguments: Any) -> Iterator[Any]:
+    if isinstance(arguments, list | tuple):
+        for item in arguments:
+            yield from _numbers(item)
+    elif isinstance(arguments, Mapping):
+        for item in arguments.values():
+            yield from _numbers(item)
+    elif not isinstance(arguments, TensorRef) and arguments is not None:
+        yield arguments

@@ -1,0 +1,73 @@
+"""Recurrent layers, and layers that run another one over time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from keras_lrp_prune.graph.channels import Channels
+from keras_lrp_prune.graph.flow import ChannelFlow
+from keras_lrp_prune.graph.rules.calls import Call, NoRule, read, steady
+from keras_lrp_prune.graph.rules.elementwise import activated
+
+RECURRENT = ("SimpleRNN", "GRU", "LSTM")
+
+
+def recurrent(call: Call, flow: ChannelFlow) -> list[Channels]:
+    """`SimpleRNN`, `GRU`, `LSTM`: every gate has a column for each unit."""
+    if len(call.inputs) > 1:
+        raise NoRule("its initial state comes from another layer")
+    ids = _cell(call, flow, "")
+    call.size(flow, "units", ids)
+    vanishes = _cell_vanishes(call, flow, ids)
+    return [steady(ids, vanishes) for _ in call.output_shapes]
+
+
+def bidirectional(call: Call, flow: ChannelFlow) -> list[Channels]:
+    """`Bidirectional`: unit `j` of both directions goes together."""
+    merge_mode, wrapped = call.config["merge_mode"], call.config["layer"]
+    backward = call.config.get("backward_layer") or wrapped
+    names = (wrapped["class_name"], backward["class_name"])
+    if len(call.inputs) > 1 or len(call.output_shapes) > 1:
+        raise NoRule("it takes or returns states")
+    if merge_mode is None or len(set(names)) > 1 or names[0] not in RECURRENT:
+        raise NoRule(f"directions {names} merged by {merge_mode!r}")
+    for key in ("units", "activation"):
+        if wrapped["config"][key] != backward["config"][key]:
+            raise NoRule(f"its directions differ in {key}")
+    inner = replace(call, layer=replace(call.layer, class_name=names[0], config=wrapped["config"]))
+    ids = _cell(inner, flow, "")
+    _cell(inner, flow, "#1")
+    for key in ("layer", "backward_layer"):
+        if call.config.get(key):
+            call.size(flow, key, ids, "config", "units")
+    vanishes = _cell_vanishes(inner, flow, ids)
+    return [steady(np.tile(ids, 2 if merge_mode == "concat" else 1), vanishes)]
+
+
+def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
+    """The weights of one recurrent cell; `suffix` tells those of a second one."""
+    layer = call.layer
+    kernel, recurrent_kernel, bias = (
+        name + suffix for name in ("kernel", "recurrent_kernel", "bias")
+    )
+    units = layer.weights[recurrent_kernel].shape[0]
+    read_ids, role = read(call, flow)
+    ids = flow.filters(layer, units)
+    gates = np.tile(ids, layer.weights[kernel].shape[-1] // units)
+    flow.weight(layer, kernel, 0, read_ids, role)
+    flow.weight(layer, kernel, -1, gates, "zeroed")
+    # A masked unit whose state is not zero must not be read by the others.
+    flow.weight(
+        layer, recurrent_kernel, 0, ids, "sliced" if _cell_vanishes(call, flow, ids) else "zeroed"
+    )
+    flow.weight(layer, recurrent_kernel, -1, gates, "zeroed")
+    if bias in layer.weights:
+        flow.weight(layer, bias, -1, gates, "zeroed")
+    return ids
+
+
+def _cell_vanishes(call: Call, flow: ChannelFlow, ids: np.ndarray) -> bool:
+    """Whether the state of a masked unit stays zero."""
+    return activated(call, flow, ids).vanishes.all().item()
