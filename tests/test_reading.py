@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_lrp_prune.graph.model_graph import LayerSpec
+from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.surgery.building import rebuild
@@ -91,3 +91,84 @@ def test_rebuilding_leaves_operations_of_the_model_alone():
     calls = len(operation._inbound_nodes)
     rebuild(read_model(model), Kept(), keras)
     assert len(operation._inbound_nodes) == calls
+
+
+# --- what is refused ---------------------------------------------------------------------
+
+
+def dense():
+    return keras.Sequential([layers.Input((4,)), layers.Dense(3, name="d")], name="whole")
+
+
+def quantised():
+    model = dense()
+    model.quantize("int8")
+    return model
+
+
+def quantised_policy():
+    return keras.Sequential([layers.Input((4,)), layers.Dense(3, dtype="int8_from_float32")])
+
+
+def quantised_inside():
+    recurrent = layers.TimeDistributed(layers.Dense(3))
+    model = keras.Sequential([layers.Input((5, 4)), recurrent])
+    recurrent.layer.quantize("int8")
+    return model
+
+
+def float8():
+    model = dense()
+    model.quantize("float8")
+    return model
+
+
+def with_lora():
+    model = dense()
+    model.layers[0].enable_lora(2)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (quantised, r"'d' \(Dense\) is quantised \(int8\).*before quantising"),
+        (quantised_policy, r"is quantised \(int8\).*before quantising"),
+        (quantised_inside, r"is quantised \(int8\).*before quantising"),
+        (float8, r"'d' \(Dense\) is quantised \(float8\)"),
+        (with_lora, r"'d' \(Dense\) has LoRA enabled.*layer\.kernel"),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(UnsupportedModelError, match=message):
+        read_model(make())
+
+
+def with_training(value, where):
+    inputs = layers.Input((4,))
+    inside = layers.Input((4,))
+    options = {"training": value} if value != "absent" else {}
+    of_layer, of_model = (options, {}) if where == "layer" else ({}, options)
+    part = keras.Model(inside, layers.Dropout(0.5, name="drop")(inside, **of_layer), name="part")
+    return keras.Model(inputs, part(inputs, **of_model))
+
+
+class TestTraining:
+    def test_nested_model_in_training_mode_is_refused(self):
+        graph = read_model(with_training(True, "model"))
+        with pytest.raises(UnsupportedModelError, match="'part' is called with training=True"):
+            graph.flat()
+
+    @pytest.mark.parametrize("value", [False, None, "absent"])
+    @pytest.mark.parametrize("where", ["layer", "model"])
+    def test_inference_mode_goes(self, value, where):
+        (_, drop) = read_model(with_training(value, where)).flat().nodes
+        assert not drop.kwargs
+
+    def test_layer_that_is_always_random_stays_so(self):
+        model = with_training(True, "layer")
+        flat = read_model(model).flat()
+        assert flat.by_name["part/drop"].kwargs == {"training": True}
+        for graph in (flat, read_model(model)):
+            outputs = np.asarray(rebuild(graph, Kept(), keras)(np.ones((8, 4))))
+            assert (outputs == 0).any() and (outputs == 2).any()

@@ -87,9 +87,9 @@ def _make_alike(spec: LayerSpec, config: dict[str, Any], keras: ModuleType) -> A
             layer = cls.from_config(config)
     except Exception as error:
         raise UnsupportedModelError(
-            f"Layer {spec.name!r} ({spec.class_name}) cannot be remade from its config: {error} "
+            f"Layer {spec.name!r} ({spec.class_name}) cannot be remade from its config: "
             f"{spec.class_name}.get_config() must return what its constructor (or from_config) "
-            "takes."
+            f"takes. Keras says: {' '.join(str(error).split())}"
         ) from error
     if not built_in:
         _check_arguments(spec, config, layer)
