@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from keras_lrp_prune.graph.analysis import channel_structure
@@ -209,13 +210,29 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {
 }
 
 
-def images(model: keras.Model, count: int = 4, seed: int = 0) -> np.ndarray:
-    """Random inputs for a model, in its input's precision."""
-    shape = (count, *model.input_shape[1:])
-    return np.random.default_rng(seed).normal(size=shape).astype(model.inputs[0].dtype)
+def images(model: keras.Model, count: int = 4, seed: int = 0) -> Any:
+    """Random inputs for a model, in the structure and precision of its inputs."""
+    rng = np.random.default_rng(seed)
+
+    def draw(tensor: Any) -> np.ndarray:
+        shape = [count, *(size or 5 for size in tensor.shape[1:])]
+        return rng.normal(size=shape).astype(tensor.dtype)
+
+    # A Sequential model has no `input` before it was called.
+    sequential = isinstance(model, keras.Sequential)
+    return keras.tree.map_structure(draw, model.inputs[0] if sequential else model.input)
 
 
-def make_live(model: keras.Model, seed: int = 0) -> keras.Model:
+def run(model: keras.Model, x: Any, *, training: bool = False, compiled: bool = False) -> Any:
+    """The model's outputs; `compiled` by XLA, which has the channels-first convolutions on CPU."""
+
+    def call(x: Any) -> Any:
+        return model(x, training=training)
+
+    return tf.function(call, jit_compile=True)(x) if compiled else call(x)
+
+
+def make_live(model: keras.Model, seed: int = 0, compiled: bool = False) -> keras.Model:
     """Gives every batch norm random gamma and beta, and the statistics of random images.
 
     Biases become random too. Changes the model in place, and returns it.
@@ -231,7 +248,7 @@ def make_live(model: keras.Model, seed: int = 0) -> keras.Model:
                 weight.assign(rng.uniform(0.5, 1.5, weight.shape))
             elif weight.name in ("beta", "bias"):
                 weight.assign(rng.normal(0, 0.3, weight.shape))
-    model(images(model, 8, seed), training=True)
+    run(model, images(model, 8, seed), training=True, compiled=compiled)
     for layer, momentum in norms:
         layer.momentum = momentum
     return model
@@ -278,8 +295,12 @@ def pruned(model: keras.Model, removed: np.ndarray) -> keras.Model:
 
 
 def difference(first: Any, second: Any) -> float:
-    """Largest absolute difference, relative to the largest magnitude in `second`."""
-    first, second = np.asarray(first), np.asarray(second)
+    """Largest absolute difference of outputs, relative to the largest magnitude in `second`."""
+    pairs = zip(keras.tree.flatten(first), keras.tree.flatten(second), strict=True)
+    return max(_difference(np.asarray(one), np.asarray(other)) for one, other in pairs)
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).max() / np.abs(second).max())
 
 
