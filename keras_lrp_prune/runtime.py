@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_lrp_prune.graph.generations import keras_of
+
 if TYPE_CHECKING:
     import keras
 
@@ -16,7 +18,7 @@ class CompiledForward:
     """A model's forward pass at inference, traced once for all batch sizes and masks.
 
     Args:
-        model: A Keras 3 model with one input and one output.
+        model: A Keras model (3 or legacy) with one input and one output.
         batch_size: Samples per batch.
 
     Example:
@@ -24,9 +26,9 @@ class CompiledForward:
     """
 
     def __init__(self, model: keras.Model, batch_size: int = DEFAULT_BATCH_SIZE) -> None:
-        import keras
         import tensorflow as tf
 
+        keras = keras_of(model)
         # Takes a tensor, even where the model wants a list or a dict with one.
         single = keras.Model(model.inputs[0], model.outputs[0])
         spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)

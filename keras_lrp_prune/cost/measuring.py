@@ -20,7 +20,7 @@ def file_size(model: keras.Model) -> int:
     """Bytes of the model's `.keras` file.
 
     Args:
-        model: Any Keras 3 model; an optimizer it was compiled with is part of the file.
+        model: Any Keras model (3 or legacy); an optimizer it was compiled with is part of the file.
 
     Returns:
         Size in bytes.
@@ -42,7 +42,7 @@ def latency(model: keras.Model, x: np.ndarray, repeats: int = 30) -> float:
     Tracing and the first calls are not timed.
 
     Args:
-        model: Any Keras 3 model with one input.
+        model: Any Keras model (3 or legacy) with one input.
         x: A batch of inputs, shape `(batch, ...)`; the batch size of the measurement.
         repeats: Number of timed calls.
 

@@ -24,6 +24,17 @@ def generation(thing: Any) -> str | None:
     return None
 
 
+def keras_named(name: str) -> ModuleType:
+    """The Keras module of that name.
+
+    Raises:
+        KeyError: If it is not one of `GENERATIONS`.
+    """
+    if name not in GENERATIONS:
+        raise KeyError(name)
+    return importlib.import_module(name)
+
+
 def keras_of(model: Any) -> ModuleType:
     """The Keras module that a model belongs to.
 
@@ -40,7 +51,7 @@ def keras_of(model: Any) -> ModuleType:
     >>> keras_of(model).models.clone_model(model)
     """
     name = generation(model)
-    module = importlib.import_module(name) if name else None
+    module = keras_named(name) if name else None
     if module is None or not isinstance(model, module.Model):
         raise TypeError(
             "Expected a Keras 3 model (keras.Model) or a legacy Keras model (tf_keras.Model), got "

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from keras_lrp_prune.evaluation import (
 )
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.pruning.progress import PruningProgress
@@ -70,8 +72,9 @@ def prune(
     pass and one forward pass over the reference set; the model itself is not changed.
 
     Args:
-        model: A functional or Sequential Keras 3 classifier with one input and one `(batch, n)`
-            output of class scores: logits, softmax, or one sigmoid unit.
+        model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
+            one input and one `(batch, n)` output of class scores: logits, softmax, or one sigmoid
+            unit.
         reference: The few labelled samples that all decisions use: `(x, y)` arrays, `y` sparse or
             one-hot, or a batched `tf.data.Dataset`.
         target_rate: Pruning rate to reach, in [0, 1), to within half the largest group; default
@@ -111,8 +114,6 @@ def prune(
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
     >>> result.model.save("small.keras")
     """
-    import keras
-
     from keras_lrp_prune.graph.reading import read_model
 
     check_criterion(criterion)
@@ -147,7 +148,8 @@ def prune(
         fingerprint = _fingerprint(graph, task.reference, settings)
         checkpoint = Checkpoint(checkpoint_dir, fingerprint)
         checkpoint.load()  # a checkpoint that does not fit is an error before any work
-    flat, working = _working_copy(graph, task.reference)
+    keras = keras_of(model)
+    flat, working = _working_copy(graph, task.reference, keras)
     forward = CompiledForward(working.model, batch)
     problem = Problem(
         flat,
@@ -242,10 +244,10 @@ def _check_target(target: float, structure: ChannelStructure, limits: Limits) ->
         )
 
 
-def _working_copy(graph: ModelGraph, reference: ReferenceSet) -> tuple[ModelGraph, Built]:
+def _working_copy(
+    graph: ModelGraph, reference: ReferenceSet, keras: ModuleType
+) -> tuple[ModelGraph, Built]:
     """A flat copy of the model to mask, with the samples' size for an input size left open."""
-    import keras
-
     flat = graph.flat()
     (entry,) = references(flat.inputs)
     shape = (None, *reference.x.shape[1:])
@@ -332,5 +334,6 @@ def _result(
         stopped=state.stopped,
         rate=structure.pruning_rate(state.removed),
         protected=structure.protected,
+        barriers=structure.barriers,
         uncounted=cost.uncounted,
     )

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, CompiledForward
 
@@ -34,8 +35,8 @@ def with_linear_head(
     its layers are shared with the new model.
 
     Args:
-        backbone: A Keras 3 model with one input and `(batch, features)` outputs, such as
-            `keras.applications.MobileNet(include_top=False, pooling="avg")`.
+        backbone: A Keras model (3 or legacy) with one input and `(batch, features)` outputs, such
+            as `keras.applications.MobileNet(include_top=False, pooling="avg")`.
         reference: Labelled samples, `(x, y)` or a batched `tf.data.Dataset`, preprocessed as the
             backbone wants them.
         batch_size: Samples per batch.
@@ -54,9 +55,12 @@ def with_linear_head(
     ... )
     >>> model = klp.with_linear_head(backbone, (x, y))
     """
-    import keras
-
-    if len(backbone.inputs) != 1 or len(backbone.outputs) != 1 or backbone.outputs[0].ndim != 2:
+    keras = keras_of(backbone)
+    if (
+        len(backbone.inputs) != 1
+        or len(backbone.outputs) != 1
+        or len(backbone.outputs[0].shape) != 2
+    ):
         raise UnsupportedModelError(
             f"The backbone {backbone.name!r} must have one input and one (batch, features) output; "
             "end it with GlobalAveragePooling2D (pooling='avg')."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
 from keras_lrp_prune.surgery.building import Built
@@ -34,9 +36,9 @@ class FilterStatistics:
         head: Head,
         name: str,
     ) -> None:
-        import keras
         import tensorflow as tf
 
+        keras = keras_of(built.model)
         nodes = [
             node
             for node in graph.nodes
@@ -54,7 +56,11 @@ class FilterStatistics:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(x)
                 *outputs, scores = probe(x, training=False)
-                loss = tf.reduce_sum(_cross_entropy(head, y, scores)) if name == "taylor" else None
+                loss = (
+                    tf.reduce_sum(_cross_entropy(keras, head, y, scores))
+                    if name == "taylor"
+                    else None
+                )
             gradients = tape.gradient(loss, outputs) if name == "taylor" else outputs
             per_filter = tf.concat(
                 [
@@ -124,8 +130,7 @@ def _mean_over_space(values: Any) -> Any:
     return tf.reduce_mean(values, axes) if axes else values
 
 
-def _cross_entropy(head: Head, y: Any, scores: Any) -> Any:
-    import keras
+def _cross_entropy(keras: ModuleType, head: Head, y: Any, scores: Any) -> Any:
     import tensorflow as tf
 
     from_logits = head.kind == "logits"

@@ -37,7 +37,7 @@ def filter_relevance(
     seconds to build iNNvestigate's graph.
 
     Args:
-        model: A functional or Sequential Keras 3 classifier.
+        model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`).
         x: Samples, shape `(n, ...)`.
         y: Their classes, sparse `(n,)` or one-hot `(n, classes)`; at least one of each class.
         analyzer: An iNNvestigate analyzer, such as `"lrp.z"` or `"lrp.alpha_1_beta_0"`.
@@ -88,8 +88,8 @@ def input_relevance(
     """LRP relevance of each input value: a heat map for each sample.
 
     Args:
-        model: A functional or Sequential Keras 3 model with one `(batch, n)` output; a final
-            softmax is stripped, nothing else.
+        model: A functional or Sequential model, of Keras 3 or legacy Keras (`tf_keras`), with one
+            `(batch, n)` output; a final softmax is stripped, nothing else.
         x: Samples, shape `(n, ...)`.
         y: Output to explain for each sample, int, shape `(n,)`; default: its highest.
         analyzer: As in `filter_relevance`.

@@ -124,7 +124,7 @@ class _Builder:
             yield
         finally:
             for layer, name, initializer in self._initializers:
-                setattr(layer, name, initializer)
+                vars(layer)[name] = initializer
 
     def _layer(self, node: Node, path: str) -> Any:
         if path not in self.layers:
@@ -157,32 +157,35 @@ class _Builder:
             for name, value in list(vars(part).items()):
                 if name.endswith("_initializer") and not name.startswith("_") and value is not None:
                     self._initializers.append((part, name, value))
-                    setattr(part, name, self.keras.initializers.Zeros())
+                    vars(part)[name] = self.keras.initializers.Zeros()
 
 
 def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
     """Gives a layer the weights, and what else it keeps in variables."""
-    whole = spec.name not in kept.positions
-    _assign(spec, layer.weights, list(spec.weights.values()) if whole else kept.arrays(spec))
-    if generation(spec.source) == generation(layer):
-        other, source = _not_weights(layer), _not_weights(spec.source)
-        if len(other) == len(source):
-            _assign(spec, other, source)
+    alike = generation(spec.source) == generation(layer)
+    whole = alike and spec.name not in kept.positions
+    values = list(spec.weights.values()) if whole else kept.arrays(spec)
+    _check_shapes(spec, layer.weights, values)
+    if alike:
+        # A variable that is assigned as it is shares its memory until one of the two changes.
+        for variable, value in zip(layer.weights, values, strict=True):
+            variable.assign(value)
+        for variable, value in zip(_not_weights(layer), _not_weights(spec.source), strict=False):
+            variable.assign(value)
+    else:
+        layer.set_weights(values)  # knows of sessions too, which the worker runs its graph in
     if hasattr(layer, "finalize_state"):  # preprocessing layers compute from their weights
         layer.finalize_state()
 
 
-def _assign(spec: LayerSpec, variables: list[Any], values: list[Any]) -> None:
-    wanted = [tuple(value.shape) for value in values]
-    if [tuple(variable.shape) for variable in variables] != wanted:
+def _check_shapes(spec: LayerSpec, variables: list[Any], values: list[Any]) -> None:
+    made, wanted = ([tuple(array.shape) for array in arrays] for arrays in (variables, values))
+    if made != wanted:
         raise UnsupportedModelError(
             f"Layer {spec.name!r} ({spec.class_name}) has other weights when it is remade from "
-            f"its config: shapes {[tuple(variable.shape) for variable in variables]}, not "
-            f"{wanted}. {spec.class_name}.get_config() must return every argument of the "
-            "constructor, and build() must make the same weights from them."
+            f"its config: shapes {made}, not {wanted}. {spec.class_name}.get_config() must return "
+            "every argument of the constructor, and build() must make the same weights from them."
         )
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)  # a variable's memory is shared until one of the two changes
 
 
 def _not_weights(layer: Any) -> list[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
@@ -22,12 +23,12 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     The model itself is not changed.
 
     Args:
-        model: A functional or Sequential Keras 3 model.
+        model: A functional or Sequential model, of Keras 3 or legacy Keras (`tf_keras`).
         channels: Filter layer to the indices of the filters to remove; layers of a nested
             model are `"outer/inner"`.
 
     Returns:
-        A plain `keras.Model` without them.
+        A plain `keras.Model` (or `tf_keras.Model`) without them, compiled as the model was.
 
     Raises:
         ValueError: For a layer or index that does not exist, a protected filter (the message
@@ -36,8 +37,6 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     Example:
     >>> smaller = klp.delete_channels(model, {"conv1": [0, 3]})
     """
-    import keras
-
     from keras_lrp_prune.graph.reading import read_model
 
     graph = read_model(model)
@@ -51,7 +50,7 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
             f"delete_channels would leave no filter in layer {', '.join(emptied)} (coupled "
             "layers lose the same channels). Keep at least one filter in each."
         )
-    return rebuild(graph, kept_without(structure, removed), keras)
+    return rebuild(graph, kept_without(structure, removed), keras_of(model))
 
 
 def _units(structure: ChannelStructure, layer: str, indices: np.ndarray) -> np.ndarray:
