@@ -354,10 +354,20 @@ def test_what_is_outside_the_dialect_is_refused(named):
         InnvestigateEngine(read_model(REFUSED[named]()), "lrp.z")
 
 
-@pytest.mark.parametrize("name", ["resnet_v2", "mobilenet", "separable"])
+def sigmoids():
+    """No channel becomes zero when it is masked, so that its readers have to be masked too."""
+    inputs = layers.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, padding="same", activation="sigmoid")(inputs)
+    x = layers.SeparableConv2D(5, 3, depth_multiplier=2, activation="sigmoid")(x)
+    x = layers.Conv2D(4, 3, activation="sigmoid")(layers.ZeroPadding2D()(x))
+    x = layers.Dense(6, activation="sigmoid")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(4)(x))
+
+
+@pytest.mark.parametrize("name", ["resnet_v2", "mobilenet", "separable", "sigmoids"])
 def test_mask_on_a_live_engine_equals_a_fresh_engine(name):
     keras.utils.set_random_seed(0)
-    model = make_live(BUILDERS[name]())
+    model = make_live({**BUILDERS, "sigmoids": sigmoids}[name]())
     x = images(model, 6)
     graph, structure = analysed(model)
     copy, mask = masked_copy(model)

@@ -144,6 +144,11 @@ def sums_as_layers(graph: ModelGraph) -> ModelGraph:
     )
 
 
+def depthwise_part(name: str) -> str:
+    """Name of the depthwise part of the separable convolution called `name`."""
+    return f"{name}__depthwise"
+
+
 def split_separable(graph: ModelGraph) -> ModelGraph:
     """Turns `SeparableConv2D` into a depthwise convolution and a pointwise one."""
     return _replace_nodes(
@@ -291,7 +296,7 @@ def _as_activation(layer: LayerSpec) -> str | None:
 
 def _separable_parts(node: Node) -> tuple[Node, Node]:
     layer, weights, config = node.layer, node.layer.weights, node.layer.config
-    name = f"{layer.name}__depthwise"
+    name = depthwise_part(layer.name)
     kernel = weights["depthwise_kernel"]
     shared = ("strides", "padding", "data_format", "dilation_rate")
     first = LayerSpec(
@@ -325,7 +330,7 @@ def _separable_parts(node: Node) -> tuple[Node, Node]:
         },
     )
     width = kernel.shape[-1] * kernel.shape[-2]
-    before = f"{node.name}__depthwise"
+    before = depthwise_part(node.name)
     return (
         Node(before, first, node.args, node.kwargs, ((*node.shapes[0][:-1], width),)),
         replace(node, layer=second, args=(TensorRef(before),), kwargs={}),

@@ -7,12 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure, selects
+from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.canonical import (
     canonize,
+    depthwise_part,
     drop_identities,
     next_linear,
     split_preprocessing,
@@ -78,6 +79,11 @@ class InnvestigateEngine:
         self._widths = {
             node.layer.name: node.shapes[0][-1] or 0 for node in graph.nodes if node.layer.weights
         }
+        self._reads = {
+            node.layer.name: graph.shape(node.inputs[0])[-1] or 0
+            for node in graph.nodes
+            if node.layer.weights
+        }
         self._next = next_linear(graph)
         plain, arrays = to_plain(graph)
         self._worker = WorkerProcess(python)
@@ -105,16 +111,20 @@ class InnvestigateEngine:
             structure: Of the model that the engine was made for.
             removed: bool, shape `(units,)`.
         """
+        channels = {
+            **{f"made:{layer}": units for layer, units in _output_units(structure).items()},
+            **{f"read:{layer}": units for layer, units in _input_units(structure).items()},
+        }
         masks = {
             # A depth multiplier makes several output channels of one.
-            layer: np.repeat(~selects(removed, units), self._widths[layer] // len(units))
-            for layer, units in _output_units(structure).items()
-            if layer in self._widths
+            key: np.repeat(~selects(removed, units), self._width(key) // len(units))
+            for key, units in channels.items()
+            if key.partition(":")[2] in self._widths
         }
         news = {
-            layer: kept
-            for layer, kept in masks.items()
-            if (kept != self._masked.get(layer, np.ones_like(kept))).any()
+            key: kept
+            for key, kept in masks.items()
+            if (kept != self._masked.get(key, np.ones_like(kept))).any()
         }
         if news:
             self._worker.ask({"do": "mask"}, news)
@@ -183,6 +193,11 @@ class InnvestigateEngine:
             sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
         return sums
 
+    def _width(self, key: str) -> int:
+        """How many channels a layer makes or reads."""
+        kind, _, layer = key.partition(":")
+        return (self._widths if kind == "made" else self._reads)[layer]
+
     def _check_installed(self) -> None:
         versions, _ = self._worker.ask({"do": "versions"})
         found, python = versions["innvestigate"], self._worker.python
@@ -214,10 +229,27 @@ class InnvestigateEngine:
 
 
 def _output_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
-    """Layer with masked weights to the unit of each of its channels."""
+    """Layer with masked weights to the unit of each channel that it makes."""
     units = dict(structure.filter_units)
     # A bias has an entry for each output channel; a depthwise kernel only for each input channel.
     for entry in sorted(structure.weight_axes, key=lambda entry: entry.weight != "bias"):
         if entry.role == "zeroed":
             units.setdefault(entry.layer, entry.units)
+    # Of a separable convolution, the depthwise part makes what its filters read.
+    for entry in structure.weight_axes:
+        if entry.role == "zeroed" and entry.weight == "depthwise_kernel":
+            units[depthwise_part(entry.layer)] = entry.units
     return units
+
+
+def _input_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
+    """Filter layer that must not read masked channels to the unit of each channel it reads."""
+    axes: dict[str, list[WeightAxis]] = {}
+    for entry in structure.weight_axes:
+        if entry.role == "zeroed" and entry.weight == "kernel":
+            axes.setdefault(entry.layer, []).append(entry)
+    return {
+        layer: min(entries, key=lambda entry: entry.axis).units
+        for layer, entries in axes.items()
+        if len(entries) == 2
+    }

@@ -55,6 +55,7 @@ class Twin:
         twin = build(_apart(graph), Kept(), tf_keras)
         self._layers = {name.removeprefix(_APART): it for name, it in twin.layers.items()}
         self._weights = {name: layer.get_weights() for name, layer in self._layers.items()}
+        self._kept: dict[str, np.ndarray] = {}
         self._axis = {
             name: -2 if type(layer).__name__ == "DepthwiseConv2D" else -1
             for name, layer in self._layers.items()
@@ -88,17 +89,24 @@ class Twin:
         self._per_input = tool._analyzer_model
         self._scores = twin.model
 
-    def mask(self, kept: Mapping[str, np.ndarray]) -> Reply:
-        """Zeroes the output channels of each layer that are not kept; all others come back."""
-        for name, channels in kept.items():
+    def mask(self, news: Mapping[str, np.ndarray]) -> Reply:
+        """Zeroes the channels that layers make or read and that are not kept.
+
+        Args:
+            news: `"made:LAYER"` or `"read:LAYER"` to what is kept, bool, shape `(channels,)`;
+                what is not mentioned stays as it is.
+        """
+        self._kept |= news
+        for name in {key.partition(":")[2] for key in news}:
             weights = [array.copy() for array in self._weights[name]]
             kernel = weights[0]
-            if self._axis[name] == -2:
-                kernel *= channels.reshape(kernel.shape[-2:])
-            else:
-                kernel *= channels
-            if len(weights) > 1:
-                weights[1] *= channels
+            made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
+            if made is not None:
+                kernel *= made.reshape(kernel.shape[-2:]) if self._axis[name] == -2 else made
+                if len(weights) > 1:
+                    weights[1] *= made
+            if read is not None:
+                kernel *= read[:, None]
             self._layers[name].set_weights(weights)
         return {}, {}
 
