@@ -193,11 +193,15 @@ def structure_of(sizes):
         filter_units[layer] = np.repeat(units, filters)
         positions = np.arange(channels * filters).reshape(channels, filters)
         groups.append(ChannelGroup(layer, units, {layer: positions}))
-    return ChannelStructure(tuple(groups), filter_units, (), (), {}, {})
+    return ChannelStructure(tuple(groups), filter_units, (), (), {}, {}, {})
 
 
 SIZES = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 4)), min_size=1, max_size=5)
-LIMITS = st.builds(Limits, st.integers(1, 5), st.integers(1, 5))
+LIMITS = st.builds(
+    Limits,
+    st.integers(1, 5) | st.floats(0, 1, exclude_min=True, exclude_max=True),
+    st.integers(1, 5),
+)
 
 
 @st.composite
@@ -224,7 +228,7 @@ def test_proposals(problem):
         left, before = (~proposal[group.units]).sum(), (~removed[group.units]).sum()
         assert left >= 1
         if left < before:
-            assert left >= limits.min_channels and left % limits.round_to == 0
+            assert left >= limits.kept(group.size) and left % limits.round_to == 0
             gone = group.units[proposal[group.units] & ~removed[group.units]]
             stays = group.units[~proposal[group.units]]
             assert scores[gone].max() <= scores[stays].min()
@@ -266,8 +270,20 @@ def test_dearest_of_the_whole_network_go_last():
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.45, 9.0])  # 0.15 and 3 per filter in the second group
     nothing = np.zeros(6, bool)
     assert np.flatnonzero(propose(structure, nothing, scores, 0.4, Limits())).tolist() == [0, 4]
-    with pytest.raises(ValueError):
-        Limits(min_channels=0)
+
+
+def test_share_of_each_group_stays():
+    assert [Limits(min_channels=0.1).kept(size) for size in (1, 9, 10, 11, 30)] == [1, 1, 1, 2, 3]
+    structure = structure_of([(4, 1), (10, 1)])
+    nothing, scores = np.zeros(14, bool), np.arange(14.0)
+    proposal = propose(structure, nothing, scores, 1.0, Limits(min_channels=0.3))
+    assert [(~proposal[group.units]).sum() for group in structure.groups] == [2, 3]
+
+
+@pytest.mark.parametrize("wrong", [{"min_channels": 0}, {"min_channels": 2.5}, {"round_to": 0}])
+def test_limits_that_make_no_sense(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1"):
+        Limits(**wrong)
 
 
 # History and checkpoints.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -14,19 +15,36 @@ class Limits:
     """How much of each group may go.
 
     Args:
-        min_channels: Channels that every group keeps.
+        min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of
+            the group's channels (rounded up, so at least one).
         round_to: Groups that lose channels keep a multiple of this many (hardware widths).
+
+    Raises:
+        ValueError: For a number below 1, or `min_channels` that is neither whole nor a share.
     """
 
-    min_channels: int = 1
+    min_channels: float = 1
     round_to: int = 1
 
     def __post_init__(self) -> None:
-        if self.min_channels < 1 or self.round_to < 1:
+        if not self.is_share and (self.min_channels < 1 or self.min_channels % 1):
             raise ValueError(
-                f"min_channels and round_to must be at least 1, not {self.min_channels} and "
-                f"{self.round_to}."
+                "min_channels must be at least 1, or a share of each group's channels between 0 "
+                f"and 1, not {self.min_channels}."
             )
+        if self.round_to < 1:
+            raise ValueError(f"round_to must be at least 1, not {self.round_to}.")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether `min_channels` is a share of each group."""
+        return 0 < self.min_channels < 1
+
+    def kept(self, size: int) -> int:
+        """Channels that a group of this size keeps."""
+        if not self.is_share:
+            return int(self.min_channels)
+        return ceil(round(self.min_channels * size, 9))  # 0.1 of 30 is 3, whatever floats say
 
 
 def propose(
@@ -94,8 +112,9 @@ def _bundles(
     for group in structure.groups:
         left = group.units[~removed[group.units]]
         left = left[np.argsort(per_filter[left], kind="stable")]
+        floor = limits.kept(group.size)
         start, size, score = 0, len(left) % limits.round_to or limits.round_to, -np.inf
-        while len(left) - start - size >= limits.min_channels:
+        while len(left) - start - size >= floor:
             units = left[start : start + size]
             # Equal but for float rounding: never less than the bundle that goes before.
             score = max(score, float(scores[units].sum() / filters[units].sum()))

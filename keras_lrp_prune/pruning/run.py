@@ -56,7 +56,7 @@ def prune(
     analyzer_options: Mapping[str, Any] | None = None,
     engine: str = "auto",
     protect: Sequence[str] = (),
-    min_channels: int = 1,
+    min_channels: float = 1,
     round_to: int = 1,
     batch_size: int | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -88,7 +88,8 @@ def prune(
         analyzer_options: Keyword arguments of the analyzer.
         engine: What computes LRP: `"innvestigate"` or `"auto"`.
         protect: Layers to leave alone (a nested model's name: all in it).
-        min_channels: Channels that every group keeps.
+        min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
+            group's channels.
         round_to: Groups that lose channels keep a multiple of this many.
         batch_size: Samples per batch, default 32.
         checkpoint_dir: Folder where each step is saved; the same call goes on from there.

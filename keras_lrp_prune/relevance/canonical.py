@@ -338,9 +338,11 @@ def _separable_parts(node: Node) -> tuple[Node, Node]:
 
 
 def _normalises_last(node: Node) -> bool:
+    """Whether it is an affine map of the last axis; with statistics of the batch it is none."""
     axis = node.layer.config["axis"]
     last = len(node.shapes[0]) - 1
-    return axis in (-1, last, [last]) and not node.layer.config.get("renorm")
+    other = node.layer.config.get("renorm") or node.kwargs.get("training")
+    return axis in (-1, last, [last]) and not other
 
 
 def _batch_norm_affine(layer: LayerSpec) -> tuple[np.ndarray, np.ndarray]:
