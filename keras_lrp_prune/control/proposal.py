@@ -16,7 +16,7 @@ class Limits:
 
     Args:
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of
-            the group's channels (rounded up, so at least one).
+            the group's channels, rounded up.
         round_to: Groups that lose channels keep a multiple of this many (hardware widths).
 
     Raises:
@@ -44,7 +44,8 @@ class Limits:
         """Channels that a group of this size keeps."""
         if not self.is_share:
             return int(self.min_channels)
-        return ceil(round(self.min_channels * size, 9))  # 0.1 of 30 is 3, whatever floats say
+        # 0.1 of 30 is 3, whatever floats say.
+        return max(1, ceil(round(self.min_channels * size, 9)))
 
 
 def propose(
