@@ -17,6 +17,9 @@ _MODULES = {
     "load_result": "keras_lrp_prune.pruning",
     "filter_relevance": "keras_lrp_prune.relevance.attribution",
     "input_relevance": "keras_lrp_prune.relevance.attribution",
+    "explain": "keras_lrp_prune.explaining",
+    "plot_channel_groups": "keras_lrp_prune.explaining",
+    "Explanation": "keras_lrp_prune.explaining",
     "find_channel_groups": "keras_lrp_prune.graph.analysis",
     "ChannelGroup": "keras_lrp_prune.graph.channels",
     "register_layer_rule": "keras_lrp_prune.graph.rules",
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from keras_lrp_prune.data import DataError as DataError
     from keras_lrp_prune.evaluation import AccuracyCurve as AccuracyCurve
     from keras_lrp_prune.evaluation import harmonic_mean_accuracy as harmonic_mean_accuracy
+    from keras_lrp_prune.explaining import Explanation as Explanation
+    from keras_lrp_prune.explaining import explain as explain
+    from keras_lrp_prune.explaining import plot_channel_groups as plot_channel_groups
     from keras_lrp_prune.graph.analysis import find_channel_groups as find_channel_groups
     from keras_lrp_prune.graph.channels import ChannelGroup as ChannelGroup
     from keras_lrp_prune.graph.model_graph import UnsupportedModelError as UnsupportedModelError

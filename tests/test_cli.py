@@ -82,7 +82,7 @@ def assert_bad_input(result, *words):
         assert str(word) in lines[0]
 
 
-@pytest.mark.parametrize("command", ["prune", "relevance", "demo"])
+@pytest.mark.parametrize("command", ["prune", "relevance", "explain", "demo"])
 def test_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0 and "Usage:" in result.output
@@ -142,6 +142,36 @@ def test_relevance(model_file, data, tmp_path):
     with np.load(out / "relevance.npz") as found:
         assert sorted(found[name].shape for name in found.files) == [(3, 3), (3, 8), (3, 8)]
     assert (out / "heatmaps.png").stat().st_size > 1000
+
+
+def test_explain_a_file(model_file, tmp_path):
+    picture = tmp_path / "groups.svg"
+    result = run("explain", model_file, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert "16 of 19 filters (84.2 %) can be pruned, in 2 channel groups." in result.output
+    assert f"Written to {picture}." in result.output
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_explain_a_named_backbone_without_its_weights():
+    result = run("explain", "mobilenet:alpha=0.25", "--protect", "conv1")
+    assert result.exit_code == 0, result.output
+    # The last block is prunable, as it is below the head that pruning a backbone puts on.
+    rows = {line.split()[0]: line for line in result.output.splitlines() if line.strip()}
+    assert rows["conv_pw_13"].endswith("prunable")
+    assert "named in protect=" in rows["conv1"]
+    assert "conv1_relu" not in rows
+    assert "conv1_relu" in run("explain", "mobilenet:alpha=0.25", "--all").output
+
+
+def test_bad_explain(model_file, tmp_path):
+    assert_bad_input(run("explain", "MobileNut"), "MobileNut", "MobileNetV2")
+    assert_bad_input(run("explain", tmp_path / "none.keras"), "There is no model file")
+    assert_bad_input(run("explain", model_file, "--protect", "magic"), "magic")
+    assert_bad_input(run("explain", model_file, "--plot", tmp_path / "groups.jpg"), "groups.jpg")
+    (tmp_path / "file").touch()
+    picture = tmp_path / "file" / "groups.svg"
+    assert_bad_input(run("explain", model_file, "--plot", picture), "Cannot write the picture")
 
 
 def test_no_traceback_in_a_real_process(tmp_path):

@@ -12,10 +12,13 @@ from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import (
     before_after_table,
     class_table,
+    layer_table,
     plot_curves,
     plot_heatmaps,
     plot_history,
     print_table,
+    reason_lines,
+    table_text,
 )
 
 
@@ -267,6 +270,38 @@ def test_piped_tables_are_100_columns_wide_whatever_the_encoding():
         )
         row = result.stdout.splitlines()[-1].split()
         assert [len(cell.strip("|")) for cell in row if cell != "|"] == [60, 10, 10]
+
+
+def test_layers_without_figures_have_blank_cells():
+    rows = [
+        ("conv", "Conv2D", "(8, 8, 1024)", 1024, 0, "kept"),
+        ("relu", "ReLU", "?", None, None, ""),
+    ]
+    lines = table_text(layer_table(rows, title="Layers")).splitlines()
+    assert lines[0] == "Layers"
+    assert [line.split() for line in lines[-2:]] == [
+        ["conv", "Conv2D", "(8,", "8,", "1024)", "1,024", "0", "kept"],
+        ["relu", "ReLU", "?"],
+    ]
+
+
+def test_nothing_of_a_layer_table_is_cut_off():
+    row = ("#" * 120, "Conv2D", "(8, 8, 4)", 4, 0, "@@@ " * 40)
+    text = table_text(layer_table([row]))
+    assert text.count("#") == 120 and text.count("@") == 120
+    wide = table_text(layer_table([row]), piped_width=160).splitlines()
+    assert 100 < max(map(len, wide)) <= 160
+
+
+def test_each_reason_is_listed_once():
+    reasons = {**{f"layer{i}": "mixed" for i in range(9)}, "last": "output"}
+    assert reason_lines("Protected", reasons, most=2) == [
+        "Protected: layer0, layer1 and 7 more: mixed",
+        "Protected: last: output",
+    ]
+    assert reason_lines("Barrier", reasons)[0].count("layer") == 9
+    assert reason_lines("Barrier", {"a": "x", "b": "x", "c": "x"}, 2) == ["Barrier: a, b, c: x"]
+    assert reason_lines("Barrier", {}) == []
 
 
 def test_report_knows_no_model():

@@ -1,4 +1,4 @@
-"""The command line: `keras-lrp-prune demo | prune | relevance`."""
+"""The command line: `keras-lrp-prune demo | prune | relevance | explain`."""
 
 from keras_lrp_prune.cli.commands import main
 

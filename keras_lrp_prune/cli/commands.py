@@ -1,4 +1,4 @@
-"""`keras-lrp-prune`: prune, relevance, demo."""
+"""`keras-lrp-prune`: prune, relevance, explain, demo."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ CriterionOption = Annotated[
     typer.Option(help="LRP analyzer, or l1, l2, taylor, activation, apoz, random."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
+ProtectOption = Annotated[
+    list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
+]
 BatchOption = Annotated[int, typer.Option(help="Images per batch.", min=1)]
 
 
@@ -124,9 +127,7 @@ def prune(
     preprocess: PreprocessOption = None,
     criterion: CriterionOption = "lrp.sequential_preset_a",
     engine: Annotated[str, typer.Option(help="What computes LRP: auto or innvestigate.")] = "auto",
-    protect: Annotated[
-        list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
-    ] = None,
+    protect: ProtectOption = None,
     min_channels: Annotated[int, typer.Option(help="Channels that every group keeps.")] = 1,
     round_to: Annotated[int, typer.Option(help="Keep widths at a multiple of this.")] = 1,
     checkpoint_dir: Annotated[
@@ -217,6 +218,40 @@ def relevance(
     )
     write_relevance(task, out, analyzer=analyzer, engine=engine, batch_size=batch_size)
     typer.echo(f"Written to {out}: relevance.npz, heatmaps.png.")
+
+
+@app.command()
+@one_line_errors
+def explain(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A .keras file, or a keras.applications backbone by name, with options after "
+            "colons: [bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]; nothing is downloaded.",
+        ),
+    ],
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the channel groups here: .png, .svg or .pdf.")
+    ] = None,
+    protect: ProtectOption = None,
+    all_layers: Annotated[
+        bool, typer.Option("--all", help="Show layers without weights too.")
+    ] = False,
+) -> None:
+    """Show which filters of MODEL can be pruned, with which others, or why not."""
+    from keras_lrp_prune.cli.task import load_network
+    from keras_lrp_prune.explaining import explain as explain_model
+    from keras_lrp_prune.explaining import plot_channel_groups
+    from keras_lrp_prune.report import check_path
+
+    if plot is not None:
+        check_path(plot)
+    network = load_network(model)
+    typer.echo(explain_model(network, protect or ()).to_text(all_layers))
+    if plot is not None:
+        plot_channel_groups(network, plot, protect or ())
+        typer.echo(f"Written to {plot}.")
 
 
 @app.command()

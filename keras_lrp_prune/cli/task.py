@@ -24,6 +24,7 @@ _RANGES: Mapping[str, Preprocess] = {
     "symmetric": lambda x: x / 127.5 - 1,
 }
 _BACKBONE_SIZE = 224
+_CLASSES = 2  # of the head on a backbone whose structure alone is asked for
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -70,13 +71,13 @@ def load_task(
     """
     from keras_lrp_prune.recovery import with_linear_head
 
-    is_file = model.endswith((".keras", ".h5")) or Path(model).exists()
+    is_file = _is_file(model)
     if is_file and weights is not None:
         raise DataError("--weights is for named backbones; a .keras file has its own.")
     if is_file:
         network, wanted = _load_model(Path(model)), preprocess or "none"
     else:
-        network, module = _backbone(model, weights, image_size or _BACKBONE_SIZE)
+        network, module = _backbone(model, weights or "imagenet", image_size or _BACKBONE_SIZE)
         wanted = preprocess or module
     height, width, channels = _input_size(network, image_size)
     prepare = _preprocessing(wanted)
@@ -102,6 +103,25 @@ def load_task(
     return Task(network, images, (x, images.y), held_out, wants)
 
 
+def load_network(model: str) -> keras.Model:
+    """Loads a model file; or makes a named backbone with a head on it, without trained weights.
+
+    Raises:
+        DataError: If there is no such model.
+    """
+    if _is_file(model):
+        return _load_model(Path(model))
+    import keras
+
+    backbone, _ = _backbone(model, None, _BACKBONE_SIZE)
+    scores = keras.layers.Dense(_CLASSES, name="predictions")(backbone.output)
+    return keras.Model(backbone.input, scores, name=backbone.name)
+
+
+def _is_file(model: str) -> bool:
+    return model.endswith((".keras", ".h5")) or Path(model).exists()
+
+
 def _load_model(path: Path) -> keras.Model:
     import keras
 
@@ -113,7 +133,7 @@ def _load_model(path: Path) -> keras.Model:
         raise DataError(f"Cannot load the model {path}: {error}") from error
 
 
-def _backbone(text: str, weights: str | None, size: int) -> tuple[keras.Model, str]:
+def _backbone(text: str, source: str | None, size: int) -> tuple[keras.Model, str]:
     """A backbone of keras.applications with pooled features, and the name of its module."""
     import keras
 
@@ -129,8 +149,7 @@ def _backbone(text: str, weights: str | None, size: int) -> tuple[keras.Model, s
             f"{', '.join(sorted(value.__name__ for value in functions.values()))}."
         )
     function = functions[name.lower()]
-    source = weights or "imagenet"
-    if source != "imagenet" and not Path(source).is_file():
+    if source not in (None, "imagenet") and not Path(source).is_file():
         raise DataError(f"There is no weights file {source}.")
     try:
         network = function(

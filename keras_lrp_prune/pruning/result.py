@@ -16,7 +16,13 @@ import numpy as np
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.graph.plain import json_default
-from keras_lrp_prune.report import before_after_table, class_table, plot_history, print_table
+from keras_lrp_prune.report import (
+    before_after_table,
+    class_table,
+    plot_history,
+    print_table,
+    reason_lines,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +30,13 @@ if TYPE_CHECKING:
 
 _MODEL, _RECORD, _CURVE = "model.keras", "result.json", "curve.png"
 
-_PLAIN_FIELDS = ["reference", "validation", "settings", "stopped", "rate", "protected", "uncounted"]
+_PLAIN_FIELDS = [
+    *("reference", "validation", "settings", "stopped", "rate"),
+    *("protected", "barriers", "uncounted"),
+]
+
+# More protected layers than these, for one reason, are only counted in the summary.
+_MOST_PROTECTED = 6
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class PruningResult:
         stopped: Why the run ended.
         rate: The pruning rate reached.
         protected: Layer to the reason why its filters (or some) were left alone.
+        barriers: Layers without a layer rule, with their classes; what they read and return was
+            left alone.
         uncounted: Layers whose FLOPs are missing in the counts, for want of a formula.
 
     Example:
@@ -62,6 +76,7 @@ class PruningResult:
     stopped: str
     rate: float
     protected: Mapping[str, str] = field(default_factory=dict)
+    barriers: Mapping[str, str] = field(default_factory=dict)
     uncounted: Sequence[str] = ()
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
@@ -100,8 +115,14 @@ class PruningResult:
                 f"Warning: not one sample of {', '.join(lost)} is classified correctly any more. "
                 "Choose a lower target rate, or set min_accuracy to stop before that."
             )
-        for layer, reason in self.protected.items():
-            print(f"Protected: {layer}: {reason}")
+        protected = {
+            layer: reason for layer, reason in self.protected.items() if layer not in self.barriers
+        }
+        for line in (
+            *reason_lines("Protected", protected, _MOST_PROTECTED),
+            *reason_lines("Barrier", self.barriers),
+        ):
+            print(line)
         if self.uncounted:
             print(f"Without a formula for FLOPs: {', '.join(self.uncounted)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from rich import box
@@ -133,7 +133,7 @@ def relevance_table(
         >>> table = relevance_table({"conv": np.array([[3.0, 0.0, 1.0]])}, share=0.7)
         >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
          Layer   Filters   Carry 70 %   Irrelevant
-        ──────────────────────────────────────────
+        ───────────────────────────────────────────
          conv          3            1            1
     """
     table = _table(
@@ -147,6 +147,89 @@ def relevance_table(
         counts = (values.shape[1], min(carrying, len(totals)), irrelevant)
         table.add_row(Text(name), *(Text(_figure(count)) for count in counts))
     return table
+
+
+def layer_table(rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
+    """Makes a table of what can be pruned of each layer.
+
+    Args:
+        rows: Per layer its name, class, output shape, number of filters, how many of them can be
+            pruned, and a remark; figures as in `before_after_table`, but `None` is left blank.
+        title: Title above the table.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> table = layer_table([("conv", "Conv2D", "(8, 8, 16)", 16, 12, "prunable")])
+        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
+         Layer   Class    Output       Filters   Prunable   Remark
+        ─────────────────────────────────────────────────────────────
+         conv    Conv2D   (8, 8, 16)        16         12   prunable
+    """
+    table = _table(("Layer", "Class", "Output", "Filters", "Prunable", "Remark"), title)
+    for number in (1, 2, 5):
+        table.columns[number].justify = "left"
+    for column in table.columns:
+        column.overflow = "fold"  # what is too long goes on in the next line
+    for row in rows:
+        table.add_row(*(Text("" if value is None else _figure(value)) for value in row))
+    return table
+
+
+def reason_lines(title: str, reasons: Mapping[str, str], most: int | None = None) -> list[str]:
+    """Lists layers with the reason why something befell them, each reason once.
+
+    Args:
+        title: What befell them, as `"Protected"`.
+        reasons: Layer to reason.
+        most: Layers to name for a reason before the rest are only counted; by default all.
+
+    Returns:
+        One line per reason.
+
+    Example:
+        >>> reason_lines("Protected", {"a": "shared", "b": "shared", "c": "output"})
+        ['Protected: a, b: shared', 'Protected: c: output']
+    """
+    layers: dict[str, list[str]] = {}
+    for layer, reason in reasons.items():
+        layers.setdefault(reason, []).append(layer)
+    return [f"{title}: {enumeration(names, most)}: {reason}" for reason, names in layers.items()]
+
+
+def enumeration(names: Sequence[str], most: int | None = None) -> str:
+    """Joins names by commas; those beyond `most` are counted.
+
+    Example:
+        >>> enumeration(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    # "and 1 more" is no shorter than the name that it hides.
+    if most is None or len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def table_text(*tables: Table, piped_width: int = PIPED_WIDTH) -> str:
+    """Tables as plain text, as wide as the terminal.
+
+    Args:
+        *tables: The tables.
+        piped_width: Characters per line where the output is no terminal.
+
+    Returns:
+        Their lines, without colours and without spaces at the ends.
+
+    Example:
+        >>> table_text(before_after_table([("Filters", 1024, 512)])).splitlines()[-1]
+        ' Filters    1,024     512'
+    """
+    console = _console(None, piped_width, color_system=None)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def print_table(*tables: Table, file: IO[str] | None = None) -> None:
@@ -163,12 +246,17 @@ def print_table(*tables: Table, file: IO[str] | None = None) -> None:
         ──────────────────────────
          Filters    1,024     512
     """
-    console = Console(file=file)
-    if not console.is_terminal:
-        # rich assumes 80 columns there, which would wrap the wider tables.
-        console = Console(file=file, width=PIPED_WIDTH)
+    console = _console(file)
     for table in tables:
         console.print(table)
+
+
+def _console(file: IO[str] | None, piped_width: int = PIPED_WIDTH, **options: Any) -> Console:
+    console = Console(file=file, **options)
+    if console.is_terminal:
+        return console
+    # rich assumes 80 columns there, which would wrap the wider tables.
+    return Console(file=file, width=piped_width, **options)
 
 
 def _table(headers: Sequence[str], title: str | None) -> Table:
