@@ -97,11 +97,14 @@ def _make_alike(spec: LayerSpec, config: dict[str, Any], keras: ModuleType) -> A
 
 
 def _live_functions(source: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The functions that the config only names, where it still names those of the live layer."""
     values = {key: getattr(source, key, None) for key in config if key.endswith(_FUNCTIONS)}
     return {
         key: value
         for key, value in values.items()
-        if callable(value) and not hasattr(value, "get_config")
+        if callable(value)
+        and not hasattr(value, "get_config")
+        and (isinstance(config[key], dict) or config[key] == getattr(value, "__name__", None))
     }
 
 
