@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.graph.generations import keras_named, keras_of
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.report import (
     before_after_table,
@@ -44,7 +45,7 @@ class PruningResult:
     """What `prune()` returns.
 
     Args:
-        model: The smaller model, a plain `keras.Model`.
+        model: The smaller model, a plain `keras.Model` (or `tf_keras.Model`).
         kept: Layer name to the sorted indices of the filters that were kept.
         history: One record per step; the first is the unpruned model.
         cost_before, cost_after: Filters, parameters and FLOPs per sample.
@@ -187,6 +188,7 @@ class PruningResult:
 
     def _record(self) -> dict[str, Any]:
         return {
+            "keras": keras_of(self.model).__name__,
             "kept": {layer: np.asarray(indices).tolist() for layer, indices in self.kept.items()},
             "history": [record.to_dict() for record in self.history],
             "cost_before": asdict(self.cost_before),
@@ -229,8 +231,6 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
     Example:
     >>> result = klp.load_result("out/")
     """
-    import keras
-
     path = Path(folder)
     for name in (_MODEL, _RECORD):
         if not (path / name).is_file():
@@ -240,7 +240,7 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
     try:
         record = json.loads((path / _RECORD).read_text())
         return PruningResult(
-            model=keras.models.load_model(path / _MODEL),
+            model=keras_named(record["keras"]).models.load_model(path / _MODEL),
             kept={layer: np.array(kept, np.int64) for layer, kept in record["kept"].items()},
             history=tuple(StepRecord.from_dict(step) for step in record["history"]),
             cost_before=Cost(**record["cost_before"]),
