@@ -20,6 +20,9 @@ from models import (
     same_weights,
 )
 
+from keras_lrp_prune import prune
+from keras_lrp_prune.cost import CostModel
+
 IMAGE = (8, 8, 3)
 SIGNAL = (12, 3)
 CASES = {}
@@ -234,8 +237,8 @@ def reshapes(x):
 def channel_shuffle(x):
     """As in ShuffleNet: split in groups, transposed, and put together again."""
     x = conv(x, 12, "a")
-    x = layers.Permute((1, 2, 4, 3))(layers.Reshape((8, 8, 3, 4))(x))
-    x = conv(layers.Reshape((8, 8, 12))(x), 6, "b", groups=3)
+    x = layers.Permute((1, 2, 4, 3))(layers.Reshape((8, 8, 2, 6))(x))
+    x = conv(layers.Reshape((8, 8, 12))(x), 6, "b", groups=2)
     return classes(layers.GlobalAveragePooling2D()(x))
 
 
@@ -428,7 +431,8 @@ def test_masked_equals_rebuilt(name, float64):
     build, prunable = CASES[name]
     forward = partial(run, compiled=name == "channels_first")
     model = make_live(build(), compiled=name == "channels_first")
-    _, structure = analysed(model)
+    graph, structure = analysed(model)
+    cost = CostModel(graph, structure)
     assert {layer for group in structure.groups for layer in group.filters} == prunable
     x = images(model)
     copy, mask = masked_copy(model)
@@ -441,6 +445,23 @@ def test_masked_equals_rebuilt(name, float64):
         assert difference(plain, masked) >= 1e-3, "the mask must matter, or the test cannot fail"
         smaller = pruned(model, removed)
         assert smaller.count_params() < model.count_params()
+        assert cost(removed).parameters == smaller.count_params()
+        assert cost(removed) == CostModel(*analysed(smaller))()
         assert difference(forward(smaller, x), masked) <= 1e-9
     mask.clear()
     assert same_weights(before, copy.model.get_weights())
+
+
+@pytest.mark.parametrize("criterion", ["l2", "activation", "taylor"])
+@pytest.mark.parametrize(
+    "name", ["recurrent", "bidirectional", "grouped_narrow", "slicing", "channel_shuffle", "states"]
+)
+def test_criteria_score_what_they_make(name, criterion):
+    keras.utils.set_random_seed(0)
+    build, prunable = CASES[name]
+    model = make_live(build())
+    reference = (images(model, 6), [0, 1, 2, 0, 1, 2])
+    result = prune(model, reference, target_rate=0.3, criterion=criterion, verbose=0)
+    assert abs(result.rate - 0.3) <= 0.2
+    assert prunable <= result.kept.keys()
+    assert result.model.count_params() == result.cost_after.parameters < model.count_params()

@@ -8,7 +8,7 @@ alone, so the terms are collected once; a count is then one matrix product.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
@@ -23,6 +23,11 @@ from keras_lrp_prune.graph.model_graph import (
     Shape,
     TensorRef,
     UnsupportedModelError,
+)
+from keras_lrp_prune.graph.rules.table import (
+    ELEMENTWISE_OPERATIONS,
+    MOVING_OPERATIONS,
+    TRAINING_ONLY,
 )
 
 # A constant times the widths of some axes. A width is given by the unit of each position along
@@ -207,7 +212,11 @@ class _Call:
         inputs = tuple(_Tensor(name, graph.shape(ref), units[ref]) for ref in node.inputs)
         refs = [TensorRef(node.name, index) for index in range(len(node.shapes))]
         outputs = tuple(_Tensor(name, graph.shape(ref), units[ref]) for ref in refs)
-        return cls(node.layer, inputs, outputs, axes)
+        layer = node.layer
+        if layer.class_name == "TimeDistributed":  # counts as the layer inside, at every step
+            inside = layer.config["layer"]
+            layer = replace(layer, class_name=inside["class_name"], config=inside["config"])
+        return cls(layer, inputs, outputs, axes)
 
     @property
     def is_counted(self) -> bool:
@@ -267,6 +276,17 @@ def _separable(call: _Call) -> Iterator[Term]:
     yield from _finish(call, positions, filters)
 
 
+def _recurrent(call: _Call) -> Iterator[Term]:
+    """A product with the input and one with the state at each step; gates are elementwise."""
+    steps = call.inputs[0].shape[1] or 1
+    suffixes = ("", "#1") if "kernel#1" in call.layer.weights else ("",)
+    for suffix in suffixes:
+        for weight in ("kernel", "recurrent_kernel"):
+            gates = call.axis(weight + suffix, -1)
+            yield 2 * steps, (call.axis(weight + suffix, 0), gates)
+        yield 5 * steps, (call.axis("kernel" + suffix, -1),)
+
+
 def _per_element(call: _Call, count: int) -> Iterator[Term]:
     yield _times(count, call.outputs[0].term)
 
@@ -293,11 +313,20 @@ FLOPS: dict[str, Callable[[_Call], Iterator[Term]]] = {
     **{f"Conv{rank}Transpose": _transposed for rank in _RANKS},
     **{f"DepthwiseConv{rank}": _depthwise for rank in _RANKS[:2]},
     **{f"SeparableConv{rank}": _separable for rank in _RANKS[:2]},
+    **dict.fromkeys(("SimpleRNN", "GRU", "LSTM", "Bidirectional"), _recurrent),
     **dict.fromkeys(
         ("BatchNormalization", "Rescaling", "Normalization"), partial(_per_element, count=2)
     ),
+    # Mean, variance, and what batch normalisation costs.
     **dict.fromkeys(
-        ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"),
+        ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"),
+        partial(_per_element, count=6),
+    ),
+    **dict.fromkeys(
+        (
+            *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "LayerScale"),
+            *(f"ops.{name}" for name in ELEMENTWISE_OPERATIONS),
+        ),
         partial(_per_element, count=1),
     ),
     **{f"{kind}Pooling{rank}": _pooling for kind in ("Max", "Average") for rank in _RANKS},
@@ -306,16 +335,21 @@ FLOPS: dict[str, Callable[[_Call], Iterator[Term]]] = {
         for kind in ("Max", "Average")
         for rank in _RANKS
     },
+    **dict.fromkeys((f"ops.{name}" for name in ("Mean", "Sum", "Max", "Min")), _global_pooling),
     **dict.fromkeys(("Add", "Subtract", "Average", "Maximum", "Minimum", "Multiply"), _merge),
-    **{f"ops.{kind}": _merge for kind in ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")},
+    "CustomScaleLayer": _merge,
+    **{
+        f"ops.{kind}": _merge
+        for kind in ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum")
+    },
 }
 
 # Layers that only move values, or do nothing at inference.
 FREE = frozenset(
     (
-        *("InputLayer", "Identity", "Flatten", "Reshape", "Permute", "Concatenate"),
-        *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
-        *("GaussianNoise", "GaussianDropout", "ActivityRegularization"),
+        *("InputLayer", "Identity", "Flatten", "Reshape", "Permute", "RepeatVector"),
+        *("Concatenate", "ActivityRegularization", *TRAINING_ONLY),
         *(f"{kind}{rank}" for kind in ("ZeroPadding", "Cropping") for rank in _RANKS),
+        *(f"ops.{name}" for name in MOVING_OPERATIONS),
     )
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_lrp_prune.graph.model_graph import TensorRef
 
-Role = Literal["zeroed", "sliced"]
+Role = Literal["zeroed", "unread", "sliced"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Channels:
 class WeightAxis:
     """Says which unit each position along one axis of a weight belongs to.
 
-    `role` is `"zeroed"` if masking sets the positions to zero, `"sliced"` if only rebuilding
-    cares. Unit -1 stands for positions that stay.
+    `role` is `"zeroed"` if the positions make the channel, so that masking sets them to zero;
+    `"unread"` if they read a channel that is not zero then, so that masking zeroes them, too;
+    `"sliced"` if only rebuilding cares. Unit -1 stands for positions that stay.
     """
 
     layer: str

@@ -69,7 +69,7 @@ class ChannelFlow:
         known, known_role = self._axes.get((layer.name, name, axis), (ids, role))
         if known is not ids:
             self.unite(known, ids)
-        self._axes[layer.name, name, axis] = known, "zeroed" if known_role == "zeroed" else role
+        self._axes[layer.name, name, axis] = known, role if known_role == "sliced" else known_role
 
     def size(self, layer: LayerSpec, path: tuple[str | int, ...], ids: np.ndarray) -> None:
         """The number at `path` (see `Size`) counts these channels."""

@@ -45,8 +45,10 @@ class FilterStatistics:
             if (structure.filter_units.get(node.layer.name, np.array([-1])) >= 0).any()
         ]
         # Behind batch norm and activation: what the next layer reads.
-        tensors = [built.tensors[_behind(graph, TensorRef(node.name))] for node in nodes]
-        units = np.concatenate([structure.filter_units[node.layer.name] for node in nodes])
+        refs = [_behind(graph, TensorRef(node.name)) for node in nodes]
+        units = np.concatenate([structure.tensor_units[ref] for ref in refs])
+        axes = [structure.tensor_axes[ref] for ref in refs]
+        tensors = [built.tensors[ref] for ref in refs]
         probe = keras.Model(built.model.inputs[0], [*tensors, *built.model.outputs])
         measure = _STATISTICS[name]
         n_units = structure.n_units
@@ -64,8 +66,8 @@ class FilterStatistics:
             gradients = tape.gradient(loss, outputs) if name == "taylor" else outputs
             per_filter = tf.concat(
                 [
-                    _mean_over_space(measure.per_filter(output, gradient))
-                    for output, gradient in zip(outputs, gradients, strict=True)
+                    _mean_over_space(measure.per_filter(output, gradient), axis)
+                    for output, gradient, axis in zip(outputs, gradients, axes, strict=True)
                 ],
                 -1,
             )
@@ -123,10 +125,12 @@ def _behind(graph: ModelGraph, ref: TensorRef) -> TensorRef:
     return ref
 
 
-def _mean_over_space(values: Any) -> Any:
+def _mean_over_space(values: Any, channel_axis: int) -> Any:
+    """Means over all axes but the batch and the channels."""
     import tensorflow as tf
 
-    axes = list(range(1, len(values.shape) - 1))
+    rank = len(values.shape)
+    axes = [axis for axis in range(1, rank) if axis != rank + channel_axis]
     return tf.reduce_mean(values, axes) if axes else values
 
 

@@ -24,12 +24,10 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
     references,
 )
+from keras_lrp_prune.graph.rules.table import TRAINING_ONLY
 
 LINEAR = ("Conv2D", "Dense", "DepthwiseConv2D")
-_IDENTITIES = (
-    *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
-    *("ActivityRegularization", "Identity"),
-)
+_IDENTITIES = (*TRAINING_ONLY, "ActivityRegularization", "Identity")
 _PREPROCESSING = ("Rescaling", "Normalization", "ZeroPadding2D")
 
 

@@ -112,18 +112,18 @@ class WeightNorm(_WithoutResources):
     """Norm of each filter's kernel (Li et al. 2017), relative to its group; costs no pass."""
 
     def __init__(self, problem: Problem, order: int) -> None:
-        norms = {}
-        for name, units in problem.structure.filter_units.items():
-            weights = problem.graph.layers[name].weights
-            # A separable convolution's filters are those of its pointwise kernel.
-            kernel = weights.get("pointwise_kernel", weights.get("kernel"))
-            if kernel is None or not (units >= 0).any():
-                continue
-            axis = _filter_axis(problem.structure, name, np.shape(kernel))
-            rows = np.moveaxis(np.asarray(kernel, np.float64), axis, 0).reshape(len(units), -1)
-            norms[name] = np.linalg.norm(rows, ord=order, axis=1)[None]
-        scores = per_unit(problem.structure, norms)
-        self._scores = relative_to_group(problem.structure, scores, order=2)
+        structure = problem.structure
+        scores = np.zeros((1, structure.n_units))
+        for entry in structure.weight_axes:
+            # What makes a filter: not what reads it, nor what scales it behind.
+            makes = entry.role == "zeroed" and "kernel" in entry.weight
+            if makes and entry.layer in structure.filter_units:
+                kernel = problem.graph.layers[entry.layer].weights[entry.weight]
+                rows = np.moveaxis(np.asarray(kernel, np.float64), entry.axis, 0)
+                norms = np.linalg.norm(rows.reshape(len(rows), -1), ord=order, axis=1)
+                owned = entry.units >= 0
+                np.add.at(scores[0], entry.units[owned], norms[owned])
+        self._scores = relative_to_group(structure, scores, order=2)
 
     def scores(self, removed: np.ndarray) -> np.ndarray:
         """See `Criterion`."""
@@ -213,17 +213,6 @@ def mean_filter_relevance(
     return {name: values / counts for name, values in sums.items()}
 
 
-def per_unit(structure: ChannelStructure, per_filter: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Sums scores `(classes, filters)` of each layer over the filters of each unit."""
-    rows = next(iter(per_filter.values())).shape[0] if per_filter else 1
-    scores = np.zeros((rows, structure.n_units))
-    for name, units in structure.filter_units.items():
-        if name in per_filter and (units >= 0).any():
-            owned = units >= 0
-            np.add.at(scores.T, units[owned], per_filter[name].T[owned])
-    return scores
-
-
 def relative_to_group(structure: ChannelStructure, scores: np.ndarray, order: int) -> np.ndarray:
     """Divides each group's scores by their norm of that order, so that layers compare.
 
@@ -235,13 +224,3 @@ def relative_to_group(structure: ChannelStructure, scores: np.ndarray, order: in
         norm = np.linalg.norm(per_filter[group.units], ord=order)
         relative[:, group.units] = scores[:, group.units] / (norm if norm > 0 else 1.0)
     return relative
-
-
-def _filter_axis(structure: ChannelStructure, layer: str, shape: tuple[int, ...]) -> int:
-    """The axis of a layer's kernel along which its own filters lie."""
-    axes = [
-        entry.axis
-        for entry in structure.weight_axes
-        if entry.layer == layer and entry.role == "zeroed" and "kernel" in entry.weight
-    ]
-    return axes[0] if axes else len(shape) - 1

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
+from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.relevance.analyzers import check_analyzer
@@ -237,19 +237,15 @@ def _output_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
             units.setdefault(entry.layer, entry.units)
     # Of a separable convolution, the depthwise part makes what its filters read.
     for entry in structure.weight_axes:
-        if entry.role == "zeroed" and entry.weight == "depthwise_kernel":
+        if entry.role == "unread" and entry.weight == "depthwise_kernel":
             units[depthwise_part(entry.layer)] = entry.units
     return units
 
 
 def _input_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
-    """Filter layer that must not read masked channels to the unit of each channel it reads."""
-    axes: dict[str, list[WeightAxis]] = {}
-    for entry in structure.weight_axes:
-        if entry.role == "zeroed" and entry.weight == "kernel":
-            axes.setdefault(entry.layer, []).append(entry)
+    """Layer that must not read masked channels to the unit of each channel it reads."""
     return {
-        layer: min(entries, key=lambda entry: entry.axis).units
-        for layer, entries in axes.items()
-        if len(entries) == 2
+        entry.layer: entry.units
+        for entry in structure.weight_axes
+        if entry.role == "unread" and entry.weight == "kernel"
     }

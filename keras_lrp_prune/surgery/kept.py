@@ -84,8 +84,7 @@ def replaced(structure: Any, path: Path, value: Any) -> Any:
         return value
     key, rest = path[0], path[1:]
     if isinstance(structure, slice):
-        parts = {"start": structure.start, "stop": structure.stop}
-        parts[key] = value
+        parts = {"start": structure.start, "stop": structure.stop, key: value}
         return slice(parts["start"], parts["stop"], structure.step)
     if isinstance(structure, Mapping):
         return {**structure, key: replaced(structure[key], rest, value)}

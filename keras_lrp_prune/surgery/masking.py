@@ -37,7 +37,7 @@ class ChannelMask:
         self.removed = np.zeros(structure.n_units, bool)
         by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
         for entry in structure.weight_axes:
-            if entry.role == "zeroed":
+            if entry.role != "sliced":
                 by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
         self._variables = []
         for (layer, weight), entries in by_weight.items():

@@ -96,12 +96,12 @@ def along(call: Call, flow: ChannelFlow, axis: int, index: int = 0) -> Channels:
 
 
 def read(call: Call, flow: ChannelFlow, axis: int = -1) -> tuple[np.ndarray, Role]:
-    """The channels that a weight reads, and whether its rows have to be zeroed with them.
+    """The channels that a weight reads, and the role of its positions.
 
-    They have to be if a masked channel arrives as something else than zero.
+    If a masked channel arrives as something else than zero, they must not read it.
     """
     channels = along(call, flow, axis)
-    return channels.ids, "sliced" if channels.vanishes.all() else "zeroed"
+    return channels.ids, "sliced" if channels.vanishes.all() else "unread"
 
 
 def _numbers(arguments: Any) -> Iterator[Any]:

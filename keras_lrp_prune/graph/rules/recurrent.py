@@ -60,7 +60,7 @@ def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
     flow.weight(layer, kernel, -1, gates, "zeroed")
     # A masked unit whose state is not zero must not be read by the others.
     flow.weight(
-        layer, recurrent_kernel, 0, ids, "sliced" if _cell_vanishes(call, flow, ids) else "zeroed"
+        layer, recurrent_kernel, 0, ids, "sliced" if _cell_vanishes(call, flow, ids) else "unread"
     )
     flow.weight(layer, recurrent_kernel, -1, gates, "zeroed")
     if bias in layer.weights:

@@ -171,12 +171,12 @@ def _places(entries: Sequence[Any], rank: int, axis: int) -> tuple[int | None, i
     source = 0
     place: int | None = None
     result: list[int | None] = []  # for each axis of the result, the axis it comes from
-    for number, entry in wide:
+    for at, entry in wide:
         if entry is None:
             result.append(None)
             continue
         if source == rank + axis:
-            place = None if entry == slice(None) else number
+            place = None if entry == slice(None) else at
         if isinstance(entry, slice):
             result.append(source)
         source += 1

@@ -48,6 +48,23 @@ def _without_time(sizes: Shape) -> Shape:
     return (sizes[0], *sizes[2:])
 
 
+# Layers that do nothing at inference.
+TRAINING_ONLY = (
+    *("Dropout", "AlphaDropout", "GaussianNoise", "GaussianDropout", "StochasticDepth"),
+    *(f"SpatialDropout{rank}" for rank in _RANKS),
+    *("RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast"),
+    *("RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur"),
+    *("RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective"),
+    *(
+        "RandomPosterization",
+        "RandomRotation",
+        "RandomSaturation",
+        "RandomSharpness",
+        "RandomShear",
+    ),
+    *("RandomTranslation", "RandomZoom", "AugMix", "CutMix", "MixUp", "RandAugment"),
+)
+
 LAYERS: dict[str, LayerRule] = {
     **_each(linear.convolution, *(f"Conv{rank}" for rank in _RANKS)),
     **_each(linear.transposed, *(f"Conv{rank}Transpose" for rank in _RANKS)),
@@ -67,23 +84,7 @@ LAYERS: dict[str, LayerRule] = {
     "PReLU": elementwise.prelu,
     "Softmax": elementwise.softmax,
     **_each(elementwise.passing, "LeakyReLU", "ELU", "Identity", "ActivityRegularization"),
-    # At training only.
-    **_each(
-        elementwise.passing,
-        *("Dropout", "AlphaDropout", "GaussianNoise", "GaussianDropout", "StochasticDepth"),
-        *(f"SpatialDropout{rank}" for rank in _RANKS),
-        *("RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast"),
-        *("RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur"),
-        *(
-            "RandomGrayscale",
-            "RandomHue",
-            "RandomInvert",
-            "RandomPerspective",
-            "RandomPosterization",
-        ),
-        *("RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear"),
-        *("RandomTranslation", "RandomZoom", "AugMix", "CutMix", "MixUp", "RandAugment"),
-    ),
+    **_each(elementwise.passing, *TRAINING_ONLY),
     "LayerScale": elementwise.layer_scale,
     "Rescaling": elementwise.rescaling,
     "Normalization": elementwise.by_position,
@@ -107,27 +108,21 @@ LAYERS: dict[str, LayerRule] = {
     "RepeatVector": shape.repeat_vector,
 }
 
-OPERATIONS: dict[str, LayerRule] = {
-    **_each(merging.merged, "Add", "Subtract", "Maximum", "Minimum"),
-    "Multiply": merging.multiplied,
-    **_each(merging.divided, "Divide", "TrueDivide"),
+_KEEPING_ZERO = (
+    *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "HardSilu"),
+    *("Tanh", "HardTanh", "TanhShrink", "SoftShrink", "HardShrink", "Softsign"),
+    *("Abs", "Absolute", "Negative", "Square", "Sqrt", "Sign", "Expm1", "Log1p", "Sin", "Erf"),
+)
+_NOT_KEEPING_ZERO = (
+    *("Sigmoid", "HardSigmoid", "LogSigmoid", "SparseSigmoid", "Softplus", "Squareplus"),
+    *("SparsePlus", "Exp", "Cos", "Clip"),
+)
+ELEMENTWISE_OPERATIONS = ("ReLU", *_KEEPING_ZERO, *_NOT_KEEPING_ZERO, "Softmax", "LogSoftmax")
+
+_MOVING: dict[str, LayerRule] = {
+    **_each(elementwise.passing, "Identity", "StopGradient", "Cast", "Copy"),
     "Concatenate": merging.concatenate,
     "Stack": merging.stack,
-    "ReLU": elementwise.relu,
-    **_each(
-        elementwise.passing,
-        *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "HardSilu"),
-        *("Tanh", "HardTanh", "TanhShrink", "SoftShrink", "HardShrink", "Softsign"),
-        *("Abs", "Absolute", "Negative", "Square", "Sqrt", "Sign", "Expm1", "Log1p", "Sin", "Erf"),
-        *("Identity", "StopGradient", "Cast", "Copy"),
-    ),
-    **_each(
-        elementwise.blurring,
-        *("Sigmoid", "HardSigmoid", "LogSigmoid", "SparseSigmoid", "Softplus", "Squareplus"),
-        *("SparsePlus", "Exp", "Cos", "Clip"),
-    ),
-    **_each(elementwise.softmax, "Softmax", "LogSoftmax"),
-    **_each(shape.reduction, "Mean", "Sum", "Max", "Min", "Amax", "Amin"),
     "Reshape": partial(shape.reshape, size="newshape"),
     "Transpose": shape.transpose,
     "Swapaxes": shape.swap_axes,
@@ -138,6 +133,19 @@ OPERATIONS: dict[str, LayerRule] = {
     "Pad": shape.pad,
     "Split": shape.split,
     "GetItem": shape.get_item,
+}
+MOVING_OPERATIONS = tuple(_MOVING)
+
+OPERATIONS: dict[str, LayerRule] = {
+    **_each(merging.merged, "Add", "Subtract", "Maximum", "Minimum"),
+    "Multiply": merging.multiplied,
+    **_each(merging.divided, "Divide", "TrueDivide"),
+    "ReLU": elementwise.relu,
+    **_each(elementwise.passing, *_KEEPING_ZERO),
+    **_each(elementwise.blurring, *_NOT_KEEPING_ZERO),
+    **_each(elementwise.softmax, "Softmax", "LogSoftmax"),
+    **_each(shape.reduction, "Mean", "Sum", "Max", "Min", "Amax", "Amin"),
+    **_MOVING,
 }
 
 RULES: dict[str, LayerRule] = {
