@@ -15,7 +15,7 @@ from keras_lrp_prune.surgery.making import make_layer
 # What is computed of a (batch, 4, 6) tensor, and the config that must be read.
 OPERATIONS = {
     "reshape": (lambda x: ops.reshape(x, (-1, 24)), {"newshape": (-1, 24)}),
-    "array": (lambda x: ops.reshape(x, np.array((-1, 2, 12))), {"newshape": (-1, 2, 12)}),
+    "array": (lambda x: ops.reshape(x, (-1, *np.array((2, 12)))), {"newshape": (-1, 2, 12)}),
     "transpose": (lambda x: ops.transpose(x, (0, 2, 1)), {"axes": (0, 2, 1)}),
     "default": (lambda x: ops.transpose(x), {"axes": None}),
     "mean": (lambda x: ops.mean(x, axis=(1, 2)), {"axis": (1, 2), "keepdims": False}),

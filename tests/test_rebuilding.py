@@ -386,7 +386,7 @@ def test_learning_rate_of_now():
 def two_outputs():
     inputs = layers.Input((6,))
     x = layers.Dense(8, activation="relu", name="hidden")(inputs)
-    outputs = {"kind": layers.Dense(3, name="a")(x), "size": layers.Dense(1, name="b")(x)}
+    outputs = {"kind": layers.Dense(3, name="kind")(x), "size": layers.Dense(1, name="size")(x)}
     return keras.Model(inputs, outputs)
 
 

@@ -65,7 +65,8 @@ def compile_like(source: Any, model: Any, keras: ModuleType) -> None:
             options[key] = _copied_metrics(given.get(key), keras)
         if keras.__name__ == "keras":
             options["auto_scale_loss"] = False  # the optimizer is the one behind any scaling
-        model.compile(optimizer=_copied(source.optimizer, keras), **options)
+        optimizer = source.optimizer and _copied(source.optimizer, keras)
+        model.compile(optimizer=optimizer, **options)
     except Exception as error:
         warnings.warn(
             f"Model {source.name!r} is compiled with something that cannot be copied: {error} "
