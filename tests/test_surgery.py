@@ -188,6 +188,14 @@ class TestDeleteChannels:
         with pytest.raises(ValueError, match=message):
             delete_channels(BUILDERS["sequential"](), channels)
 
+    def test_a_whole_branch_is_refused(self):
+        inputs = layers.Input((8, 8, 3))
+        x = layers.Conv2D(6, 3, name="split")(inputs)
+        both = [layers.Conv2D(4, 3)(x[..., :2]), layers.Conv2D(4, 3)(x[..., 2:])]
+        model = keras.Model(inputs, layers.Flatten()(layers.Add()(both)))
+        with pytest.raises(ValueError, match=r"no filter in layer get_item.*whole branch"):
+            delete_channels(model, {"split": [0, 1]})
+
 
 class TestWhole:
     """`Kept()` keeps everything."""

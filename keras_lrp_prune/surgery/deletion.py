@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lrp_prune.graph.analysis import channel_structure
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
@@ -32,7 +32,7 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
 
     Raises:
         ValueError: For a layer or index that does not exist, a protected filter (the message
-            says why it is), or if nothing would be left of a layer.
+            says why it is), or if nothing would be left of a layer or branch.
 
     Example:
     >>> smaller = klp.delete_channels(model, {"conv1": [0, 3]})
@@ -44,11 +44,17 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     removed = np.zeros(structure.n_units, bool)
     for layer, indices in channels.items():
         removed[_units(structure, layer, np.unique(np.asarray(list(indices), np.int64)))] = True
-    emptied = [name for name, kept in structure.kept_filters(removed).items() if not len(kept)]
+    emptied = dict.fromkeys(
+        ref.node
+        for ref, units in structure.tensor_units.items()
+        if len(units) and selects(removed, units).all()
+    )
     if emptied:
+        first, *others = emptied
+        also = f" (nor of what belongs to it: {', '.join(others[:5])})" if others else ""
         raise ValueError(
-            f"delete_channels would leave no filter in layer {', '.join(emptied)} (coupled "
-            "layers lose the same channels). Keep at least one filter in each."
+            f"delete_channels would leave no filter in layer {first}{also}. Keep at least one, or "
+            "take the whole branch out of the model."
         )
     return rebuild(graph, kept_without(structure, removed), keras_of(model))
 

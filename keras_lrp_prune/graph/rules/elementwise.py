@@ -113,7 +113,8 @@ def prelu(call: Call, flow: ChannelFlow) -> Channels:
 def layer_scale(call: Call, flow: ChannelFlow) -> Channels:
     """ConvNeXt's `LayerScale`: a factor for each channel."""
     channels = along(call, flow, -1)
-    flow.weight(call.layer, "gamma", 0, channels.ids, "sliced")
+    (factors,) = call.layer.weights  # Keras gives it no name of its own
+    flow.weight(call.layer, factors, 0, channels.ids, "sliced")
     call.size(flow, "projection_dim", channels.ids)
     return channels
 
