@@ -6,7 +6,17 @@ output (a list of them for several outputs). A layer type without a rule is a ba
 reads and what it returns is protected.
 """
 
+from keras_lrp_prune.graph.channels import Channels
+from keras_lrp_prune.graph.flow import ChannelFlow
 from keras_lrp_prune.graph.rules.calls import Call, NoRule
 from keras_lrp_prune.graph.rules.table import LayerRule, register_layer_rule, rule_for
 
-__all__ = ["Call", "LayerRule", "NoRule", "register_layer_rule", "rule_for"]
+__all__ = [
+    "Call",
+    "ChannelFlow",
+    "Channels",
+    "LayerRule",
+    "NoRule",
+    "register_layer_rule",
+    "rule_for",
+]

@@ -62,6 +62,14 @@ class Call:
         """Arguments that are not tensors, as `3.0` in `x + 3.0`."""
         return tuple(_numbers((self.args, dict(self.kwargs))))
 
+    def read(self, flow: ChannelFlow, axis: int = -1) -> tuple[np.ndarray, Role]:
+        """The channels along `axis` that a weight reads, and the role of its positions.
+
+        If a masked channel arrives as something else than zero, they must not read it.
+        """
+        channels = along(self, flow, axis)
+        return channels.ids, "sliced" if channels.vanishes.all() else "unread"
+
     def size(self, flow: ChannelFlow, key: str, ids: np.ndarray, *path: str | int) -> None:
         """Entry `key` of the config (or what lies deeper in it) counts these channels."""
         flow.size(self.layer, (*self.config_path, key, *path), ids)
@@ -93,15 +101,6 @@ def along(call: Call, flow: ChannelFlow, axis: int, index: int = 0) -> Channels:
     fixed = flow.new_channels(shape[axis] or 0)
     flow.protect(fixed, f"layer {call.layer.name!r} reads an axis that holds no channels")
     return steady(fixed, True, axis)
-
-
-def read(call: Call, flow: ChannelFlow, axis: int = -1) -> tuple[np.ndarray, Role]:
-    """The channels that a weight reads, and the role of its positions.
-
-    If a masked channel arrives as something else than zero, they must not read it.
-    """
-    channels = along(call, flow, axis)
-    return channels.ids, "sliced" if channels.vanishes.all() else "unread"
 
 
 def _numbers(arguments: Any) -> Iterator[Any]:

@@ -6,13 +6,13 @@ import numpy as np
 
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, read
+from keras_lrp_prune.graph.rules.calls import Call
 from keras_lrp_prune.graph.rules.elementwise import activated
 
 
 def dense(call: Call, flow: ChannelFlow) -> Channels:
     """`Dense`: reads and makes the last axis."""
-    read_ids, role = read(call, flow)
+    read_ids, role = call.read(flow)
     flow.weight(call.layer, "kernel", 0, read_ids, role)
     return activated(call, flow, _filters(call, flow, "kernel", -1, "units"))
 
@@ -22,7 +22,7 @@ def convolution(call: Call, flow: ChannelFlow) -> Channels:
     axis, groups = call.channel_axis, call.config.get("groups", 1)
     if groups > 1:
         return _grouped(call, flow, groups, axis)
-    read_ids, role = read(call, flow, axis)
+    read_ids, role = call.read(flow, axis)
     flow.weight(call.layer, "kernel", -2, read_ids, role)
     return activated(call, flow, _filters(call, flow, "kernel", -1, "filters"), axis)
 
@@ -30,7 +30,7 @@ def convolution(call: Call, flow: ChannelFlow) -> Channels:
 def transposed(call: Call, flow: ChannelFlow) -> Channels:
     """`Conv1DTranspose` and its like: their kernels are `(..., filters, channels read)`."""
     axis = call.channel_axis
-    read_ids, role = read(call, flow, axis)
+    read_ids, role = call.read(flow, axis)
     flow.weight(call.layer, "kernel", -1, read_ids, role)
     return activated(call, flow, _filters(call, flow, "kernel", -2, "filters"), axis)
 
@@ -38,7 +38,7 @@ def transposed(call: Call, flow: ChannelFlow) -> Channels:
 def depthwise(call: Call, flow: ChannelFlow) -> Channels:
     """Depthwise convolution: `depth_multiplier` channels for each channel read."""
     layer, axis = call.layer, call.channel_axis
-    ids, _ = read(call, flow, axis)
+    ids, _ = call.read(flow, axis)
     flow.weight(layer, "kernel", -2, ids, "zeroed")
     out = np.repeat(ids, layer.weights["kernel"].shape[-1])
     if "bias" in layer.weights:
@@ -49,7 +49,7 @@ def depthwise(call: Call, flow: ChannelFlow) -> Channels:
 def separable(call: Call, flow: ChannelFlow) -> Channels:
     """Separable convolution: a depthwise one, then new channels by a pointwise one."""
     layer, axis = call.layer, call.channel_axis
-    read_ids, role = read(call, flow, axis)
+    read_ids, role = call.read(flow, axis)
     multiplier = layer.weights["depthwise_kernel"].shape[-1]
     flow.weight(layer, "depthwise_kernel", -2, read_ids, role)
     flow.weight(layer, "pointwise_kernel", -2, np.repeat(read_ids, multiplier), "sliced")
@@ -74,7 +74,7 @@ def _grouped(call: Call, flow: ChannelFlow, groups: int, axis: int) -> Channels:
     """
     layer = call.layer
     width = layer.weights["kernel"].shape[-2]
-    read_ids, role = read(call, flow, axis)
+    read_ids, role = call.read(flow, axis)
     ids = _filters(call, flow, "kernel", -1, "filters")
     incoming, outgoing = read_ids.reshape(groups, width), ids.reshape(groups, -1)
     if groups >= width:

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, read, steady
+from keras_lrp_prune.graph.rules.calls import Call, NoRule, steady
 from keras_lrp_prune.graph.rules.elementwise import activated
 
 RECURRENT = ("SimpleRNN", "GRU", "LSTM")
@@ -53,7 +53,7 @@ def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
         name + suffix for name in ("kernel", "recurrent_kernel", "bias")
     )
     units = layer.weights[recurrent_kernel].shape[0]
-    read_ids, role = read(call, flow)
+    read_ids, role = call.read(flow)
     ids = flow.filters(layer, units)
     gates = np.tile(ids, layer.weights[kernel].shape[-1] // units)
     flow.weight(layer, kernel, 0, read_ids, role)
