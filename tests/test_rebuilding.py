@@ -533,3 +533,40 @@ def test_rebuilt_compiled_model_saves_and_loads(tmp_path):
     assert float(loaded.optimizer.learning_rate) == 0.125
     x = images(model)
     assert difference(loaded(x), copy(x)) <= 1e-6
+
+
+def nested_with(inside, outside, called):
+    """A nested model with these keys of inputs and outputs, called with its keys in an order."""
+    tensors = {key: layers.Input((4,), name=key) for key in inside}
+    made = {
+        key: layers.Dense(4, activation="relu", name=f"make_{key}")(tensors[inside[number]])
+        for number, key in enumerate(outside)
+    }
+    part = keras.Model(tensors, made, name="part")
+    given = {key: layers.Input((4,), name=f"outer_{key}") for key in sorted(inside)}
+    results = part({key: given[key] for key in called})
+    # Each is used in another way, so that a mix-up shows.
+    x = results[outside[0]] * 2 + results[outside[1]]
+    return keras.Model(given, layers.Dense(2)(x))
+
+
+def test_nested_model_with_a_list_of_inputs_called_with_a_dict_is_refused():
+    left, right = layers.Input((4,), name="left"), layers.Input((4,), name="right")
+    part = keras.Model([right, left], left * 2 - right, name="part")
+    inputs = {"one": layers.Input((4,), name="one"), "two": layers.Input((4,), name="two")}
+    named = {"left": inputs["one"], "right": inputs["two"]}
+    model = keras.Model(inputs, layers.Dense(2)(part(named)))
+    with pytest.raises(UnsupportedModelError, match="'part' has a list of inputs"):
+        read_model(model).flat()
+
+
+@pytest.mark.parametrize("called", ["ab", "ba"])
+@pytest.mark.parametrize("inside", ["ab", "ba"])
+@pytest.mark.parametrize("outside", ["yz", "zy"])
+def test_nested_model_with_dicts_in_any_order(inside, outside, called):
+    model = nested_with(inside, outside, called)
+    rng = np.random.default_rng(0)
+    x = {key: rng.normal(size=(5, 4)).astype("float32") for key in "ab"}
+    graph = read_model(model)
+    for source in (graph, graph.flat()):
+        assert difference(rebuild(source, Kept(), keras)(x), model(x)) <= 1e-6

@@ -167,15 +167,20 @@ class LayerNames:
 
 
 def references(structure: Any) -> Iterator[TensorRef]:
-    """Every `TensorRef` in nested lists, tuples and dicts."""
-    if isinstance(structure, TensorRef):
-        yield structure
-    elif isinstance(structure, Mapping):
-        for value in structure.values():
-            yield from references(value)
+    """Every `TensorRef` in nested lists, tuples and dicts, in the order of `flatten`."""
+    return (leaf for leaf in flatten(structure) if isinstance(leaf, TensorRef))
+
+
+def flatten(structure: Any) -> Iterator[Any]:
+    """What nested lists, tuples and dicts hold; like Keras, dicts in the order of their keys."""
+    if isinstance(structure, Mapping):
+        for key in sorted(structure):
+            yield from flatten(structure[key])
     elif isinstance(structure, list | tuple):
         for value in structure:
-            yield from references(value)
+            yield from flatten(value)
+    else:
+        yield structure
 
 
 def map_references(function: Callable[[TensorRef], Any], structure: Any) -> Any:
@@ -216,18 +221,31 @@ class _Flattening:
                 outputs = [TensorRef(flat.name, index) for index in range(len(node.shapes))]
             else:
                 _check_training(node)
-                inputs = [ref.node for ref in references(node.inner.inputs)]
-                tensors = [renamed[ref] for ref in node.inputs]
+                given = node.args[0] if node.args else node.kwargs["inputs"]
                 inner = self.inline(
                     node.inner,
                     f"{node_prefix}{node.name}/",
                     f"{layer_name}/",
-                    dict(zip(inputs, tensors, strict=True)),
+                    {to.node: renamed[ref] for to, ref in _pairs(node, node.inner.inputs, given)},
                 )
                 outputs = [inner[ref] for ref in references(node.inner.outputs)]
             for index, output in enumerate(outputs):
                 renamed[TensorRef(node.name, index)] = output
         return renamed
+
+
+def _pairs(node: Node, inputs: Any, given: Any) -> Iterator[tuple[TensorRef, TensorRef]]:
+    """Each input of a nested model with the tensor that it stands for, as Keras pairs them."""
+    if isinstance(inputs, Mapping) and isinstance(given, Mapping):
+        for key, structure in inputs.items():
+            yield from _pairs(node, structure, given[key])
+    elif isinstance(given, Mapping) and len(given) > 1:
+        raise UnsupportedModelError(
+            f"The nested model {node.layer.name!r} has a list of inputs but is called with a "
+            "dict, which Keras versions pair differently. Call it with a list."
+        )
+    else:
+        yield from zip(references(inputs), references(given), strict=True)
 
 
 def _flat_node(

@@ -19,6 +19,7 @@ from keras_lrp_prune.graph.model_graph import (
     Node,
     TensorRef,
     UnsupportedModelError,
+    flatten,
     map_references,
 )
 from keras_lrp_prune.surgery.kept import Kept
@@ -103,7 +104,7 @@ class _Builder:
                 sequence.append(layer)
             else:
                 outputs = self._call(node, path, layer, tensors)
-                for index, tensor in enumerate(_flatten(outputs)):
+                for index, tensor in enumerate(flatten(outputs)):
                     tensors[TensorRef(node.name, index)] = tensor
         if graph.class_name == "Sequential":
             model = self.keras.Sequential(sequence, name=graph.name)
@@ -192,11 +193,3 @@ def _not_weights(layer: Any) -> list[Any]:
     """Variables of a layer beside its weights, such as the states of random generators."""
     weights = {id(variable) for variable in layer.weights}
     return [v for v in getattr(layer, "variables", ()) if id(v) not in weights]
-
-
-def _flatten(outputs: Any) -> list[Any]:
-    if isinstance(outputs, dict):
-        return [tensor for value in outputs.values() for tensor in _flatten(value)]
-    if isinstance(outputs, list | tuple):
-        return [tensor for value in outputs for tensor in _flatten(value)]
-    return [outputs]
