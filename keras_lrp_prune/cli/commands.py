@@ -126,7 +126,9 @@ def prune(
     image_size: SizeOption = None,
     preprocess: PreprocessOption = None,
     criterion: CriterionOption = "lrp.sequential_preset_a",
-    engine: Annotated[str, typer.Option(help="What computes LRP: auto or innvestigate.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
+    ] = "auto",
     protect: ProtectOption = None,
     min_channels: Annotated[int, typer.Option(help="Channels that every group keeps.")] = 1,
     round_to: Annotated[int, typer.Option(help="Keep widths at a multiple of this.")] = 1,
@@ -192,7 +194,9 @@ def relevance(
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     preprocess: PreprocessOption = None,
-    engine: Annotated[str, typer.Option(help="What computes LRP: auto or innvestigate.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
+    ] = "auto",
     batch_size: BatchOption = 32,
     seed: SeedOption = 0,
 ) -> None:

@@ -86,7 +86,9 @@ def prune(
         criterion: What scores filters: an LRP analyzer's name, or `"l1"`, `"l2"`, `"taylor"`,
             `"activation"`, `"apoz"`, `"random"`.
         analyzer_options: Keyword arguments of the analyzer.
-        engine: What computes LRP: `"innvestigate"` or `"auto"`.
+        engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
+            `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
+            where it is installed and exact on the model, else native.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.

@@ -1,4 +1,4 @@
-"""iNNvestigate's LRP analyzers: their names and the options that each one takes."""
+"""LRP analyzers, by iNNvestigate's names: the options that each one takes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,29 @@ ANALYZERS: Mapping[str, frozenset[str]] = {
 }
 
 
-def check_analyzer(name: str, options: Mapping[str, Any]) -> None:
+NATIVE_ANALYZERS: Mapping[str, frozenset[str]] = {
+    **ANALYZERS,
+    "lrp.gamma": _ANY | {"gamma"},
+}
+
+
+def check_analyzer(name: str, options: Mapping[str, Any], *, native: bool = False) -> None:
     """Checks an analyzer's name and the names of its options.
+
+    Args:
+        name: The analyzer.
+        options: Its keyword arguments.
+        native: Whether it is for the native engine, which knows more.
 
     Raises:
         ValueError: If either is unknown; the message lists those that exist.
     """
-    if name not in ANALYZERS:
-        raise ValueError(f"Unknown analyzer {name!r}. There are: {', '.join(ANALYZERS)}.")
-    unknown = sorted(set(options) - ANALYZERS[name])
+    known = NATIVE_ANALYZERS if native else ANALYZERS
+    if name not in known:
+        raise ValueError(f"Unknown analyzer {name!r}. There are: {', '.join(known)}.")
+    unknown = sorted(set(options) - known[name])
     if unknown:
         raise ValueError(
             f"Analyzer {name!r} has no option {', '.join(unknown)}. "
-            f"It takes: {', '.join(sorted(ANALYZERS[name]))}."
+            f"It takes: {', '.join(sorted(known[name])) or 'none'}."
         )

@@ -41,7 +41,7 @@ def filter_relevance(
         x: Samples, shape `(n, ...)`.
         y: Their classes, sparse `(n,)` or one-hot `(n, classes)`; at least one of each class.
         analyzer: An iNNvestigate analyzer, such as `"lrp.z"` or `"lrp.alpha_1_beta_0"`.
-        engine: `"innvestigate"` or `"auto"`.
+        engine: `"innvestigate"`, `"native"` or `"auto"`, see `prune`.
         analyzer_options: Its keyword arguments, such as `{"epsilon": 0.1}`.
         batch_size: Samples per batch.
         worker_python: Interpreter that has iNNvestigate; default: the variable

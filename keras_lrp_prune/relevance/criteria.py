@@ -14,9 +14,9 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.relevance.activations import FilterStatistics
-from keras_lrp_prune.relevance.analyzers import ANALYZERS
+from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
 from keras_lrp_prune.relevance.engines import make_engine
-from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
+from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 from keras_lrp_prune.surgery.building import Built
 
@@ -83,7 +83,7 @@ class LRP:
 
     def __init__(self, problem: Problem, analyzer: str) -> None:
         self._problem = problem
-        self.engine: InnvestigateEngine = make_engine(
+        self.engine: LRPEngine = make_engine(
             problem.engine,
             problem.graph,
             analyzer,
@@ -104,7 +104,7 @@ class LRP:
         return relative_to_group(problem.structure, means, order=1)
 
     def close(self) -> None:
-        """Ends the engine's worker."""
+        """Frees what the engine holds."""
         self.engine.close()
 
 
@@ -169,7 +169,7 @@ class Statistic(_WithoutResources):
 
 
 CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
-    **{name: partial(LRP, analyzer=name) for name in ANALYZERS},
+    **{name: partial(LRP, analyzer=name) for name in NATIVE_ANALYZERS},
     "l1": partial(WeightNorm, order=1),
     "l2": partial(WeightNorm, order=2),
     "random": Random,
@@ -184,7 +184,7 @@ def make_criterion(name: str, problem: Problem) -> Criterion:
         ValueError: For an unknown name, or analyzer options that it does not take.
     """
     check_criterion(name)
-    if problem.analyzer_options and name not in ANALYZERS:
+    if problem.analyzer_options and name not in NATIVE_ANALYZERS:
         raise ValueError(f"analyzer_options are for LRP analyzers; criterion {name!r} has none.")
     return CRITERIA[name](problem)
 
@@ -196,7 +196,7 @@ def check_criterion(name: str) -> None:
 
 
 def mean_filter_relevance(
-    engine: InnvestigateEngine, reference: ReferenceSet, batch_size: int
+    engine: LRPEngine, reference: ReferenceSet, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Relevance of each filter for each class, averaged over the samples of the class.
 

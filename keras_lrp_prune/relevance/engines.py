@@ -6,10 +6,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
+from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
+from keras_lrp_prune.relevance.analyzers import ANALYZERS
+from keras_lrp_prune.relevance.innvestigate_engine import (
+    InnvestigateEngine,
+    MissingInnvestigateError,
+)
+from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 
-ENGINES = ("auto", "innvestigate")
+ENGINES = ("auto", "innvestigate", "native")
 _log = logging.getLogger(__name__)
 
 
@@ -27,9 +32,38 @@ def make_engine(
     *,
     two_class: bool,
     worker_python: str | None,
-) -> InnvestigateEngine:
-    """Starts the engine that was asked for; `"auto"` takes iNNvestigate."""
+) -> LRPEngine:
+    """Starts the engine that was asked for.
+
+    `"auto"` takes iNNvestigate, the reference, where it is installed and exact; otherwise the
+    native engine. Which one, and why, goes to the log.
+
+    Raises:
+        ValueError, UnsupportedModelError, MissingInnvestigateError: As the engine does.
+    """
     check_engine(engine)
-    made = InnvestigateEngine(graph, analyzer, options, two_class=two_class, python=worker_python)
-    _log.info("LRP engine: %s", made.name)
+
+    def innvestigate() -> LRPEngine:
+        return InnvestigateEngine(
+            graph, analyzer, options, two_class=two_class, python=worker_python
+        )
+
+    def native() -> LRPEngine:
+        # Not at the top: it brings TensorFlow.
+        from keras_lrp_prune.relevance.native.engine import NativeEngine
+
+        return NativeEngine(graph, analyzer, options, two_class=two_class)
+
+    why = "as asked for"
+    if engine == "auto":
+        if analyzer not in ANALYZERS:
+            made, why = native(), f"iNNvestigate does not have {analyzer}"
+        else:
+            try:
+                made, why = innvestigate(), "it is installed, and exact on this model"
+            except (MissingInnvestigateError, UnsupportedModelError) as error:
+                made, why = native(), str(error).partition("\n")[0]
+    else:
+        made = innvestigate() if engine == "innvestigate" else native()
+    _log.info("LRP engine: %s (%s)", made.name, why)
     return made

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure, selects
-from keras_lrp_prune.graph.model_graph import ModelGraph, references
+from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.relevance.analyzers import check_analyzer
-from keras_lrp_prune.relevance.canonical import (
-    canonize,
-    depthwise_part,
-    drop_identities,
-    next_linear,
-    split_preprocessing,
-    strip_softmax,
-    two_class_logits,
-)
 from keras_lrp_prune.relevance.dialect import check_dialect
+from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.relevance.worker_process import WorkerProcess
 
 INSTALL_LINE = "pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future"
 VERSION = "2.1.2"
-_FILTER_LAYERS = ("Conv2D", "Dense", "SeparableConv2D")
 
 
 class MissingInnvestigateError(ImportError):
     """iNNvestigate is not installed where the worker runs."""
 
 
-class InnvestigateEngine:
-    """One analyzer on one model, kept alive over many masks and batches.
+class InnvestigateEngine(LRPEngine):
+    """The reference: iNNvestigate's own analyzers.
 
     Building it costs seconds (iNNvestigate's graph); a relevance pass then costs a few forward
-    passes, and a new mask a weight update. Use it as a context manager: it owns a process.
+    passes, and a new mask a weight update. It owns a process.
 
     Args:
         graph: The model.
@@ -63,29 +53,9 @@ class InnvestigateEngine:
         python: str | None = None,
     ) -> None:
         check_analyzer(analyzer, options or {})
-        graph = drop_identities(graph.flat())
-        self._owners = {
-            name for name, layer in graph.layers.items() if layer.class_name in _FILTER_LAYERS
-        }
-        self._preprocessing, graph = split_preprocessing(graph)
-        graph = strip_softmax(canonize(graph))
-        self._merged = ""
-        if two_class:
-            graph = two_class_logits(graph)
-            self._merged = next(references(graph.outputs)).node
-        check_dialect(graph, analyzer)
-        (output,) = references(graph.outputs)
-        self.n_classes = int(graph.shape(output)[-1] or 0)
-        self._widths = {
-            node.layer.name: node.shapes[0][-1] or 0 for node in graph.nodes if node.layer.weights
-        }
-        self._reads = {
-            node.layer.name: graph.shape(node.inputs[0])[-1] or 0
-            for node in graph.nodes
-            if node.layer.weights
-        }
-        self._next = next_linear(graph)
-        plain, arrays = to_plain(graph)
+        super().__init__(graph, two_class=two_class)
+        check_dialect(self._graph, analyzer)
+        plain, arrays = to_plain(self._graph)
         self._worker = WorkerProcess(python)
         try:
             self._check_installed()
@@ -102,101 +72,21 @@ class InnvestigateEngine:
         except BaseException:
             self.close()
             raise
-        self._masked: dict[str, np.ndarray] = {}
-
-    def set_mask(self, structure: ChannelStructure, removed: np.ndarray) -> None:
-        """Analyses the model without these units from now on; costs a weight update.
-
-        Args:
-            structure: Of the model that the engine was made for.
-            removed: bool, shape `(units,)`.
-        """
-        channels = {
-            **{f"made:{layer}": units for layer, units in _output_units(structure).items()},
-            **{f"read:{layer}": units for layer, units in _input_units(structure).items()},
-        }
-        masks = {
-            # A depth multiplier makes several output channels of one.
-            key: np.repeat(~selects(removed, units), self._width(key) // len(units))
-            for key, units in channels.items()
-            if key.partition(":")[2] in self._widths
-        }
-        news = {
-            key: kept
-            for key, kept in masks.items()
-            if (kept != self._masked.get(key, np.ones_like(kept))).any()
-        }
-        if news:
-            self._worker.ask({"do": "mask"}, news)
-            self._masked |= news
-
-    def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        """Relevance of each filter for the class of each sample, summed over space and samples.
-
-        Args:
-            x: Samples as the model takes them.
-            y: Classes, int, shape `(samples,)`.
-
-        Returns:
-            Layer name to an array `(classes, filters)`.
-        """
-        sums = self._channel_relevance(x, y)
-        return {name: values for name, values in sums.items() if name in self._owners}
-
-    def unit_relevance(
-        self, structure: ChannelStructure, x: np.ndarray, y: np.ndarray
-    ) -> np.ndarray:
-        """Relevance of each unit for the class of each sample, where the unit is read.
-
-        A unit's channel can pass through layers with weights of their own (depthwise
-        convolutions, batch norms) before other filters read it. What those layers' biases
-        contribute goes with the unit too, so its relevance counts at the last of them.
-
-        Args:
-            structure: Of the model that the engine was made for.
-            x: As in `filter_relevance`.
-            y: As in `filter_relevance`.
-
-        Returns:
-            float64, shape `(classes, units)`: summed over space, samples and the unit's channels.
-        """
-        carried = _output_units(structure)
-        relevance = np.zeros((self.n_classes, structure.n_units))
-        for name, values in self._channel_relevance(x, y).items():
-            readers = self._next[name]
-            if name not in carried or (readers and readers <= carried.keys() - self._owners):
-                continue
-            units = np.repeat(carried[name], values.shape[1] // len(carried[name]))
-            inside = units >= 0
-            np.add.at(relevance.T, units[inside], values.T[inside])
-        return relevance
-
-    def input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
-        _, result = self._worker.ask({"do": "input_relevance"}, {"x": self._preprocess(x), "y": y})
-        return self._unpad(result["relevance"])
 
     def close(self) -> None:
         """Ends the worker process."""
         self._worker.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _channel_relevance(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        """Relevance of every linear layer's output channels, `(classes, channels)`."""
-        _, sums = self._worker.ask({"do": "filter_relevance"}, {"x": self._preprocess(x), "y": y})
-        if self._merged in sums:  # two scores that one unit of the model computes
-            sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
+    def _channel_sums(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        _, sums = self._worker.ask({"do": "filter_relevance"}, {"x": x, "y": y})
         return sums
 
-    def _width(self, key: str) -> int:
-        """How many channels a layer makes or reads."""
-        kind, _, layer = key.partition(":")
-        return (self._widths if kind == "made" else self._reads)[layer]
+    def _mask(self, news: Mapping[str, np.ndarray]) -> None:
+        self._worker.ask({"do": "mask"}, dict(news))
+
+    def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        _, result = self._worker.ask({"do": "input_relevance"}, {"x": x, "y": y})
+        return result["relevance"]
 
     def _check_installed(self) -> None:
         versions, _ = self._worker.ask({"do": "versions"})
@@ -213,39 +103,3 @@ class InnvestigateEngine:
                 f"iNNvestigate {found} is installed for {python}, but {VERSION} is needed:\n"
                 f"    {INSTALL_LINE}"
             )
-
-    def _preprocess(self, x: np.ndarray) -> np.ndarray:
-        for layer in self._preprocessing:
-            x = np.asarray(layer.source(x))
-        return np.asarray(x, np.float32)
-
-    def _unpad(self, relevance: np.ndarray) -> np.ndarray:
-        for layer in reversed(self._preprocessing):
-            if layer.class_name == "ZeroPadding2D":
-                (top, bottom), (left, right) = layer.config["padding"]
-                height, width = relevance.shape[1:3]
-                relevance = relevance[:, top : height - bottom, left : width - right]
-        return relevance
-
-
-def _output_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
-    """Layer with masked weights to the unit of each channel that it makes."""
-    units = dict(structure.filter_units)
-    # A bias has an entry for each output channel; a depthwise kernel only for each input channel.
-    for entry in sorted(structure.weight_axes, key=lambda entry: entry.weight != "bias"):
-        if entry.role == "zeroed":
-            units.setdefault(entry.layer, entry.units)
-    # Of a separable convolution, the depthwise part makes what its filters read.
-    for entry in structure.weight_axes:
-        if entry.role == "unread" and entry.weight == "depthwise_kernel":
-            units[depthwise_part(entry.layer)] = entry.units
-    return units
-
-
-def _input_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
-    """Layer that must not read masked channels to the unit of each channel it reads."""
-    return {
-        entry.layer: entry.units
-        for entry in structure.weight_axes
-        if entry.role == "unread" and entry.weight == "kernel"
-    }

@@ -1,0 +1,1 @@
+"""LRP in TensorFlow operations: rules, composites (which rule where), and the engine."""

@@ -1,0 +1,221 @@
+"""Composites: which rule for which layer, as tables.
+
+An analyzer's name stands for a composite. One of your own is a table of conditions and rules:
+
+>>> from keras_lrp_prune.relevance.native import rules
+>>> composite = Composite(((is_dense, rules.epsilon(0.1)), (anything, rules.gamma(0.25))))
+>>> klp.filter_relevance(model, x, y, analyzer=composite, engine="native")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from keras_lrp_prune.graph.model_graph import ModelGraph, Node
+from keras_lrp_prune.relevance.native import rules
+from keras_lrp_prune.relevance.native.rules import Rule
+
+_MOVES = ("Flatten", "Permute", "Reshape")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a linear layer stands: what conditions look at.
+
+    Args:
+        node: Its call.
+        index: Position of the call in the canonical graph, input layer included.
+        reads_input: Whether it reads the model's input (through reshaping layers at most).
+    """
+
+    node: Node
+    index: int
+    reads_input: bool
+
+
+Condition = Callable[[Place], bool]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A table of conditions and rules; the first condition that holds decides.
+
+    Args:
+        table: Pairs of a condition and a rule.
+        taylor: Whether sums and activations pass relevance on along their gradient, and only
+            positive scores are explained, as in deep Taylor decomposition. Otherwise sums share
+            in proportion to their inputs, and activations pass relevance on as it is.
+    """
+
+    table: tuple[tuple[Condition, Rule], ...]
+    taylor: bool = False
+
+    def rule_for(self, place: Place) -> Rule:
+        """The rule for a layer.
+
+        Raises:
+            ValueError: If no condition holds.
+        """
+        for condition, rule in self.table:
+            if condition(place):
+                return rule
+        layer = place.node.layer
+        raise ValueError(
+            f"The composite has no rule for layer {layer.name!r} ({layer.class_name}); end its "
+            "table with (anything, rule)."
+        )
+
+
+def anything(place: Place) -> bool:
+    """Any linear layer."""
+    return True
+
+
+def is_dense(place: Place) -> bool:
+    """A dense layer."""
+    return place.node.layer.class_name == "Dense"
+
+
+def reads_input(place: Place) -> bool:
+    """The layer that reads the model's input."""
+    return place.reads_input
+
+
+def place_of(graph: ModelGraph, index: int) -> Place:
+    """Where call number `index` of a canonical graph stands."""
+    node = graph.nodes[index]
+    source = graph.by_name[node.inputs[0].node]
+    while source.layer.class_name in _MOVES:
+        source = graph.by_name[source.inputs[0].node]
+    return Place(node, index, source.is_input)
+
+
+def make_composite(analyzer: str | Composite, options: Mapping[str, Any]) -> Composite:
+    """The composite that an analyzer's name stands for.
+
+    Args:
+        analyzer: A name, or a composite, which is returned as it is.
+        options: Keyword arguments of the analyzer.
+
+    Raises:
+        ValueError: For unsuitable values of options.
+    """
+    if isinstance(analyzer, Composite):
+        return analyzer
+    options = dict(options)
+    first = _input_rule(options.pop("input_layer_rule", None))
+    composite = _COMPOSITES[analyzer](**options)
+    return Composite(first + composite.table, composite.taylor) if first else composite
+
+
+def _one(rule: Rule) -> Composite:
+    return Composite(((anything, rule),))
+
+
+def _alpha_beta(
+    alpha: float | None = None, beta: float | None = None, bias: bool = True
+) -> Composite:
+    if alpha is None and beta is None:
+        raise ValueError("lrp.alpha_beta needs alpha or beta (alpha - beta = 1).")
+    alpha = beta + 1 if alpha is None and beta is not None else alpha
+    beta = alpha - 1 if beta is None and alpha is not None else beta
+    if alpha is None or beta is None or alpha < 1 or beta < 0 or alpha - beta != 1:
+        raise ValueError(f"alpha - beta must be 1 and beta not negative: {alpha=}, {beta=}.")
+    return _one(rules.alpha_beta(alpha, beta, bias=bias))
+
+
+def _epsilon(epsilon: float = 1e-7, bias: bool = True) -> Composite:
+    return _one(rules.epsilon(_positive(epsilon), bias=bias))
+
+
+def _gamma(gamma: float = 0.25) -> Composite:
+    return _one(rules.gamma(_positive(gamma)))
+
+
+def _preset(convolution: Rule, first: Rule | None = None, epsilon: float = 0.1) -> Composite:
+    table = ((is_dense, rules.epsilon(_positive(epsilon))), (anything, convolution))
+    return Composite((((reads_input, first),) if first else ()) + table)
+
+
+def _until(
+    convolution: Rule, epsilon: float = 0.1, until_layer_idx: int | None = None
+) -> Composite:
+    flat = _preset(convolution, rules.flat, epsilon)
+    if until_layer_idx is None:
+        return flat
+    return Composite(((lambda place: place.index <= until_layer_idx, rules.flat), *flat.table))
+
+
+def _taylor(first: Rule | None = None) -> Composite:
+    table = ((anything, rules.alpha_beta(1, 0, bias=False)),)
+    return Composite((((reads_input, first),) if first else ()) + table, taylor=True)
+
+
+def _bounded_taylor(low: float | None = None, high: float | None = None) -> Composite:
+    if low is None or high is None:
+        raise ValueError("deep_taylor.bounded needs low and high, the range of the inputs.")
+    return _taylor(rules.bounded(low, high))
+
+
+_A, _B = rules.alpha_beta(1, 0), rules.alpha_beta(2, 1)
+
+_COMPOSITES: Mapping[str, Callable[..., Composite]] = {
+    "lrp.z": partial(_one, rules.z),
+    "lrp.epsilon": _epsilon,
+    "lrp.gamma": _gamma,
+    "lrp.w_square": partial(_one, rules.w_square),
+    "lrp.flat": partial(_one, rules.flat),
+    "lrp.alpha_beta": _alpha_beta,
+    "lrp.alpha_2_beta_1": partial(_one, _B),
+    "lrp.alpha_2_beta_1_IB": partial(_one, rules.alpha_beta(2, 1, bias=False)),
+    "lrp.alpha_1_beta_0": partial(_one, _A),
+    "lrp.alpha_1_beta_0_IB": partial(_one, rules.alpha_beta(1, 0, bias=False)),
+    "lrp.z_plus": partial(_one, rules.alpha_beta(1, 0, bias=False)),
+    "lrp.z_plus_fast": partial(_one, rules.z_plus_fast),
+    "lrp.sequential_preset_a": partial(_preset, _A),
+    "lrp.sequential_preset_b": partial(_preset, _B),
+    "lrp.sequential_preset_a_flat": partial(_preset, _A, rules.flat),
+    "lrp.sequential_preset_b_flat": partial(_preset, _B, rules.flat),
+    "lrp.sequential_preset_b_flat_until_idx": partial(_until, _B),
+    "deep_taylor": _taylor,
+    "deep_taylor.bounded": _bounded_taylor,
+}
+
+# What iNNvestigate calls its rules, where one is named for the input layer.
+_INPUT_RULES: Mapping[str, Rule] = {
+    "Z": rules.z,
+    "Epsilon": rules.epsilon(),
+    "WSquare": rules.w_square,
+    "Flat": rules.flat,
+    "Alpha2Beta1": _B,
+    "Alpha2Beta1IgnoreBias": rules.alpha_beta(2, 1, bias=False),
+    "Alpha1Beta0": _A,
+    "Alpha1Beta0IgnoreBias": rules.alpha_beta(1, 0, bias=False),
+    "ZPlus": rules.alpha_beta(1, 0, bias=False),
+    "ZPlusFast": rules.z_plus_fast,
+    "Bounded": rules.bounded(-1.0, 1.0),
+}
+
+
+def _input_rule(chosen: Any) -> tuple[tuple[Condition, Rule], ...]:
+    """The first row of a table for `input_layer_rule`: a rule's name, or a range (low, high)."""
+    if chosen is None:
+        return ()
+    if isinstance(chosen, str):
+        if chosen not in _INPUT_RULES:
+            raise ValueError(
+                f"Unknown input_layer_rule {chosen!r}. There are: {', '.join(_INPUT_RULES)}, or a "
+                "pair (low, high)."
+            )
+        return ((reads_input, _INPUT_RULES[chosen]),)
+    low, high = chosen
+    return ((reads_input, rules.bounded(float(low), float(high))),)
+
+
+def _positive(value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"epsilon and gamma must be positive, not {value}.")
+    return float(value)

@@ -1,0 +1,190 @@
+"""How relevance passes through each layer type: one small function each, and the table of them.
+
+A backward function is `backward(visit) -> relevance of each input`. Linear layers are shared by
+the composite's rules (`rules.py`); what stands here has no kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import tensorflow as tf
+
+from keras_lrp_prune.graph.model_graph import ModelGraph, Node, TensorRef, UnsupportedModelError
+from keras_lrp_prune.graph.rules.table import ELEMENTWISE_OPERATIONS, MOVING_OPERATIONS
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of a layer on the way back.
+
+    Args:
+        graph: The canonical graph.
+        node: The call.
+        layer: The live layer or operation.
+        call: The call as a function of its inputs.
+        inputs: What it read.
+        passed: Relevance of its output.
+    """
+
+    graph: ModelGraph
+    node: Node
+    layer: Any
+    call: Callable[[list[Tensor]], Tensor]
+    inputs: list[Tensor]
+    passed: Tensor
+
+
+Backward = Callable[[Visit], list[Tensor]]
+
+
+def as_it_is(visit: Visit) -> list[Tensor]:
+    """Elementwise layers: relevance passes unchanged."""
+    return [visit.passed]
+
+
+def along_gradient(visit: Visit) -> list[Tensor]:
+    """Layers that move or pick values: each value takes its relevance along."""
+    return _gradients(visit, visit.call, visit.passed)
+
+
+def in_proportion(visit: Visit) -> list[Tensor]:
+    """Sums and means: in proportion to what each input contributes."""
+    output = visit.call(visit.inputs)
+    gradients = _gradients(visit, visit.call, tf.math.divide_no_nan(visit.passed, output))
+    return [value * gradient for value, gradient in zip(visit.inputs, gradients, strict=True)]
+
+
+def to_the_signal(visit: Visit) -> list[Tensor]:
+    """Products of a signal and a gate: all to the signal, as the gate only weighs it.
+
+    Arras et al. 2017, doi:10.18653/v1/W17-5221.
+    """
+    if len(visit.inputs) == 1:  # times a number
+        return [visit.passed]
+    gate = _gate(visit)
+    signal = 1 - gate
+    # The signal may have been spread over more positions.
+    relevance = in_proportion(visit)[signal]
+    return [
+        relevance if index == signal else tf.zeros_like(value)
+        for index, value in enumerate(visit.inputs)
+    ]
+
+
+def with_constant_statistics(visit: Visit) -> list[Tensor]:
+    """Layer normalisation, its standard deviation taken as a constant.
+
+    Ali et al. 2022, arXiv:2202.07304.
+    """
+    (x,) = visit.inputs
+    layer = visit.layer
+    axes = layer.axis
+    _, variance = tf.nn.moments(x, axes, keepdims=True)
+    factor = tf.stop_gradient(tf.math.rsqrt(variance + layer.epsilon))
+
+    def linear(inputs: list[Tensor]) -> Tensor:
+        (value,) = inputs
+        centred = (value - tf.reduce_mean(value, axes, keepdims=True)) * factor
+        shape = [size if axis in _positive(axes, x) else 1 for axis, size in enumerate(x.shape)]
+        if layer.scale:
+            centred *= tf.reshape(layer.gamma, shape)
+        return centred
+
+    share = tf.math.divide_no_nan(visit.passed, visit.call(visit.inputs))
+    return [x * _gradients(visit, linear, share)[0]]
+
+
+def _positive(axes: Any, x: Tensor) -> list[int]:
+    return [axis % len(x.shape) for axis in axes]
+
+
+def _gradients(
+    visit: Visit, function: Callable[[list[Tensor]], Tensor], upstream: Tensor
+) -> list[Tensor]:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(visit.inputs)
+        output = function(visit.inputs)
+    return tape.gradient(
+        output, visit.inputs, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+_GATES = ("sigmoid", "hard_sigmoid", "softmax")
+
+
+def _gate(visit: Visit) -> int:
+    """Which of two factors is the gate: the smaller one, or the one behind a sigmoid.
+
+    Raises:
+        UnsupportedModelError: If that cannot be told.
+    """
+    first, second = (_size(visit.graph, ref) for ref in visit.node.inputs)
+    if first != second:
+        return int(second < first)
+    gates = [
+        index
+        for index, ref in enumerate(visit.node.inputs)
+        if _activation(visit.graph.by_name[ref.node]) in _GATES
+    ]
+    if len(gates) != 1:
+        raise UnsupportedModelError(
+            f"LRP cannot tell which input of layer {visit.node.layer.name!r} is the signal and "
+            "which the gate. Choose another criterion (such as 'taylor')."
+        )
+    return gates[0]
+
+
+def _size(graph: ModelGraph, ref: TensorRef) -> int:
+    return prod(size or 1_000 for size in graph.shape(ref)[1:])
+
+
+def _activation(node: Node) -> str:
+    if node.layer.class_name.startswith("ops."):
+        return {"ops.Sigmoid": "sigmoid", "ops.HardSigmoid": "hard_sigmoid"}.get(
+            node.layer.class_name, ""
+        )
+    return str(node.layer.config.get("activation"))
+
+
+_RANKS = ("1D", "2D", "3D")
+
+# Elementwise functions that send no relevance anywhere else than where it is.
+ELEMENTWISE = (
+    *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "LayerScale"),
+    *(f"ops.{name}" for name in ELEMENTWISE_OPERATIONS if "Softmax" not in name),
+)
+SUMS = (
+    *("Add", "Subtract", "Average", "CustomScaleLayer", "Rescaling", "Normalization"),
+    *("BatchNormalization", "ops.Add", "ops.Subtract", "ops.Mean", "ops.Sum"),
+    *(f"AveragePooling{rank}" for rank in _RANKS),
+    *(f"GlobalAveragePooling{rank}" for rank in _RANKS),
+)
+
+BACKWARD: Mapping[str, Backward] = {
+    **dict.fromkeys(ELEMENTWISE, as_it_is),
+    **dict.fromkeys(SUMS, in_proportion),
+    **dict.fromkeys(
+        (
+            *("Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Maximum", "Minimum"),
+            *("ops.Maximum", "ops.Minimum", "ops.Max", "ops.Min"),
+            *(f"MaxPooling{rank}" for rank in _RANKS),
+            *(f"GlobalMaxPooling{rank}" for rank in _RANKS),
+            *(
+                f"{kind}{rank}"
+                for kind in ("ZeroPadding", "Cropping", "UpSampling")
+                for rank in _RANKS
+            ),
+            *(f"ops.{name}" for name in MOVING_OPERATIONS if name != "Split"),
+        ),
+        along_gradient,
+    ),
+    **dict.fromkeys(("Multiply", "ops.Multiply"), to_the_signal),
+    **dict.fromkeys(("ops.Divide", "ops.TrueDivide"), as_it_is),
+    "LayerNormalization": with_constant_statistics,
+}
