@@ -130,7 +130,9 @@ def prune(
         str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
     ] = "auto",
     protect: ProtectOption = None,
-    min_channels: Annotated[int, typer.Option(help="Channels that every group keeps.")] = 1,
+    min_channels: Annotated[
+        float, typer.Option(help="Channels that every group keeps: a number, or a share below 1.")
+    ] = 1,
     round_to: Annotated[int, typer.Option(help="Keep widths at a multiple of this.")] = 1,
     checkpoint_dir: Annotated[
         Path | None, typer.Option(help="Save each step here; the same command goes on.")

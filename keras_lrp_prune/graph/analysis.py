@@ -28,7 +28,7 @@ def find_channel_groups(model: keras.Model) -> list[ChannelGroup]:
     Costs no forward pass; linear in the number of layers.
 
     Args:
-        model: A functional or Sequential Keras 3 model.
+        model: A functional or Sequential model, of Keras 3 or legacy Keras (`tf_keras`).
 
     Returns:
         The unprotected channel groups, in the order of the model's layers.
