@@ -171,7 +171,7 @@ def prune(
         criterion=criterion,
         engine=engine,
         protect=protect or (),
-        min_channels=min_channels,
+        min_channels=int(min_channels) if min_channels.is_integer() else min_channels,
         round_to=round_to,
         batch_size=batch_size,
         checkpoint_dir=checkpoint_dir,
