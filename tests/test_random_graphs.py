@@ -66,13 +66,3 @@ def test_random_graphs(float64, program, share):
     check_cover(model)
     effect = check_masked_equals_rebuilt(model, share)
     event("the mask matters" if effect > 1e-6 else "the mask changes nothing")
-
-
-FOUND = {}
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_found_by_random_graphs(float64, name):
-    """Programs that failed once."""
-    keras.utils.set_random_seed(0)
-    assert check_masked_equals_rebuilt(make_live(model_of(FOUND[name])), 0.5) > 1e-6
