@@ -48,6 +48,8 @@ def check_analyzer(name: str, options: Mapping[str, Any], *, native: bool = Fals
         ValueError: If either is unknown; the message lists those that exist.
     """
     known = NATIVE_ANALYZERS if native else ANALYZERS
+    if name not in known and name in NATIVE_ANALYZERS:
+        raise ValueError(f"Analyzer {name!r} is for the engine 'native'; iNNvestigate has none.")
     if name not in known:
         raise ValueError(f"Unknown analyzer {name!r}. There are: {', '.join(known)}.")
     unknown = sorted(set(options) - known[name])

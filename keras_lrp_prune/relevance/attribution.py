@@ -17,6 +17,8 @@ from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 if TYPE_CHECKING:
     import keras
 
+    from keras_lrp_prune.relevance.native.composites import Composite
+
 DEFAULT_ANALYZER = "lrp.sequential_preset_a"
 
 
@@ -25,7 +27,7 @@ def filter_relevance(
     x: Any,
     y: Any,
     *,
-    analyzer: str = DEFAULT_ANALYZER,
+    analyzer: str | Composite = DEFAULT_ANALYZER,
     engine: str = "auto",
     analyzer_options: Mapping[str, Any] | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -34,13 +36,14 @@ def filter_relevance(
     """LRP relevance of every filter for every class.
 
     Costs one LRP pass over the samples (Bach et al. 2015, doi:10.1371/journal.pone.0130140), plus
-    seconds to build iNNvestigate's graph.
+    seconds to build the graph of the analysis.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`).
         x: Samples, shape `(n, ...)`.
         y: Their classes, sparse `(n,)` or one-hot `(n, classes)`; at least one of each class.
-        analyzer: An iNNvestigate analyzer, such as `"lrp.z"` or `"lrp.alpha_1_beta_0"`.
+        analyzer: An analyzer's name, such as `"lrp.z"` or `"lrp.alpha_1_beta_0"`, or, for the
+            native engine, a `Composite` of your own.
         engine: `"innvestigate"`, `"native"` or `"auto"`, see `prune`.
         analyzer_options: Its keyword arguments, such as `{"epsilon": 0.1}`.
         batch_size: Samples per batch.
@@ -55,7 +58,8 @@ def filter_relevance(
     Raises:
         DataError: For unusable samples or labels.
         UnsupportedModelError: For a model, or layers, that the engine would get wrong.
-        ValueError: For an unknown analyzer, option or engine.
+        ValueError: For an unknown analyzer, option or engine, or an unsuitable value.
+        MissingInnvestigateError: With `engine="innvestigate"`, if it is not installed.
 
     Example:
     >>> relevance = klp.filter_relevance(model, x, y, analyzer="lrp.z_plus")
@@ -79,7 +83,7 @@ def input_relevance(
     x: Any,
     y: Any = None,
     *,
-    analyzer: str = DEFAULT_ANALYZER,
+    analyzer: str | Composite = DEFAULT_ANALYZER,
     engine: str = "auto",
     analyzer_options: Mapping[str, Any] | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,

@@ -26,7 +26,13 @@ from keras_lrp_prune.graph.model_graph import (
 )
 from keras_lrp_prune.graph.rules.table import TRAINING_ONLY
 
-LINEAR = ("Conv2D", "Dense", "DepthwiseConv2D")
+_RANKS = ("1D", "2D", "3D")
+LINEAR = (
+    *("Dense", "DepthwiseConv1D", "DepthwiseConv2D"),
+    *(f"Conv{rank}" for rank in _RANKS),
+    *(f"Conv{rank}Transpose" for rank in _RANKS),
+)
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 _IDENTITIES = (*TRAINING_ONLY, "ActivityRegularization", "Identity")
 _PREPROCESSING = ("Rescaling", "Normalization", "ZeroPadding2D")
 
@@ -36,7 +42,7 @@ def canonize(graph: ModelGraph) -> ModelGraph:
 
     Flat, float32, no inference identities, activations apart from linear layers, sums as `Add`
     layers, separable convolutions in two, batch norms folded into the linear layer before
-    them or, where there is none, turned into a 1x1 depthwise convolution.
+    them or, where there is none, turned into a depthwise convolution of size 1.
 
     Args:
         graph: Any `ModelGraph`.
@@ -148,13 +154,13 @@ def depthwise_part(name: str) -> str:
 
 
 def split_separable(graph: ModelGraph) -> ModelGraph:
-    """Turns `SeparableConv2D` into a depthwise convolution and a pointwise one."""
+    """Turns a separable convolution into a depthwise one and a pointwise one."""
     return _replace_nodes(
         graph,
         {
             node.name: _separable_parts(node)
             for node in graph.nodes
-            if node.layer.class_name == "SeparableConv2D"
+            if node.layer.class_name in SEPARABLE
         },
     )
 
@@ -191,7 +197,7 @@ def fold_batch_norm(graph: ModelGraph) -> ModelGraph:
             folded = replace(source, layer=_folded(source.layer, scale, shift))
             replaced |= {source.name: (folded,), node.name: ()}
             moved[TensorRef(node.name)] = node.inputs[0]
-        elif len(node.shapes[0]) in (2, 4):
+        else:
             replaced[node.name] = (replace(node, layer=_as_linear(node, scale, shift), kwargs={}),)
     return _replace_nodes(graph, replaced, moved)
 
@@ -295,11 +301,11 @@ def _as_activation(layer: LayerSpec) -> str | None:
 def _separable_parts(node: Node) -> tuple[Node, Node]:
     layer, weights, config = node.layer, node.layer.weights, node.layer.config
     name = depthwise_part(layer.name)
-    kernel = weights["depthwise_kernel"]
+    kernel, rank = weights["depthwise_kernel"], layer.class_name[-2:]
     shared = ("strides", "padding", "data_format", "dilation_rate")
     first = LayerSpec(
         name,
-        "DepthwiseConv2D",
+        f"DepthwiseConv{rank}",
         {
             "name": name,
             "kernel_size": config["kernel_size"],
@@ -312,11 +318,11 @@ def _separable_parts(node: Node) -> tuple[Node, Node]:
     )
     second = LayerSpec(
         layer.name,
-        "Conv2D",
+        f"Conv{rank}",
         {
             "name": layer.name,
             "filters": config["filters"],
-            "kernel_size": (1, 1),
+            "kernel_size": (1,) * (kernel.ndim - 2),
             "groups": 1,
             "data_format": config["data_format"],
             "use_bias": config["use_bias"],
@@ -354,23 +360,28 @@ def _folded(layer: LayerSpec, scale: np.ndarray, shift: np.ndarray) -> LayerSpec
     """A linear layer followed by an affine map of its channels, as one linear layer."""
     arrays = layer.arrays()
     kernel = arrays["kernel"].astype(np.float64)
-    columns = scale.reshape(kernel.shape[-2:]) if layer.class_name == "DepthwiseConv2D" else scale
+    columns = scale
+    if layer.class_name.startswith("Depthwise"):
+        columns = scale.reshape(kernel.shape[-2:])
+    elif layer.class_name.endswith("Transpose"):
+        columns = scale[:, None]
     weights = {"kernel": kernel * columns, "bias": arrays.get("bias", 0.0) * scale + shift}
     return replace(layer, weights=weights, config={**layer.config, "use_bias": True})
 
 
 def _as_linear(node: Node, scale: np.ndarray, shift: np.ndarray) -> LayerSpec:
-    """An affine map of channels as a linear layer: depthwise 1x1, or a diagonal Dense."""
+    """An affine map of channels as a linear layer: depthwise of size 1, or a diagonal Dense."""
     name = node.layer.name
     common: dict[str, Any] = {"name": name, "use_bias": True, "activation": "linear"}
-    if len(node.shapes[0]) == 2:
+    axes = len(node.shapes[0]) - 2
+    if axes not in (1, 2):
         config = {**common, "units": len(scale)}
         return LayerSpec(name, "Dense", config, {"kernel": np.diag(scale), "bias": shift})
     config = {
         **common,
-        "kernel_size": (1, 1),
+        "kernel_size": (1,) * axes,
         "depth_multiplier": 1,
         "data_format": "channels_last",
     }
-    kernel = scale.reshape(1, 1, -1, 1)
-    return LayerSpec(name, "DepthwiseConv2D", config, {"kernel": kernel, "bias": shift})
+    kernel = scale.reshape(*config["kernel_size"], -1, 1)
+    return LayerSpec(name, f"DepthwiseConv{axes}D", config, {"kernel": kernel, "bias": shift})

@@ -74,8 +74,9 @@ def check_dialect(graph: ModelGraph, analyzer: str) -> None:
     if problems:
         raise UnsupportedModelError(
             "The engine 'innvestigate' is not exact on these layers and refuses them: "
-            f"{'; '.join(problems)}. Choose another criterion (such as 'taylor'), or rewrite "
-            f"these layers with: {', '.join(DIALECT)}, BatchNormalization, ReLU, SeparableConv2D."
+            f"{'; '.join(problems)}. Choose engine='native' or another criterion (such as "
+            f"'taylor'), or rewrite these layers with: {', '.join(DIALECT)}, BatchNormalization, "
+            "ReLU, SeparableConv2D."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
@@ -13,6 +13,9 @@ from keras_lrp_prune.relevance.innvestigate_engine import (
     MissingInnvestigateError,
 )
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.relevance.native.composites import Composite
 
 ENGINES = ("auto", "innvestigate", "native")
 _log = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ def check_engine(engine: str) -> None:
 def make_engine(
     engine: str,
     graph: ModelGraph,
-    analyzer: str,
+    analyzer: str | Composite,
     options: Mapping[str, Any],
     *,
     two_class: bool,
@@ -44,6 +47,11 @@ def make_engine(
     check_engine(engine)
 
     def innvestigate() -> LRPEngine:
+        if not isinstance(analyzer, str):
+            raise ValueError(
+                f"The engine 'innvestigate' takes an analyzer's name, not {analyzer!r}; a "
+                "composite of your own is for the engine 'native'."
+            )
         return InnvestigateEngine(
             graph, analyzer, options, two_class=two_class, python=worker_python
         )
@@ -56,13 +64,13 @@ def make_engine(
 
     why = "as asked for"
     if engine == "auto":
-        if analyzer not in ANALYZERS:
-            made, why = native(), f"iNNvestigate does not have {analyzer}"
+        if not isinstance(analyzer, str) or analyzer not in ANALYZERS:
+            made, why = native(), "iNNvestigate does not have this analyzer"
         else:
             try:
                 made, why = innvestigate(), "it is installed, and exact on this model"
             except (MissingInnvestigateError, UnsupportedModelError) as error:
-                made, why = native(), str(error).partition("\n")[0]
+                made, why = native(), str(error).splitlines()[0].partition(". ")[0]
     else:
         made = innvestigate() if engine == "innvestigate" else native()
     _log.info("LRP engine: %s (%s)", made.name, why)

@@ -95,8 +95,7 @@ class InnvestigateEngine(LRPEngine):
             raise MissingInnvestigateError(
                 f"iNNvestigate is not installed for {python}. Install it there with:\n"
                 f"    {INSTALL_LINE}\n"
-                "or name another interpreter that has it, or choose another criterion "
-                "(such as 'taylor')."
+                "or name another interpreter that has it, or choose engine='native'."
             )
         if found != VERSION:
             raise MissingInnvestigateError(

@@ -11,6 +11,8 @@ import numpy as np
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.relevance.canonical import (
+    LINEAR,
+    SEPARABLE,
     canonize,
     depthwise_part,
     drop_identities,
@@ -20,8 +22,7 @@ from keras_lrp_prune.relevance.canonical import (
     two_class_logits,
 )
 
-_OWNERS = ("Dense", *(f"Conv{rank}D" for rank in (1, 2, 3)))
-_OWNERS = (*_OWNERS, *(f"{name}Transpose" for name in _OWNERS[1:]), "SeparableConv2D")
+_OWNERS = (*(name for name in LINEAR if not name.startswith("Depthwise")), *SEPARABLE)
 
 
 class LRPEngine(ABC):
@@ -51,11 +52,6 @@ class LRPEngine(ABC):
         self._widths = {
             node.layer.name: node.shapes[0][-1] or 0 for node in graph.nodes if node.layer.weights
         }
-        self._reads = {
-            node.layer.name: graph.shape(node.inputs[0])[-1] or 0
-            for node in graph.nodes
-            if node.layer.weights
-        }
         self._next = next_linear(graph)
         self._masked: dict[str, np.ndarray] = {}
 
@@ -83,15 +79,15 @@ class LRPEngine(ABC):
             structure: Of the model that the engine was made for.
             removed: bool, shape `(units,)`.
         """
-        channels = {
-            **{f"made:{layer}": units for layer, units in _output_units(structure).items()},
-            **{f"read:{layer}": units for layer, units in _input_units(structure).items()},
-        }
         masks = {
             # A depth multiplier makes several output channels of one.
-            key: np.repeat(~selects(removed, units), self._width(key) // len(units))
-            for key, units in channels.items()
-            if key.partition(":")[2] in self._widths
+            f"made:{layer}": np.repeat(~selects(removed, units), self._widths[layer] // len(units))
+            for layer, units in _output_units(structure).items()
+            if layer in self._widths
+        } | {
+            f"read:{layer}": ~selects(removed, units)
+            for layer, units in _input_units(structure).items()
+            if layer in self._widths
         }
         news = {
             key: kept
@@ -162,11 +158,6 @@ class LRPEngine(ABC):
         if self._merged in sums:  # two scores that one unit of the model computes
             sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
         return sums
-
-    def _width(self, key: str) -> int:
-        """How many channels a layer makes or reads."""
-        kind, _, layer = key.partition(":")
-        return (self._widths if kind == "made" else self._reads)[layer]
 
     def _preprocess(self, x: np.ndarray) -> np.ndarray:
         for layer in self._preprocessing:

@@ -10,9 +10,12 @@ An analyzer's name stands for a composite. One of your own is a table of conditi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import isclose
 from typing import Any
+
+import numpy as np
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, Node
 from keras_lrp_prune.relevance.native import rules
@@ -104,11 +107,13 @@ def make_composite(analyzer: str | Composite, options: Mapping[str, Any]) -> Com
         ValueError: For unsuitable values of options.
     """
     if isinstance(analyzer, Composite):
+        if options:
+            raise ValueError("A composite takes no analyzer_options: its rules have theirs.")
         return analyzer
     options = dict(options)
     first = _input_rule(options.pop("input_layer_rule", None))
     composite = _COMPOSITES[analyzer](**options)
-    return Composite(first + composite.table, composite.taylor) if first else composite
+    return replace(composite, table=first + composite.table)
 
 
 def _one(rule: Rule) -> Composite:
@@ -122,7 +127,7 @@ def _alpha_beta(
         raise ValueError("lrp.alpha_beta needs alpha or beta (alpha - beta = 1).")
     alpha = beta + 1 if alpha is None and beta is not None else alpha
     beta = alpha - 1 if beta is None and alpha is not None else beta
-    if alpha is None or beta is None or alpha < 1 or beta < 0 or alpha - beta != 1:
+    if alpha is None or beta is None or beta < 0 or not isclose(alpha - beta, 1):
         raise ValueError(f"alpha - beta must be 1 and beta not negative: {alpha=}, {beta=}.")
     return _one(rules.alpha_beta(alpha, beta, bias=bias))
 
@@ -157,7 +162,7 @@ def _taylor(first: Rule | None = None) -> Composite:
 def _bounded_taylor(low: float | None = None, high: float | None = None) -> Composite:
     if low is None or high is None:
         raise ValueError("deep_taylor.bounded needs low and high, the range of the inputs.")
-    return _taylor(rules.bounded(low, high))
+    return _taylor(_bounded(low, high))
 
 
 _A, _B = rules.alpha_beta(1, 0), rules.alpha_beta(2, 1)
@@ -211,8 +216,15 @@ def _input_rule(chosen: Any) -> tuple[tuple[Condition, Rule], ...]:
                 "pair (low, high)."
             )
         return ((reads_input, _INPUT_RULES[chosen]),)
-    low, high = chosen
-    return ((reads_input, rules.bounded(float(low), float(high))),)
+    if np.shape(chosen) != (2,):
+        raise ValueError(f"input_layer_rule must be a name or a pair (low, high), not {chosen!r}.")
+    return ((reads_input, _bounded(*chosen)),)
+
+
+def _bounded(low: float, high: float) -> Rule:
+    if not low < high:
+        raise ValueError(f"low must be less than high: {low=}, {high=}.")
+    return rules.bounded(float(low), float(high))
 
 
 def _positive(value: float) -> float:

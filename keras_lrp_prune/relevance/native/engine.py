@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,11 +16,11 @@ from keras_lrp_prune.graph.model_graph import (
     ModelGraph,
     Node,
     TensorRef,
-    UnsupportedModelError,
     map_references,
     references,
 )
 from keras_lrp_prune.relevance.analyzers import check_analyzer
+from keras_lrp_prune.relevance.canonical import LINEAR
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.relevance.native.composites import Composite, make_composite, place_of
 from keras_lrp_prune.relevance.native.layers import (
@@ -31,17 +31,11 @@ from keras_lrp_prune.relevance.native.layers import (
     along_gradient,
 )
 from keras_lrp_prune.relevance.native.rules import Rule, Step
+from keras_lrp_prune.relevance.native.support import check_supported, nonnegative
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import Kept
 
 Tensor = Any
-
-_RANKS = ("1D", "2D", "3D")
-LINEAR = (
-    *("Dense", "DepthwiseConv1D", "DepthwiseConv2D"),
-    *(f"Conv{rank}" for rank in _RANKS),
-    *(f"Conv{rank}Transpose" for rank in _RANKS),
-)
 
 
 class NativeEngine(LRPEngine):
@@ -57,7 +51,7 @@ class NativeEngine(LRPEngine):
         two_class: Whether a single sigmoid or logit unit is read as two classes.
 
     Raises:
-        ValueError: For an unknown analyzer or option.
+        ValueError: For an unknown analyzer or option, or an unsuitable value.
         UnsupportedModelError: If there is no way back through a layer; the message names it.
     """
 
@@ -75,7 +69,7 @@ class NativeEngine(LRPEngine):
             check_analyzer(analyzer, options or {}, native=True)
         composite = make_composite(analyzer, options or {})
         super().__init__(graph, two_class=two_class)
-        check_supported(self._graph)
+        check_supported(self._graph, taylor=composite.taylor)
         self._sweep = _Sweep(self._graph, composite, list(self._widths))
 
     @property
@@ -85,7 +79,7 @@ class NativeEngine(LRPEngine):
 
     def close(self) -> None:
         """Frees the working copy of the model."""
-        del self._sweep
+        vars(self).pop("_sweep", None)
 
     def _channel_sums(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         sums = self._sweep.by_class(x, y)
@@ -96,41 +90,6 @@ class NativeEngine(LRPEngine):
 
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.asarray(self._sweep.of_input(x, y))
-
-
-def check_supported(graph: ModelGraph) -> None:
-    """Refuses a canonical graph that has layers without a way back.
-
-    Raises:
-        UnsupportedModelError: Naming the layers.
-    """
-    inputs, outputs = list(references(graph.inputs)), list(references(graph.outputs))
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise UnsupportedModelError(
-            f"LRP needs a model with one input and one output; model {graph.name!r} has "
-            f"{len(inputs)} inputs and {len(outputs)} outputs."
-        )
-    problems = [
-        f"{node.layer.name!r} ({node.layer.class_name})"
-        for node in graph.nodes
-        if not node.is_input and not _has_a_way_back(node)
-    ]
-    if problems:
-        raise UnsupportedModelError(
-            f"The engine 'native' has no rule for these layers: {'; '.join(problems)}. Choose "
-            "another criterion (such as 'taylor')."
-        )
-
-
-def _has_a_way_back(node: Node) -> bool:
-    config, class_name = node.layer.config, node.layer.class_name
-    if config.get("data_format") == "channels_first":
-        return False
-    if class_name == "Activation" and config["activation"] == "softmax":
-        return False
-    return class_name in BACKWARD or (
-        class_name in LINEAR and config.get("activation", "linear") == "linear"
-    )
 
 
 class _Sweep:
@@ -145,7 +104,7 @@ class _Sweep:
             for index, node in enumerate(graph.nodes)
             if node.layer.class_name in LINEAR
         }
-        self._nonnegative = _nonnegative(graph)
+        self._nonnegative = nonnegative(graph)
         self._live = build(_without_biases(graph), Kept(), keras).layers
         self._biases = {
             layer.name: tf.Variable(layer.arrays()["bias"], trainable=False)
@@ -156,7 +115,7 @@ class _Sweep:
         self._kept: dict[str, np.ndarray] = {}
         (self._source,) = references(graph.inputs)
         (self._output,) = references(graph.outputs)
-        shape = graph.shape(self._source)
+        shape = (None, *graph.shape(self._source)[1:])
         samples, classes = tf.TensorSpec(shape, tf.float32), tf.TensorSpec([None], tf.int64)
         compiled = partial(tf.function, input_signature=[samples, classes], autograph=False)
         self._by_class = compiled(partial(self._class_sums, layers=layers))
@@ -225,7 +184,8 @@ class _Sweep:
                 continue
             parts = self._backward(node, [values[ref] for ref in node.inputs], passed)
             for ref, part in zip(node.inputs, parts, strict=True):
-                relevance[ref] = relevance[ref] + part if ref in relevance else part
+                if part is not None:
+                    relevance[ref] = relevance[ref] + part if ref in relevance else part
         for ref, value in values.items():
             relevance.setdefault(ref, tf.zeros_like(value))
         return relevance
@@ -247,7 +207,9 @@ class _Sweep:
         kwargs = map_references(lambda _: next(given), dict(node.kwargs))
         return self._live[node.layer.name](*args, **kwargs)
 
-    def _backward(self, node: Node, inputs: list[Tensor], passed: Tensor) -> list[Tensor]:
+    def _backward(
+        self, node: Node, inputs: list[Tensor], passed: Tensor
+    ) -> Sequence[Tensor | None]:
         layer = self._live[node.layer.name]
         if node.name in self._rules:
             step = Step(
@@ -288,34 +250,3 @@ def _mask_shapes(class_name: str, kernel: np.ndarray) -> tuple[tuple[int, ...], 
     if class_name.endswith("Transpose"):
         return (rows, 1), (1, columns)
     return (1, columns), (rows, 1)
-
-
-_NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential")
-_KEEPS_SIGN = (
-    *("Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Add", "Average"),
-    *("Multiply", "Maximum", "Minimum", "ops.Add", "ops.Multiply"),
-    *(f"{kind}Pooling{rank}" for kind in ("Max", "Average") for rank in _RANKS),
-    *(f"Global{kind}Pooling{rank}" for kind in ("Max", "Average") for rank in _RANKS),
-    *(f"{kind}{rank}" for kind in ("ZeroPadding", "Cropping", "UpSampling") for rank in _RANKS),
-)
-
-
-def _nonnegative(graph: ModelGraph) -> set[TensorRef]:
-    """Tensors that cannot have negative values."""
-    found: set[TensorRef] = set()
-    for node in graph.nodes:
-        layer = node.layer
-        plain_relu = layer.class_name == "ReLU" and not layer.config.get("negative_slope")
-        numbers = len(node.inputs) < len(node.args)
-        if (
-            plain_relu
-            or layer.config.get("activation") in _NONNEGATIVE_ACTIVATIONS
-            or (
-                layer.class_name in _KEEPS_SIGN
-                and not numbers
-                and not node.is_input
-                and all(ref in found for ref in node.inputs)
-            )
-        ):
-            found.add(TensorRef(node.name))
-    return found

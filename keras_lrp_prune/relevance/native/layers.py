@@ -1,12 +1,13 @@
 """How relevance passes through each layer type: one small function each, and the table of them.
 
-A backward function is `backward(visit) -> relevance of each input`. Linear layers are shared by
-the composite's rules (`rules.py`); what stands here has no kernel.
+A backward function is `backward(visit) -> relevance of each input`, `None` for an input that gets
+none. Linear layers are shared by the composite's rules (`rules.py`); what stands here has no
+kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -40,7 +41,7 @@ class Visit:
     passed: Tensor
 
 
-Backward = Callable[[Visit], list[Tensor]]
+Backward = Callable[[Visit], Sequence[Tensor | None]]
 
 
 def as_it_is(visit: Visit) -> list[Tensor]:
@@ -60,21 +61,17 @@ def in_proportion(visit: Visit) -> list[Tensor]:
     return [value * gradient for value, gradient in zip(visit.inputs, gradients, strict=True)]
 
 
-def to_the_signal(visit: Visit) -> list[Tensor]:
-    """Products of a signal and a gate: all to the signal, as the gate only weighs it.
+def to_the_signal(visit: Visit) -> list[Tensor | None]:
+    """Products of a signal and gates: all to the signal, as a gate only weighs it.
 
     Arras et al. 2017, doi:10.18653/v1/W17-5221.
     """
     if len(visit.inputs) == 1:  # times a number
         return [visit.passed]
-    gate = _gate(visit)
-    signal = 1 - gate
-    # The signal may have been spread over more positions.
-    relevance = in_proportion(visit)[signal]
-    return [
-        relevance if index == signal else tf.zeros_like(value)
-        for index, value in enumerate(visit.inputs)
-    ]
+    signal = signal_of(visit.graph, visit.node)
+    # The signal may have been spread over more positions: they are summed.
+    parts = in_proportion(visit)
+    return [part if index == signal else None for index, part in enumerate(parts)]
 
 
 def with_constant_statistics(visit: Visit) -> list[Tensor]:
@@ -115,41 +112,46 @@ def _gradients(
     )
 
 
-_GATES = ("sigmoid", "hard_sigmoid", "softmax")
+def signal_of(graph: ModelGraph, node: Node) -> int:
+    """Which factor of a product is the signal; the others are gates.
 
-
-def _gate(visit: Visit) -> int:
-    """Which of two factors is the gate: the smaller one, or the one behind a sigmoid.
+    The largest one; of several, those not behind a sigmoid; of these, the one that the others are
+    computed from.
 
     Raises:
         UnsupportedModelError: If that cannot be told.
     """
-    first, second = (_size(visit.graph, ref) for ref in visit.node.inputs)
-    if first != second:
-        return int(second < first)
-    gates = [
-        index
-        for index, ref in enumerate(visit.node.inputs)
-        if _activation(visit.graph.by_name[ref.node]) in _GATES
-    ]
-    if len(gates) != 1:
+    sizes = [prod(size or 1_000 for size in graph.shape(ref)[1:]) for ref in node.inputs]
+    signals = [index for index, size in enumerate(sizes) if size == max(sizes)]
+    signals = [index for index in signals if not _is_gate(graph, node.inputs[index])] or signals
+    if len(signals) > 1:
+        behind = [_sources(graph, node.inputs[index]) for index in signals]
+        signals = [
+            index for index in signals if all(node.inputs[index] in sources for sources in behind)
+        ]
+    if not signals:
         raise UnsupportedModelError(
-            f"LRP cannot tell which input of layer {visit.node.layer.name!r} is the signal and "
-            "which the gate. Choose another criterion (such as 'taylor')."
+            f"LRP cannot tell which input of layer {node.layer.name!r} is the signal and which "
+            "the gate. Choose another criterion (such as 'taylor')."
         )
-    return gates[0]
+    return signals[0]
 
 
-def _size(graph: ModelGraph, ref: TensorRef) -> int:
-    return prod(size or 1_000 for size in graph.shape(ref)[1:])
+def _is_gate(graph: ModelGraph, ref: TensorRef) -> bool:
+    layer = graph.by_name[ref.node].layer
+    return layer.class_name in ("ops.Sigmoid", "ops.HardSigmoid") or layer.config.get(
+        "activation"
+    ) in ("sigmoid", "hard_sigmoid")
 
 
-def _activation(node: Node) -> str:
-    if node.layer.class_name.startswith("ops."):
-        return {"ops.Sigmoid": "sigmoid", "ops.HardSigmoid": "hard_sigmoid"}.get(
-            node.layer.class_name, ""
-        )
-    return str(node.layer.config.get("activation"))
+def _sources(graph: ModelGraph, ref: TensorRef) -> set[TensorRef]:
+    """Every tensor that a tensor is computed from, itself included."""
+    found, left = {ref}, [ref]
+    while left:
+        news = set(graph.by_name[left.pop().node].inputs) - found
+        found |= news
+        left += news
+    return found
 
 
 _RANKS = ("1D", "2D", "3D")
