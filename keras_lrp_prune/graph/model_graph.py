@@ -51,8 +51,18 @@ class LayerSpec:
     source: Any = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The weights as NumPy arrays."""
-        return {name: np.asarray(value) for name, value in self.weights.items()}
+        """The weights as NumPy arrays, to be read only: those of variables are not copied."""
+        return {name: _array(value) for name, value in self.weights.items()}
+
+
+def _array(value: Any) -> np.ndarray:
+    """A weight's values; a variable's share its memory until it is assigned others."""
+    value = getattr(value, "value", value)  # of a Keras 3 variable, TensorFlow's
+    if hasattr(value, "read_value"):
+        value = value.read_value()
+    elif callable(value):  # of TensorFlow's variable, its tensor
+        value = value()
+    return np.asarray(value)
 
 
 @dataclass(frozen=True)
