@@ -12,7 +12,10 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import Kept
 
-LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense")
+LINEAR = (
+    *("Conv2D", "DepthwiseConv2D", "Dense", "Conv1D", "Conv3D", "DepthwiseConv1D"),
+    *("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+)
 SUMS = ("Add", "AveragePooling2D", "GlobalAveragePooling2D")
 
 
@@ -25,7 +28,8 @@ def relevances(
         graph: A canonical graph.
         x, y: Samples and the outputs to explain.
         rules: Layer type to rule, or `"first"` for a layer that reads the input: `("z",)`,
-            `("epsilon", 0.1)`, `("alpha_beta", 2, 1)`, `("flat",)` or `("w_square",)`.
+            `("epsilon", 0.1)`, `("alpha_beta", 2, 1)`, `("gamma", 0.25)`, `("flat",)` or
+            `("w_square",)`.
     """
     built = build(graph, Kept(), keras)
     outputs = keras.Model(built.model.inputs[0], list(built.tensors.values()))
@@ -75,6 +79,10 @@ def _linear(layer: Any, x: Any, passed: Any, rule: str, *parameters: float) -> A
         excites = [(up[0], down[0], both[0]), (up[1], down[1], both[1])]
         inhibits = [(up[0], down[1], both[1]), (up[1], down[0], both[0])]
         return alpha * _shared(layer, excites, passed) - beta * _shared(layer, inhibits, passed)
+    if rule == "gamma":
+        (gamma,) = parameters
+        favoured = [None if w is None else w + gamma * tf.nn.relu(w) for w in (kernel, bias)]
+        return _shared(layer, [(x, *favoured)], passed)
     weights = {"flat": tf.ones_like(kernel), "w_square": tf.square(kernel)}[rule]
     return _shared(layer, [(tf.ones_like(x), weights, None)], passed)
 

@@ -172,12 +172,12 @@ def split_activations(graph: ModelGraph) -> ModelGraph:
     for node in graph.nodes:
         layer = node.layer
         if layer.class_name in LINEAR and layer.config["activation"] != "linear":
-            activation = _activation(node, f"{node.name}__activation", layer.config["activation"])
+            activation = _activation(node, "__activation", layer.config["activation"])
             linear = replace(layer, config={**layer.config, "activation": "linear"})
             replaced[node.name] = (replace(node, layer=linear), activation)
             moved[TensorRef(node.name)] = TensorRef(activation.name)
         elif name := _as_activation(layer):
-            activation = _activation(node, node.name, name)
+            activation = _activation(node, "", name)
             replaced[node.name] = (replace(activation, args=node.args),)
     return _replace_nodes(graph, replaced, moved)
 
@@ -280,9 +280,10 @@ def _strip_output(graph: ModelGraph, activations: tuple[str, ...]) -> ModelGraph
     return graph
 
 
-def _activation(node: Node, name: str, activation: str) -> Node:
+def _activation(node: Node, suffix: str, activation: str) -> Node:
+    name = node.layer.name + suffix
     layer = LayerSpec(name, "Activation", {"name": name, "activation": activation})
-    return Node(name, layer, (TensorRef(node.name),), {}, node.shapes)
+    return Node(node.name + suffix, layer, (TensorRef(node.name),), {}, node.shapes)
 
 
 def _as_activation(layer: LayerSpec) -> str | None:
@@ -322,7 +323,7 @@ def _separable_parts(node: Node) -> tuple[Node, Node]:
         {
             "name": layer.name,
             "filters": config["filters"],
-            "kernel_size": (1,) * (kernel.ndim - 2),
+            "kernel_size": (1,) * (len(kernel.shape) - 2),
             "groups": 1,
             "data_format": config["data_format"],
             "use_bias": config["use_bias"],

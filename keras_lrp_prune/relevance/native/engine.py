@@ -74,7 +74,7 @@ class NativeEngine(LRPEngine):
 
     @property
     def traces(self) -> int:
-        """How often the sweep was traced."""
+        """How often a sweep was traced: of filters and of inputs, each once if asked for."""
         return self._sweep.traces
 
     def close(self) -> None:
@@ -111,7 +111,6 @@ class _Sweep:
             for layer in graph.layers.values()
             if layer.class_name in LINEAR and "bias" in layer.weights
         }
-        self._whole: dict[str, list[np.ndarray]] = {}
         self._kept: dict[str, np.ndarray] = {}
         (self._source,) = references(graph.inputs)
         (self._output,) = references(graph.outputs)
@@ -133,27 +132,21 @@ class _Sweep:
         """See `LRPEngine`."""
         self._kept |= news
         for name in {key.partition(":")[2] for key in news}:
-            kernel = self._live[name].weights[0]
-            bias = self._biases.get(name)
-            if name not in self._whole:
-                self._whole[name] = [
-                    np.array(weight) for weight in (kernel, bias) if weight is not None
-                ]
-            values = [array.copy() for array in self._whole[name]]
+            layer = self._graph.layers[name]
+            arrays = layer.arrays()
+            kernel, bias = arrays["kernel"], arrays.get("bias")
             made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
-            made_shape, read_shape = _mask_shapes(self._graph.layers[name].class_name, values[0])
+            made_shape, read_shape = _mask_shapes(layer.class_name, kernel)
             if made is not None:
-                values[0] *= made.reshape(made_shape)
-                if bias is not None:
-                    values[1] *= made
+                kernel = kernel * made.reshape(made_shape)
+                bias = None if bias is None else bias * made
             if read is not None:
-                values[0] *= read.reshape(read_shape)
-            kernel.assign(values[0])
+                kernel = kernel * read.reshape(read_shape)
+            self._live[name].weights[0].assign(kernel)
             if bias is not None:
-                bias.assign(values[1])
+                self._biases[name].assign(bias)
 
     def _class_sums(self, x: Tensor, y: Tensor, *, layers: list[str]) -> dict[str, Tensor]:
-        self.traces += 1
         relevance = self._relevances(x, y)
         n_classes = self._graph.shape(self._output)[-1]
         sums: dict[str, Tensor] = {}
@@ -172,6 +165,7 @@ class _Sweep:
 
     def _relevances(self, x: Tensor, y: Tensor) -> dict[TensorRef, Tensor]:
         """Relevance of every tensor for output `y` of each sample."""
+        self.traces += 1
         values = self._forward(x)
         scores = values[self._output]
         if self._taylor:
@@ -228,14 +222,19 @@ class _Sweep:
         return BACKWARD[kind](visit)
 
 
+_ONE_GROUP = ("groups", 1)
+
+
 def _without_biases(graph: ModelGraph) -> ModelGraph:
     """The graph with linear layers that have no bias: the rules treat it apart."""
 
     def bare(layer: LayerSpec) -> LayerSpec:
         if layer.class_name not in LINEAR:
             return layer
-        kernel = next(iter(layer.weights.items()))
-        return replace(layer, config={**layer.config, "use_bias": False}, weights=dict([kernel]))
+        # Legacy Keras tells one group of layers that Keras 3 does not know to have any.
+        config = {key: value for key, value in layer.config.items() if (key, value) != _ONE_GROUP}
+        kernel = {"kernel": layer.weights["kernel"]}
+        return replace(layer, config={**config, "use_bias": False}, weights=kernel)
 
     specs = {name: bare(layer) for name, layer in graph.layers.items()}
     nodes = tuple(replace(node, layer=specs[node.layer.name]) for node in graph.nodes)
