@@ -52,13 +52,15 @@ def application(name):
     model = FUNCTIONS[name](
         weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None
     )
-    rng = np.random.default_rng(0)
+    rng, normalised = np.random.default_rng(0), False
     for layer in all_layers(model):
         if type(layer).__name__ == "LayerScale":  # starts at 1e-6: its branch would be dead
             layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
         elif isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    make_live(model)(pictures(model, 8), training=True)  # statistics of pixels, for Rescaling
+            layer.momentum, normalised = 0.0, True
+    make_live(model)
+    if normalised:
+        model(pictures(model, 8), training=True)  # statistics of pixels, for Rescaling
     return model
 
 
