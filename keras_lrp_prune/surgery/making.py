@@ -58,7 +58,9 @@ def custom_objects(things: Iterable[Any], keras: ModuleType) -> dict[str, Any]:
 def _make_operation(spec: LayerSpec, config: dict[str, Any]) -> Any:
     operation = spec.source
     if config != spec.config:
-        return type(operation)(**config)
+        made = type(operation)(**config)
+        made.name = operation.name  # few operations take a name
+        return made
     # Not the same one: it would hold on to this model for as long as the user's model lives.
     twin = object.__new__(type(operation))
     twin.__dict__.update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
