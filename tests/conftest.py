@@ -56,11 +56,12 @@ def pytest_terminal_summary(terminalreporter):
     ]
     if not rows:
         return
+    rows.sort(key=lambda row: row["architecture"])
     lines = [list(rows[0])] + [[str(cell) for cell in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     terminalreporter.section("keras.applications")
     for line in lines:
-        first, *others = (cell for cell in zip(line, widths, strict=True))
+        first, *others = zip(line, widths, strict=True)
         cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
         terminalreporter.write_line("  ".join(cells))
 
