@@ -227,7 +227,7 @@ def in_float32(graph: ModelGraph) -> ModelGraph:
                         node.layer,
                         config={**node.layer.config, "dtype": "float32"},
                         weights={
-                            name: array.astype(np.float32)
+                            name: np.asarray(array, np.float32)
                             for name, array in node.layer.arrays().items()
                         },
                     ),
