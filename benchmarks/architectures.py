@@ -148,9 +148,8 @@ PAGE_TEMPLATE = Template("""\
 # Architectures
 
 Every function of `keras.applications`, measured by `python benchmarks/architectures.py`: random
-weights, float32, its own input size, 1000 classes. `make test-all` proves for each of them, in
-float64, that half of every group's channels masked and the same channels removed give the same
-outputs.
+weights, float32, its own input size, 1000 classes. `make test-all` tests for each of them, in
+float64, that masking half of every group's channels and removing them give the same outputs.
 
 - *layers*: calls of layers and operations, those of nested models included.
 - *prunable*: share of all filters that lie in a channel group. The 1000 class scores always stay;
@@ -169,8 +168,8 @@ $table
 
 ![Time to find the channel groups against the number of layers](images/$plot)
 
-Finding the groups is linear in the number of layers: the time grows with its power $growth (least
-squares in the logarithms).
+The time to find the groups grows with the number of layers to the power of $growth (least squares
+in the logarithms; 1 is linear).
 """)
 
 HEADER = (
