@@ -90,13 +90,28 @@ def _outputs(
         call = Call(node.layer, inputs, shapes, node.shapes, node.args, node.kwargs)
         try:
             out = rule(call, flow)
-            return out if isinstance(out, list) else [out]
+            return _checked(node, out if isinstance(out, list) else [out])
         except NoRule as no_rule:
             reason = str(no_rule)
     flow.barriers[name] = f"{class_name}: {reason}"
     for channels in inputs:
         flow.protect(channels.ids, f"read by layer {name!r} ({class_name}): {reason}")
     return _protected(node, f"layer {name!r} ({class_name}): {reason}", flow)
+
+
+def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
+    """What a layer rule returned, if it can be true."""
+    fits = len(outputs) == len(node.shapes) and all(
+        isinstance(channels, Channels)
+        and (len(shape) < 2 or shape[channels.axis] in (None, len(channels)))
+        for channels, shape in zip(outputs, node.shapes, strict=False)
+    )
+    if not fits:
+        raise TypeError(
+            f"The rule for {node.layer.class_name} must return the Channels of each output of "
+            f"layer {node.layer.name!r}, whose shapes are {node.shapes}; it returned {outputs!r}."
+        )
+    return outputs
 
 
 def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 
 
@@ -37,6 +38,12 @@ def config_of(layer: Any) -> dict[str, Any]:
         return {key: plain(value) for key, value in layer.get_config().items()}
     except (NotImplementedError, ValueError, TypeError) as error:
         name = type(layer).__name__
+        if type(layer).__module__.split(".")[0] == generation(layer):
+            raise UnsupportedModelError(
+                f"Layer {layer.name!r} ({name}) holds something that Keras cannot write into a "
+                "config, such as an activation made by functools.partial. Give it a named function "
+                f"or a layer. Keras says: {' '.join(str(error).split())[:200]}"
+            ) from error
         raise UnsupportedModelError(
             f"Layer {layer.name!r} ({name}) cannot be copied, because it has no config. Implement "
             f"{name}.get_config(), which returns the arguments of its constructor. Keras says: "
@@ -64,6 +71,17 @@ def by_name(names: Sequence[str], variables: Sequence[Any]) -> dict[str, Any]:
             unique, count = f"{name}#{count}", count + 1
         weights[unique] = variable
     return weights
+
+
+def refuse_own_call(model: Any) -> None:
+    """Raises the error for a model whose class computes something else than its graph."""
+    owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
+    if generation(model) != owner.__module__.split(".")[0]:
+        raise UnsupportedModelError(
+            f"Model {model.name!r} ({type(model).__qualname__}) has a call() of its own, which "
+            "cannot be read as a graph. Write what it does as layers of a functional model: "
+            "keras.Model(inputs, outputs)."
+        )
 
 
 def refuse_subclassed(model: Any) -> NoReturn:

@@ -65,6 +65,11 @@ class ChannelFlow:
 
     def weight(self, layer: LayerSpec, name: str, axis: int, ids: np.ndarray, role: Role) -> None:
         """Positions along `axis` of a weight belong to these channels."""
+        if name not in layer.weights:
+            raise ValueError(
+                f"The rule for layer {layer.name!r} ({layer.class_name}) speaks of a weight "
+                f"{name!r}; it has {', '.join(layer.weights) or 'none'}."
+            )
         axis %= len(layer.weights[name].shape)
         known, known_role = self._axes.get((layer.name, name, axis), (ids, role))
         if known is not ids:
@@ -79,6 +84,7 @@ class ChannelFlow:
 
     def structure(self, tensors: Mapping[TensorRef, Channels]) -> ChannelStructure:
         """The units and groups that follow from what was collected."""
+        self._protect_inseparable()
         unit_of, reasons = self._units()
         filter_units = {layer: unit_of[ids] for layer, ids in self._filters.items()}
         protected = {
@@ -101,6 +107,17 @@ class ChannelFlow:
             protected=protected,
             barriers=dict(self.barriers),
         )
+
+    def _protect_inseparable(self) -> None:
+        """Protects groups of one unit: of every group, one has to stay."""
+        unit_of, _ = self._units()
+        filter_units = {layer: unit_of[ids] for layer, ids in self._filters.items()}
+        groups = _groups(filter_units, [unit_of[ids] for ids in self._parts])
+        alone = [int(group.units[0]) for group in groups if group.size == 1]
+        for layer, ids in self._filters.items():
+            hit = ids[np.isin(unit_of[ids], alone)]
+            if len(hit):
+                self.protect(hit, f"the channels of layer {layer!r} can only go all together")
 
     def _units(self) -> tuple[np.ndarray, dict[int, str]]:
         """The unit of each channel (-1: protected), and the reason for each protected filter."""

@@ -13,6 +13,7 @@ from keras_lrp_prune.graph.calls import (
     by_name,
     config_of,
     plain,
+    refuse_own_call,
     refuse_subclassed,
     refuse_unbuilt,
 )
@@ -28,9 +29,11 @@ def functional(model: keras.Model) -> Any:
             "Set KERAS_BACKEND=tensorflow before Keras is imported."
         )
     if isinstance(model, keras.Sequential):
+        refuse_own_call(model)
         return model._functional or refuse_unbuilt(model)
     if not hasattr(model, "_nodes_by_depth"):
         refuse_subclassed(model)
+    refuse_own_call(model)
     return model
 
 

@@ -14,6 +14,7 @@ from keras_lrp_prune.graph.calls import (
     by_name,
     config_of,
     plain,
+    refuse_own_call,
     refuse_subclassed,
     refuse_unbuilt,
 )
@@ -43,6 +44,7 @@ def functional(model: Any) -> Any:
             refuse_unbuilt(model)
     elif not model._is_graph_network:
         refuse_subclassed(model)
+    refuse_own_call(model)
     return model
 
 

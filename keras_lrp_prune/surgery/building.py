@@ -5,6 +5,7 @@ Nothing here imports Keras; the module to build with is an argument.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,8 +24,13 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
 )
 from keras_lrp_prune.surgery.kept import Kept
-from keras_lrp_prune.surgery.making import make_layer
-from keras_lrp_prune.surgery.settings import compile_like, same_flags, same_policy
+from keras_lrp_prune.surgery.making import make_layer, without
+from keras_lrp_prune.surgery.settings import (
+    compile_like,
+    same_flags,
+    same_policy,
+    warn_of_own_class,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def rebuild(graph: ModelGraph, kept: Kept, keras_module: ModuleType) -> Any:
     """
     model = build(graph, kept, keras_module).model
     if generation(graph.source) == keras_module.__name__:
+        warn_of_own_class(graph.source, model)
         compile_like(graph.source, model, keras_module)
     return model
 
@@ -92,7 +99,7 @@ class _Builder:
     layers: dict[str, Any] = field(default_factory=dict)
     specs: dict[str, LayerSpec] = field(default_factory=dict)
     _names: LayerNames = field(default_factory=LayerNames)
-    _initializers: list[tuple[Any, str, Any]] = field(default_factory=list)
+    _initializers: list[tuple[str, Any, str, Any]] = field(default_factory=list)
 
     def model(self, graph: ModelGraph, prefix: str, tensors: dict[TensorRef, Any]) -> Any:
         """One model; fills `tensors`."""
@@ -124,8 +131,9 @@ class _Builder:
         try:
             yield
         finally:
-            for layer, name, initializer in self._initializers:
-                vars(layer)[name] = initializer
+            for path, layer, name, initializer in self._initializers:
+                cuts = self.kept.positions.get(path, {}).get(name.removesuffix("_initializer"), {})
+                vars(layer)[name] = without(initializer, cuts, self.keras)
 
     def _layer(self, node: Node, path: str) -> Any:
         if path not in self.layers:
@@ -136,7 +144,7 @@ class _Builder:
                 # Layer names cannot hold a slash; a flat graph's layers can be of nested models.
                 name = node.layer.name.replace("/", "__")
                 self.layers[path] = make_layer(spec, name, self.kept.config(spec), self.keras)
-                self._start_as_zeros(self.layers[path])
+                self._start_as_zeros(path, self.layers[path])
             self.specs[path] = spec
         return self.layers[path]
 
@@ -149,7 +157,7 @@ class _Builder:
             **map_references(tensors.__getitem__, kwargs),
         )
 
-    def _start_as_zeros(self, layer: Any) -> None:
+    def _start_as_zeros(self, path: str, layer: Any) -> None:
         if not isinstance(layer, self.keras.layers.Layer):
             return
         for part in layer._flatten_layers():
@@ -157,7 +165,7 @@ class _Builder:
                 continue
             for name, value in list(vars(part).items()):
                 if name.endswith("_initializer") and not name.startswith("_") and value is not None:
-                    self._initializers.append((part, name, value))
+                    self._initializers.append((path, part, name, value))
                     vars(part)[name] = self.keras.initializers.Zeros()
 
 
@@ -175,6 +183,10 @@ def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
             variable.assign(value)
     else:
         layer.set_weights(values)  # knows of sessions too, which the worker runs its graph in
+    if alike and hasattr(layer, "load_assets"):  # vocabularies
+        with tempfile.TemporaryDirectory() as folder:
+            spec.source.save_assets(folder)
+            layer.load_assets(folder)
     if hasattr(layer, "finalize_state"):  # preprocessing layers compute from their weights
         layer.finalize_state()
 

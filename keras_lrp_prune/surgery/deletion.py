@@ -24,7 +24,8 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
 
     Args:
         model: A functional or Sequential model, of Keras 3 or legacy Keras (`tf_keras`).
-        channels: Filter layer to the indices of the filters to remove; layers of a nested
+        channels: Filter layer to the indices of the filters to remove (or a mask, bool, with an
+            entry for each filter); layers of a nested
             model are `"outer/inner"`.
 
     Returns:
@@ -39,11 +40,16 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     """
     from keras_lrp_prune.graph.reading import read_model
 
+    if not isinstance(channels, Mapping):
+        raise TypeError(
+            "delete_channels takes a dict of layer names and indices, such as "
+            f"{{'conv1': [0, 3]}}, not {type(channels).__name__}."
+        )
     graph = read_model(model)
     structure = channel_structure(graph)
     removed = np.zeros(structure.n_units, bool)
     for layer, indices in channels.items():
-        removed[_units(structure, layer, np.unique(np.asarray(list(indices), np.int64)))] = True
+        removed[_units(structure, layer, indices)] = True
     emptied = dict.fromkeys(
         ref.node
         for ref, units in structure.tensor_units.items()
@@ -59,7 +65,7 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     return rebuild(graph, kept_without(structure, removed), keras_of(model))
 
 
-def _units(structure: ChannelStructure, layer: str, indices: np.ndarray) -> np.ndarray:
+def _units(structure: ChannelStructure, layer: str, given: Iterable[int]) -> np.ndarray:
     """The units of a layer's filters; a clear error if they cannot go."""
     if layer not in structure.filter_units:
         raise ValueError(
@@ -67,6 +73,7 @@ def _units(structure: ChannelStructure, layer: str, indices: np.ndarray) -> np.n
             f"{', '.join(structure.filter_units)}."
         )
     units = structure.filter_units[layer]
+    indices = _indices(layer, given, len(units))
     outside = indices[(indices < 0) | (indices >= len(units))]
     if len(outside):
         raise ValueError(
@@ -78,3 +85,16 @@ def _units(structure: ChannelStructure, layer: str, indices: np.ndarray) -> np.n
             f"Filters {stays} of layer {layer!r} are protected: {structure.protected[layer]}."
         )
     return units[indices]
+
+
+def _indices(layer: str, given: Iterable[int], count: int) -> np.ndarray:
+    """Indices given as such, or as a mask."""
+    array = np.atleast_1d(given if isinstance(given, int | np.ndarray) else list(given))
+    if array.dtype == bool and len(array) == count:
+        return np.flatnonzero(array)
+    if len(array) and not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"Filters of layer {layer!r} are named by whole numbers, or by a mask of {count} "
+            f"bools, not by {array.tolist()}."
+        )
+    return np.unique(array.astype(np.int64))

@@ -6,9 +6,12 @@ Custom functions and classes need not be registered with Keras: the live layer h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from keras_lrp_prune.graph.generations import GENERATIONS, LEGACY_KEYS, generation
 from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
@@ -55,6 +58,17 @@ def custom_objects(things: Iterable[Any], keras: ModuleType) -> dict[str, Any]:
     return found
 
 
+def without(initializer: Any, cuts: Mapping[int, np.ndarray], keras: ModuleType) -> Any:
+    """An initializer for a weight that was cut: an array of constants is cut alike."""
+    value = getattr(initializer, "value", None)
+    array = np.asarray(value)
+    if not cuts or not isinstance(initializer, keras.initializers.Constant) or not array.ndim:
+        return initializer
+    for axis, indices in cuts.items():
+        array = np.take(array, indices, axis)
+    return keras.initializers.Constant(array)
+
+
 def _make_operation(spec: LayerSpec, config: dict[str, Any]) -> Any:
     operation = spec.source
     if config != spec.config:
@@ -95,7 +109,19 @@ def _make_alike(spec: LayerSpec, config: dict[str, Any], keras: ModuleType) -> A
         ) from error
     if not built_in:
         _check_arguments(spec, config, layer)
+    _keep_functions_inside(source, layer)
     return layer
+
+
+def _keep_functions_inside(source: Any, layer: Any) -> None:
+    """Gives the layers inside a wrapper their functions: a name can be that of another one."""
+    parts = zip(source._flatten_layers(), layer._flatten_layers(), strict=False)
+    for old, new in itertools.islice(parts, 1, None):
+        vars(new).update(
+            (key, value)
+            for key, value in vars(old).items()
+            if key.endswith(_FUNCTIONS) and isinstance(value, FunctionType)
+        )
 
 
 def _live_functions(source: Any, config: dict[str, Any]) -> dict[str, Any]:

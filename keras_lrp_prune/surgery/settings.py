@@ -6,6 +6,7 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.surgery.making import custom_objects
 
 _OPTIONS = ("loss", "loss_weights", "run_eagerly", "steps_per_execution", "jit_compile")
@@ -42,6 +43,17 @@ def same_policy(source: Any, model: Any, keras: ModuleType) -> None:
         model.dtype_policy = policy
     else:
         model._set_dtype_policy(policy)
+
+
+def warn_of_own_class(source: Any, model: Any) -> None:
+    """Warns if a model of the user's own class comes back as a plain one."""
+    cls = type(source)
+    if cls.__module__.split(".")[0] != generation(source):
+        warnings.warn(
+            f"Model {source.name!r} is a {cls.__qualname__}; the new one is a plain "
+            f"{type(model).__name__} model, without a train_step or other methods of its own.",
+            stacklevel=4,
+        )
 
 
 def compile_like(source: Any, model: Any, keras: ModuleType) -> None:

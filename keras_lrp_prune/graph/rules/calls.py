@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.graph.channels import Channels, Role
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.model_graph import LayerSpec, Shape, TensorRef
+from keras_lrp_prune.graph.model_graph import LayerSpec, Shape, TensorRef, references
 
 
 class NoRule(Exception):
@@ -58,6 +58,12 @@ class Call:
         return 1 - self.rank if first else -1
 
     @property
+    def sequences(self) -> int:
+        """Number of tensors it reads beside a mask: a mask only says which steps count."""
+        others = {key: value for key, value in self.kwargs.items() if key != "mask"}
+        return len(list(references((self.args, others))))
+
+    @property
     def numbers(self) -> tuple[Any, ...]:
         """Arguments that are not tensors, as `3.0` in `x + 3.0`."""
         return tuple(_numbers((self.args, dict(self.kwargs))))
@@ -73,6 +79,12 @@ class Call:
     def size(self, flow: ChannelFlow, key: str, ids: np.ndarray, *path: str | int) -> None:
         """Entry `key` of the config (or what lies deeper in it) counts these channels."""
         flow.size(self.layer, (*self.config_path, key, *path), ids)
+
+
+def is_of_a_library(thing: Any) -> bool:
+    """Whether a layer, or an activation function, is one of Keras' or TensorFlow's own."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return (named.__module__ or "").split(".")[0] in ("keras", "tf_keras", "tensorflow")
 
 
 def from_end(axis: int, rank: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, along, axes_of, steady
+from keras_lrp_prune.graph.rules.calls import Call, along, axes_of, is_of_a_library, steady
 
 # Elementwise activations, by Keras' name (or class, where a layer serves as an activation): is
 # f(0) = 0, so that a masked channel stays zero?
@@ -51,17 +51,23 @@ def activated(call: Call, flow: ChannelFlow, ids: np.ndarray, axis: int = -1) ->
     return steady(ids, activation_vanishes(call, ids, flow), axis)
 
 
-def activation_vanishes(call: Call, ids: np.ndarray, flow: ChannelFlow) -> bool:
+def activation_vanishes(
+    call: Call, ids: np.ndarray, flow: ChannelFlow, key: str = "activation"
+) -> bool:
     """Whether the call's activation maps zero to zero; channels that it may mix are protected."""
-    name, options = call.config.get("activation") or "linear", {}
-    if isinstance(name, Mapping):  # a layer, or a function that Keras does not know
+    live = getattr(call.layer.source, key, None)
+    if live is not None and not is_of_a_library(live):  # it may be called "relu" all the same
+        reason = f"layer {call.layer.name!r}: its {key}, a function of your own, may mix channels"
+        flow.protect(ids, reason)
+        return False
+    name, options = call.config.get(key) or "linear", {}
+    if isinstance(name, Mapping):  # a layer serves as the activation
         name, options = name["class_name"], name["config"]
-        if name == "function":
-            name = str(options)
+        name = str(options) if name == "function" else name
     if name == "ReLU":
         return relu_vanishes(options)
     if name not in ACTIVATIONS:
-        flow.protect(ids, f"layer {call.layer.name!r}: activation {name!r} may mix channels")
+        flow.protect(ids, f"layer {call.layer.name!r}: {key} {name!r} may mix channels")
     return ACTIVATIONS.get(name, False)
 
 
@@ -89,8 +95,8 @@ def activation(call: Call, flow: ChannelFlow) -> Channels:
 
 def softmax(call: Call, flow: ChannelFlow) -> Channels:
     """`Softmax` mixes channels, unless it runs over other axes."""
-    channels = call.inputs[0]
-    if channels.axis in axes_of(call.config.get("axis", -1), call.rank):
+    channels, axis = call.inputs[0], call.config.get("axis", -1)
+    if axis is None or channels.axis in axes_of(axis, call.rank):
         flow.protect(channels.ids, f"layer {call.layer.name!r} (Softmax) mixes channels")
     return steady(channels.ids, False, channels.axis)
 

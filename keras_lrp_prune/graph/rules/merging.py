@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
+from keras_lrp_prune.graph.model_graph import TensorRef
 from keras_lrp_prune.graph.rules.calls import Call, NoRule, along, from_end
 
 
@@ -30,9 +31,17 @@ def divided(call: Call, flow: ChannelFlow) -> Channels:
     """`x / 2`: a tensor by a number."""
     if len(call.inputs) > 1 or not call.numbers:
         raise NoRule("a masked channel would be divided by zero")
-    if not call.args or call.args[0] is call.numbers[0]:
+    if not isinstance(call.args[0], TensorRef):
         raise NoRule("it divides by a tensor: a masked channel would be divided by zero")
     return multiplied(call, flow)
+
+
+def raised(call: Call, flow: ChannelFlow) -> Channels:
+    """`x ** 2`: a tensor to the power of a positive number."""
+    positive = len(call.numbers) == 1 and np.size(call.numbers[0]) == 1 and call.numbers[0] > 0
+    if len(call.inputs) > 1 or not positive or not isinstance(call.args[0], TensorRef):
+        raise NoRule("it is not a power with a positive number as its exponent")
+    return call.inputs[0]
 
 
 def concatenate(call: Call, flow: ChannelFlow) -> Channels:

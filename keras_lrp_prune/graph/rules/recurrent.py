@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, steady
-from keras_lrp_prune.graph.rules.elementwise import activated
+from keras_lrp_prune.graph.rules.calls import Call, NoRule, is_of_a_library, steady
+from keras_lrp_prune.graph.rules.elementwise import activated, activation_vanishes
 
 RECURRENT = ("SimpleRNN", "GRU", "LSTM")
 
 
 def recurrent(call: Call, flow: ChannelFlow) -> list[Channels]:
     """`SimpleRNN`, `GRU`, `LSTM`: every gate has a column for each unit."""
-    if len(call.inputs) > 1:
+    if call.sequences > 1:
         raise NoRule("its initial state comes from another layer")
     ids = _cell(call, flow, "")
     call.size(flow, "units", ids)
@@ -29,21 +31,34 @@ def bidirectional(call: Call, flow: ChannelFlow) -> list[Channels]:
     merge_mode, wrapped = call.config["merge_mode"], call.config["layer"]
     backward = call.config.get("backward_layer") or wrapped
     names = (wrapped["class_name"], backward["class_name"])
-    if len(call.inputs) > 1 or len(call.output_shapes) > 1:
+    if call.sequences > 1 or len(call.output_shapes) > 1:
         raise NoRule("it takes or returns states")
     if merge_mode is None or len(set(names)) > 1 or names[0] not in RECURRENT:
         raise NoRule(f"directions {names} merged by {merge_mode!r}")
-    for key in ("units", "activation"):
-        if wrapped["config"][key] != backward["config"][key]:
-            raise NoRule(f"its directions differ in {key}")
-    inner = replace(call, layer=replace(call.layer, class_name=names[0], config=wrapped["config"]))
-    ids = _cell(inner, flow, "")
-    _cell(inner, flow, "#1")
+    if wrapped["config"]["units"] != backward["config"]["units"]:
+        raise NoRule("its directions have different numbers of units")
+    directions = (
+        _inside(call, wrapped, "forward_layer"),
+        _inside(call, backward, "backward_layer"),
+    )
+    ids = _cell(directions[0], flow, "")
+    _cell(directions[1], flow, "#1")
     for key in ("layer", "backward_layer"):
         if call.config.get(key):
             call.size(flow, key, ids, "config", "units")
-    vanishes = _cell_vanishes(inner, flow, ids)
+    vanishes = all(_cell_vanishes(direction, flow, ids) for direction in directions)
     return [steady(np.tile(ids, 2 if merge_mode == "concat" else 1), vanishes)]
+
+
+def _inside(call: Call, config: Mapping[str, Any], attribute: str) -> Call:
+    """The same call of a layer inside a wrapper."""
+    live = getattr(call.layer.source, attribute, None)
+    if live is not None and not is_of_a_library(live):
+        raise NoRule(f"the {config['class_name']} inside is a layer of your own")
+    layer = replace(
+        call.layer, class_name=config["class_name"], config=config["config"], source=live
+    )
+    return replace(call, layer=layer)
 
 
 def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
@@ -70,4 +85,6 @@ def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
 
 def _cell_vanishes(call: Call, flow: ChannelFlow, ids: np.ndarray) -> bool:
     """Whether the state of a masked unit stays zero."""
+    if "recurrent_activation" in call.config:  # any value does, if it does not mix units
+        activation_vanishes(call, ids, flow, "recurrent_activation")
     return activated(call, flow, ids).vanishes.all().item()

@@ -10,7 +10,7 @@ import numpy as np
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
 from keras_lrp_prune.graph.model_graph import Shape
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, axes_of, from_end
+from keras_lrp_prune.graph.rules.calls import Call, NoRule, axes_of, from_end, steady
 
 
 def flatten(call: Call, flow: ChannelFlow) -> Channels:
@@ -94,6 +94,17 @@ def reduction(call: Call, flow: ChannelFlow) -> Channels:
     return _without_axes(call, flow, axes)
 
 
+def total(call: Call, flow: ChannelFlow) -> Channels:
+    """`ops.sum`: over the channels too, as a masked one adds nothing if it is zero."""
+    channels, axes = call.inputs[0], call.config["axis"]
+    summed = axes is None or channels.axis in axes_of(axes, call.rank)
+    if not summed or not channels.vanishes.all():
+        return reduction(call, flow)
+    shape = call.output_shapes[0]
+    width = (shape[-1] if len(shape) > 1 else 0) or 0
+    return steady(flow.new_channels(width), vanishes=True)
+
+
 def flip(call: Call, flow: ChannelFlow) -> Channels:
     """`ops.flip`, `ops.roll`: positions along axes beside the channels."""
     if call.config["axis"] is None:
@@ -136,7 +147,11 @@ def split(call: Call, flow: ChannelFlow) -> list[Channels]:
 def get_item(call: Call, flow: ChannelFlow) -> Channels:
     """`x[...]` with numbers, slices, an ellipsis and new axes."""
     channels, key = call.inputs[0], call.args[1]
-    entries = key if isinstance(key, tuple) else (key,)
+    # A model that was loaded from a file has lists of slices.
+    several = isinstance(key, tuple | list)
+    entries = tuple(key) if several else (key,)
+    if isinstance(key, list) and all(isinstance(entry, int) for entry in key):
+        raise NoRule("it is indexed by an array")
     place, new_axis = _places(entries, call.rank, channels.axis)
     if place is None:
         return Channels(channels.ids, channels.vanishes, new_axis)
@@ -144,7 +159,7 @@ def get_item(call: Call, flow: ChannelFlow) -> Channels:
     if not isinstance(part, slice) or part.step not in (None, 1):
         raise NoRule("it picks single channels")
     start, stop, _ = part.indices(len(channels))
-    path: tuple[str | int, ...] = ("args", 1, place) if isinstance(key, tuple) else ("args", 1)
+    path: tuple[str | int, ...] = ("args", 1, place) if several else ("args", 1)
     if part.start not in (None, 0):
         flow.size(call.layer, (*path, "start"), channels.ids[:start])
     if part.stop is not None:
@@ -211,6 +226,8 @@ def _regrouped(channels: Channels, source: Shape, target: Shape, flow: ChannelFl
     wanted = [size for size in target[1:] if size is not None]
     if len(sizes) + len(wanted) < len(source) + len(target) - 2:
         raise NoRule(f"the shape {source[1:]} is not fixed; give the model a fixed input size")
+    if np.prod(sizes) != np.prod(wanted):
+        raise NoRule(f"reshaping {source} to {target} changes the batch axis")
     numbers = np.arange(len(channels)).reshape([-1, *[1] * (-1 - channels.axis)])
     positions = np.broadcast_to(numbers, sizes).reshape(wanted)
     best = max(_candidates(positions, len(channels)), default=None)

@@ -17,7 +17,7 @@ from keras_lrp_prune.graph.rules import (
     recurrent,
     shape,
 )
-from keras_lrp_prune.graph.rules.calls import Call, NoRule
+from keras_lrp_prune.graph.rules.calls import Call, NoRule, is_of_a_library
 
 LayerRule = Callable[[Call, ChannelFlow], Channels | list[Channels]]
 
@@ -31,12 +31,20 @@ def _each(rule: LayerRule, *names: str) -> dict[str, LayerRule]:
 def _time_distributed(call: Call, flow: ChannelFlow) -> Channels | list[Channels]:
     """`TimeDistributed`: as the layer inside, at each time step."""
     inside = call.config["layer"]
-    rule = RULES.get(inside["class_name"])
+    layer = replace(
+        call.layer,
+        class_name=inside["class_name"],
+        config=inside["config"],
+        source=getattr(call.layer.source, "layer", None),
+    )
+    rule = rule_for(layer)
     if rule is None:
         raise NoRule(f"no layer rule for the {inside['class_name']} inside")
+    if any(channels.axis == 1 - call.rank for channels in call.inputs):
+        raise NoRule("its channels lie along the time axis")
     step = replace(
         call,
-        layer=replace(call.layer, class_name=inside["class_name"], config=inside["config"]),
+        layer=layer,
         input_shapes=tuple(map(_without_time, call.input_shapes)),
         output_shapes=tuple(map(_without_time, call.output_shapes)),
         config_path=(*call.config_path, "layer", "config"),
@@ -129,7 +137,7 @@ _MOVING: dict[str, LayerRule] = {
     "Moveaxis": shape.move_axes,
     "ExpandDims": shape.expand_dims,
     "Squeeze": shape.squeeze,
-    **_each(shape.flip, "Flip", "Roll"),
+    **_each(shape.flip, "Flip", "Roll", "Repeat"),
     "Pad": shape.pad,
     "Split": shape.split,
     "GetItem": shape.get_item,
@@ -140,11 +148,14 @@ OPERATIONS: dict[str, LayerRule] = {
     **_each(merging.merged, "Add", "Subtract", "Maximum", "Minimum"),
     "Multiply": merging.multiplied,
     **_each(merging.divided, "Divide", "TrueDivide"),
+    "Power": merging.raised,
+    "Resize": elementwise.spatial,
+    "Sum": shape.total,
     "ReLU": elementwise.relu,
     **_each(elementwise.passing, *_KEEPING_ZERO),
     **_each(elementwise.blurring, *_NOT_KEEPING_ZERO),
     **_each(elementwise.softmax, "Softmax", "LogSoftmax"),
-    **_each(shape.reduction, "Mean", "Sum", "Max", "Min", "Amax", "Amin"),
+    **_each(shape.reduction, "Mean", "Max", "Min", "Amax", "Amin"),
     **_MOVING,
 }
 
@@ -156,23 +167,31 @@ RULES: dict[str, LayerRule] = {
 _REGISTERED: dict[type, LayerRule] = {}
 
 
-def register_layer_rule(layer_class: type, rule: LayerRule) -> None:
+def register_layer_rule(layer_class: type, rule: LayerRule | type) -> None:
     """Says how a layer type of your own passes channels on.
 
     Args:
         layer_class: The layer's class; sub-classes need a rule of their own.
         rule: `rule(call, flow)` returns the `Channels` of the output (a list of them for several
             outputs), see `keras_lrp_prune.graph.rules`. A layer that works on each element by
-            itself and maps zero to zero returns `call.inputs[0]`.
+            itself and maps zero to zero returns `call.inputs[0]`. Or a Keras layer class: as
+            that one.
 
     Raises:
-        TypeError: If `layer_class` is not a class or `rule` cannot be called.
+        TypeError: If `layer_class` is not a class, or `rule` is neither a function nor a layer
+            class that has a rule.
 
     Example:
     >>> klp.register_layer_rule(MyScale, lambda call, flow: call.inputs[0])
+    >>> klp.register_layer_rule(MyConv2D, keras.layers.Conv2D)
     """
-    if not isinstance(layer_class, type) or not callable(rule):
-        raise TypeError("register_layer_rule takes a layer class and a function.")
+    if isinstance(rule, type):
+        rule = LAYERS.get(rule.__name__, rule)
+    if not isinstance(layer_class, type) or isinstance(rule, type) or not callable(rule):
+        raise TypeError(
+            "register_layer_rule takes a layer class, and a function or a Keras layer class that "
+            "has a rule."
+        )
     _REGISTERED[layer_class] = rule
 
 
@@ -182,6 +201,6 @@ def rule_for(layer: LayerSpec) -> LayerRule | None:
         cls = type(layer.source)
         if cls in _REGISTERED:
             return _REGISTERED[cls]
-        if cls.__module__.split(".")[0] not in ("keras", "tf_keras"):
+        if not is_of_a_library(layer.source):
             return None
     return RULES.get(layer.class_name)
