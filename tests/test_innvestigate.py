@@ -1,5 +1,6 @@
 """iNNvestigate in its worker: exact on the dialect, refusing what lies outside."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_relevance_is_conserved(build, analyzer):
     x, y = images(model, CLASSES), np.arange(CLASSES)  # one sample of each class
     scores = np.asarray(model(x))[y, y]
     relevance = klp.filter_relevance(
-        model, x, y, analyzer=analyzer, analyzer_options=CONSERVED[analyzer]
+        model, x, y, analyzer=analyzer, analyzer_options=CONSERVED[analyzer], engine="innvestigate"
     )
     for cut in [*cuts, ["classes"]]:
         total = sum(relevance[layer].sum(1) for layer in cut)
@@ -208,7 +209,12 @@ def tiny():
 def test_every_other_analyzer_works(analyzer, tiny):
     model, x = tiny
     relevance = klp.filter_relevance(
-        model, x, Y, analyzer=analyzer, analyzer_options=OPTIONS.get(analyzer)
+        model,
+        x,
+        Y,
+        analyzer=analyzer,
+        analyzer_options=OPTIONS.get(analyzer),
+        engine="innvestigate",
     )
     for layer, values in relevance.items():
         assert np.isfinite(values).all()
@@ -404,6 +410,8 @@ def test_unknown_analyzer_option_and_engine(tiny):
         )
     with pytest.raises(ValueError, match=r"'torch'.*auto, innvestigate"):
         klp.filter_relevance(model, x, Y, engine="torch")
+    with pytest.raises(ValueError, match=r"'lrp.gamma' is for the engine 'native'"):
+        klp.filter_relevance(model, x, Y, analyzer="lrp.gamma", engine="innvestigate")
     with pytest.raises(ValueError, match="0 to 3"):
         klp.input_relevance(model, x, np.full(6, 7))
 
@@ -412,7 +420,11 @@ def test_option_out_of_range_is_told(tiny):
     model, x = tiny
     with pytest.raises(WorkerError, match="alpha"):
         klp.input_relevance(
-            model, x, analyzer="lrp.alpha_beta", analyzer_options={"alpha": 0.5, "beta": 0}
+            model,
+            x,
+            analyzer="lrp.alpha_beta",
+            analyzer_options={"alpha": 0.5, "beta": 0},
+            engine="innvestigate",
         )
 
 
@@ -432,14 +444,16 @@ def bare_python(tmp_path_factory):
 def test_missing_innvestigate(bare_python, tiny, monkeypatch):
     python, packages = bare_python
     model, x = tiny
+    reference = {"engine": "innvestigate"}
     with pytest.raises(MissingInnvestigateError) as caught:
-        klp.filter_relevance(model, x, Y, worker_python=str(python))
+        klp.filter_relevance(model, x, Y, worker_python=str(python), **reference)
     assert INSTALL_LINE in str(caught.value) and str(python) in str(caught.value)
     monkeypatch.setenv(PYTHON_VARIABLE, str(python))
     with pytest.raises(MissingInnvestigateError, match=str(python)):
-        klp.input_relevance(model, x)
+        klp.input_relevance(model, x, **reference)
     # The parameter goes before the variable.
-    assert klp.input_relevance(model, x, worker_python=sys.executable).shape == x.shape
+    found = klp.input_relevance(model, x, worker_python=sys.executable, **reference)
+    assert found.shape == x.shape
     for name, version in (("innvestigate", "1.0.9"), ("tf_keras", "2.21.0")):
         folder = packages / f"{name}-{version}.dist-info"
         folder.mkdir()
@@ -447,7 +461,22 @@ def test_missing_innvestigate(bare_python, tiny, monkeypatch):
             f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         )
     with pytest.raises(MissingInnvestigateError, match=r"1\.0\.9 is installed.*2\.1\.2 is needed"):
-        klp.input_relevance(model, x)
+        klp.input_relevance(model, x, **reference)
+
+
+def test_without_innvestigate_auto_takes_native(bare_python, tiny, caplog):
+    python, _ = bare_python
+    model, x = tiny
+    with caplog.at_level(logging.INFO, "keras_lrp_prune"):
+        result = klp.prune(
+            model, (x, Y), 0.3, criterion="lrp.z", worker_python=str(python), verbose=0
+        )
+    assert result.settings["engine"] == "native"
+    assert f"installed for {python}" in caplog.text
+    assert "LRP engine: native (iNNvestigate " in caplog.text and "pip" not in caplog.text
+    native = klp.input_relevance(model, x, engine="native")
+    found = klp.input_relevance(model, x, worker_python=str(python))
+    assert (found == native).all()
 
 
 def test_interpreter_that_does_not_exist(tiny, monkeypatch):
