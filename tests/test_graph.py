@@ -241,7 +241,7 @@ class TestBarriers:
         check_masked_equals_rebuilt(make_live(model))
 
     def test_rules_are_for_classes(self):
-        with pytest.raises(TypeError, match="layer class and a function"):
+        with pytest.raises(TypeError, match="takes a layer class, and a function"):
             register_layer_rule("Doubling", lambda call, flow: call.inputs[0])
 
     def test_custom_layer_with_the_name_of_a_keras_layer_is_a_barrier(self):

@@ -197,7 +197,8 @@ def _check_shapes(spec: LayerSpec, variables: list[Any], values: list[Any]) -> N
         raise UnsupportedModelError(
             f"Layer {spec.name!r} ({spec.class_name}) has other weights when it is remade from "
             f"its config: shapes {made}, not {wanted}. {spec.class_name}.get_config() must return "
-            "every argument of the constructor, and build() must make the same weights from them."
+            "every argument of the constructor, and build() must make the same weights from them; "
+            "an activation with weights (PReLU) must be a layer of its own."
         )
 
 
