@@ -120,7 +120,13 @@ def test_each_call_of_a_shared_layer_costs_flops_but_not_parameters():
 
 
 def test_unknown_layers_are_named():
-    model = keras.Sequential([layers.Input((8, 3)), layers.EinsumDense("abc,cd->abd", (8, 4), name="sums"), layers.Dense(2)])
+    model = keras.Sequential(
+        [
+            layers.Input((8, 3)),
+            layers.EinsumDense("abc,cd->abd", (8, 4), name="sums"),
+            layers.Dense(2),
+        ]
+    )
     cost = CostModel(*analysed(model))
     assert cost.uncounted == ("sums",)
     assert cost().parameters == model.count_params()
