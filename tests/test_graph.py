@@ -76,6 +76,16 @@ class TestGroups:
         assert sorted(by_size[2].filters) == ["b", "c"]
         assert by_size[2].filters["c"].ravel().tolist() == [4, 5]
 
+    def test_a_row_holds_the_filters_that_go_with_a_channel(self):
+        inputs = layers.Input(IMAGE)
+        a = conv(inputs, 4, "a")
+        twice = layers.Concatenate()([a, a])
+        model = ended(inputs, layers.Add()([twice, conv(inputs, 8, "b")]))
+        (group,) = find_channel_groups(model)
+        assert group.units.tolist() == [0, 1, 2, 3]
+        assert group.filters["a"].tolist() == [[0], [1], [2], [3]]
+        assert group.filters["b"].tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
     def test_depthwise_and_batch_norm_pass_channels_on(self):
         inputs = layers.Input(IMAGE)
         x = layers.BatchNormalization()(conv(inputs, 4, "a"))

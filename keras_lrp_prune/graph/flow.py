@@ -160,30 +160,45 @@ def _groups(
     filter_units: Mapping[str, np.ndarray], parts: list[np.ndarray]
 ) -> tuple[ChannelGroup, ...]:
     """Units that run through the same layers and parts, equally often, form a group."""
-    positions: dict[int, dict[str, list[int]]] = {}
+    group_of = _group_numbers(filter_units, parts)
+    sizes = np.bincount(group_of)
+    filters: list[dict[str, np.ndarray]] = [{} for _ in sizes]
     for layer, units in filter_units.items():
-        for index, unit in enumerate(units.tolist()):
-            if unit >= 0:
-                positions.setdefault(unit, {}).setdefault(layer, []).append(index)
-    parts_of: dict[int, list[int]] = {}
-    for number, units in enumerate(parts):
-        for unit in np.unique(units).tolist():
-            parts_of.setdefault(unit, []).append(number)
-    members: dict[tuple, list[int]] = {}
-    for unit in sorted(positions):
-        through = tuple((layer, len(found)) for layer, found in positions[unit].items())
-        members.setdefault((through, tuple(parts_of.get(unit, ()))), []).append(unit)
+        indices = np.flatnonzero(units >= 0)
+        order = np.lexsort((units[indices], group_of[units[indices]]))
+        met, starts = np.unique(group_of[units[indices[order]]], return_index=True)
+        for group, together in zip(met.tolist(), _split(indices[order], starts), strict=True):
+            filters[group][layer] = together.reshape(sizes[group], -1)
+    members = _split(np.argsort(group_of, kind="stable"), np.cumsum(sizes) - sizes)
     groups: list[ChannelGroup] = []
     names: set[str] = set()
-    for (through, _), together in members.items():
-        layers = [layer for layer, _ in through]
-        name = _new_name(layers, names)
+    for units, through in zip(members, filters, strict=True):
+        name = _new_name(list(through), names)
         names.add(name)
-        filters = {
-            layer: np.array([positions[unit][layer] for unit in together]) for layer in layers
-        }
-        groups.append(ChannelGroup(name, np.array(together), filters))
+        groups.append(ChannelGroup(name, units, through))
     return tuple(groups)
+
+
+def _split(array: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
+    """The parts of an array that start there; `np.split` makes one of an empty array."""
+    return np.split(array, starts[1:]) if len(starts) else []
+
+
+def _group_numbers(filter_units: Mapping[str, np.ndarray], parts: list[np.ndarray]) -> np.ndarray:
+    """The group of each unit, int64, shape `(units,)`, numbered by their first units.
+
+    No Python object for each unit: a large model has hundreds of thousands.
+    """
+    last = max((units.max(initial=-1) for units in filter_units.values()), default=-1)
+    label = np.zeros(last + 1, np.int64)
+    used = 1
+    for units in (*filter_units.values(), *map(np.unique, parts)):
+        met, times = np.unique(units[units >= 0], return_counts=True)
+        kinds, kind = np.unique(label[met] * (len(units) + 1) + times, return_inverse=True)
+        label[met] = used + kind
+        used += len(kinds)
+    _, first, group = np.unique(label, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
 
 
 def _new_name(layers: list[str], names: set[str]) -> str:
