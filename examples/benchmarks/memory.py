@@ -3,7 +3,7 @@
 Two processes load the same model: one holds it and waits, the other prunes it by LRP. The resident
 memory of the pruning process and of its worker is sampled until it ends.
 
-Run it from the root of the repository: python benchmarks/memory.py
+Run it from the root of the repository: python examples/benchmarks/memory.py
 """
 
 from __future__ import annotations

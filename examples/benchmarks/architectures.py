@@ -1,7 +1,8 @@
 """Reads, groups and rebuilds every `keras.applications` architecture; writes what it took.
 
-Run it from the root of the repository: python benchmarks/architectures.py. It needs about 12 GiB
-of memory and half an hour, and writes docs/architectures.md and docs/images/grouping_time.svg.
+Run it from the root of the repository: python examples/benchmarks/architectures.py. It needs
+about 12 GiB of memory and half an hour, and writes docs/architectures.md and
+docs/images/grouping_time.svg. With names of architectures it measures those, and writes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.reading import read_model
 
 ROUNDS = 3
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PLOT = DOCS / "architectures.md", DOCS / "images" / "grouping_time.svg"
 
 
@@ -147,9 +148,10 @@ def draw(rows: list[Row], path: Path) -> None:
 PAGE_TEMPLATE = Template("""\
 # Architectures
 
-Every function of `keras.applications`, measured by `python benchmarks/architectures.py`: random
-weights, float32, its own input size, 1000 classes. `make test-all` tests for each of them, in
-float64, that masking half of every group's channels and removing them give the same outputs.
+Every function of `keras.applications`, measured by
+`python examples/benchmarks/architectures.py`: random weights, float32, its own input size, 1000
+classes. `make test-all` tests for each of them, in float64, that masking half of every group's
+channels and removing them give the same outputs.
 
 - *layers*: calls of layers and operations, those of nested models included.
 - *prunable*: share of all filters that lie in a channel group. The 1000 class scores always stay;
