@@ -1,47 +1,243 @@
-"""Running a model over many samples: one trace, batch by batch."""
+"""Functions over many samples: one trace, batch by batch, on one device or on all of a strategy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.graph.model_graph import ModelGraph
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 DEFAULT_BATCH_SIZE = 32
+DEFAULT_MEMORY = 2 * 2**30
+_LARGEST_BATCH = 256
+Tensor = Any
+
+
+class OverSamples:
+    """Applies a function of a batch to any number of samples, and brings together what it gives.
+
+    It is compiled once for all batch sizes. Under a strategy the replicas share each batch in
+    equal parts, filled up where they are uneven, and what they give is added up: each worker gets
+    the same result, for two all-reduces per batch.
+
+    Args:
+        function: `function(x, y) -> (sums, rows)`: a nest of tensors that add up over samples,
+            and a tensor with a row for each sample. A sample of class -1 must not count in `sums`.
+        x: What `x` is; its first dimension is open.
+        batch_size: Samples per batch and replica.
+        strategy: `tf.distribute` strategy to run under.
+
+    Example:
+    >>> total = OverSamples(lambda x, y: (tf.reduce_sum(x), x), tf.TensorSpec([None], tf.float32))
+    >>> total(np.ones(100, "float32"))[0]
+    100.0
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor, Tensor], tuple[Any, Tensor]],
+        x: tf.TensorSpec,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        import tensorflow as tf
+
+        self.traces = 0
+        self._dtype = x.dtype.as_numpy_dtype
+        self._size = batch_size * replicas(strategy)
+        run = function if strategy is None else _shared(function, strategy)
+
+        def step(x: Tensor, y: Tensor) -> tuple[Any, Tensor]:
+            self.traces += 1
+            return run(x, y)
+
+        signature = [x, tf.TensorSpec([None], tf.int64)]
+        self._step = tf.function(step, input_signature=signature, autograph=False)
+
+    def __call__(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[Any, np.ndarray]:
+        """The sums and the rows over all samples; the sums stay on the device until the end.
+
+        Args:
+            x: Samples, shape `(n, ...)`.
+            y: A class for each, shape `(n,)`; by default -1.
+
+        Returns:
+            The nest of sums, and the rows, as arrays.
+        """
+        import tensorflow as tf
+
+        y = np.full(len(x), -1, np.int64) if y is None else y.astype(np.int64)
+        totals: Any = None
+        rows = []
+        for start in range(0, len(x), self._size):
+            batch = slice(start, start + self._size)
+            sums, part = self._step(x[batch].astype(self._dtype), y[batch])
+            totals = sums if totals is None else tf.nest.map_structure(tf.add, totals, sums)
+            rows.append(np.asarray(part))
+        return tf.nest.map_structure(np.asarray, totals), np.concatenate(rows)
+
+
+def _shared(
+    function: Callable[[Tensor, Tensor], tuple[Any, Tensor]], strategy: tf.distribute.Strategy
+) -> Callable[[Tensor, Tensor], tuple[Any, Tensor]]:
+    """The function of a batch, computed in equal parts by the replicas."""
+    import tensorflow as tf
+
+    def part(x: Tensor, y: Tensor) -> tuple[Any, Tensor]:
+        n = tf.shape(y)[0]
+        size = -(-n // strategy.num_replicas_in_sync)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        mine = replica * size + tf.range(size)
+        # Beyond the end: the last sample again, as one that does not count.
+        there = tf.minimum(mine, n - 1)
+        inside = mine < n
+        sums, rows = function(tf.gather(x, there), tf.where(inside, tf.gather(y, there), -1))
+        return sums, tf.math.unsorted_segment_sum(rows, tf.where(inside, mine, -1), n)
+
+    def added(value: Any) -> Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+
+    def run(x: Tensor, y: Tensor) -> tuple[Any, Tensor]:
+        return tf.nest.map_structure(added, strategy.run(part, (x, y)))
+
+    return run
 
 
 class CompiledForward:
     """A model's forward pass at inference, traced once for all batch sizes and masks.
 
     Args:
-        model: A Keras model (3 or legacy) with one input and one output.
-        batch_size: Samples per batch.
+        model: A Keras model (3 or legacy) with one input and one output; made in the scope of the
+            strategy.
+        batch_size: Samples per batch and replica.
+        strategy: `tf.distribute` strategy to run under.
 
     Example:
     >>> outputs = CompiledForward(model)(x)
     """
 
-    def __init__(self, model: keras.Model, batch_size: int = DEFAULT_BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         import tensorflow as tf
 
         keras = keras_of(model)
         # Takes a tensor, even where the model wants a list or a dict with one.
         single = keras.Model(model.inputs[0], model.outputs[0])
-        spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
-        self._dtype = spec.dtype.as_numpy_dtype
-        self._batch_size = batch_size
-        self._function = tf.function(
-            lambda x: single(x, training=False), input_signature=[spec], autograph=False
+        self._run = OverSamples(
+            lambda x, y: ((), single(x, training=False)),
+            tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype),
+            batch_size=batch_size,
+            strategy=strategy,
         )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The outputs for all samples; one forward pass over them."""
-        parts = [
-            np.asarray(self._function(x[start : start + self._batch_size].astype(self._dtype)))
-            for start in range(0, len(x), self._batch_size)
-        ]
-        return np.concatenate(parts)
+        return self._run(x)[1]
+
+
+def chosen_batch_size(graph: ModelGraph, batch_size: int | None, memory_budget: float) -> int:
+    """The batch size that is given, or one whose activations fit into memory.
+
+    A pass there and back holds about two values for each that the layers return: what went
+    forward, and what stands beside it on the way back. Weights do not count.
+
+    Args:
+        graph: A flat model of which all sizes are known.
+        batch_size: What was asked for, if anything was.
+        memory_budget: Bytes that the activations of one batch may take.
+
+    Raises:
+        ValueError: If either is not positive.
+    """
+    if batch_size is not None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+        return batch_size
+    if not memory_budget > 0:
+        raise ValueError(f"memory_budget must be a positive number of bytes, not {memory_budget}.")
+    sizes = (shape[1:] for node in graph.nodes for shape in node.shapes)
+    values = sum(prod(size or 1 for size in shape) for shape in sizes)
+    return int(min(max(memory_budget // (2 * 4 * values), 1), _LARGEST_BATCH))
+
+
+def check_strategy(strategy: Any) -> None:
+    """Checks that a strategy is one that computes the same on every replica at the same time.
+
+    Raises:
+        TypeError: If it is no strategy.
+        ValueError: If it is of another kind.
+    """
+    if strategy is None:
+        return
+    import tensorflow as tf
+
+    if not isinstance(strategy, tf.distribute.Strategy):
+        raise TypeError(f"strategy must be a tf.distribute.Strategy, not {type(strategy)}.")
+    kinds = (
+        tf.distribute.MirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+        tf.distribute.OneDeviceStrategy,
+    )
+    if not isinstance(strategy, kinds):
+        raise ValueError(
+            f"{type(strategy).__name__} is not supported; give one of "
+            f"{', '.join(kind.__name__ for kind in kinds)}."
+        )
+
+
+def replicas(strategy: tf.distribute.Strategy | None) -> int:
+    """How many replicas compute at the same time."""
+    return 1 if strategy is None else strategy.num_replicas_in_sync
+
+
+def scope(strategy: tf.distribute.Strategy | None) -> AbstractContextManager:
+    """Where variables have to be made to be the strategy's."""
+    return nullcontext() if strategy is None else strategy.scope()
+
+
+def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether this worker writes files and draws progress: exactly one does."""
+    return strategy is None or strategy.extended.should_checkpoint
+
+
+def from_chief(data: bytes, strategy: tf.distribute.Strategy | None) -> bytes:
+    """The chief's bytes, on every worker; costs two all-reduces."""
+    if replicas(strategy) == 1:
+        return data
+    mine = data if is_chief(strategy) else b""
+    (length,) = _first_replicas(np.array([len(mine)], np.int32), strategy)
+    if not length:
+        return b""
+    padded = np.frombuffer(mine.ljust(length, b"\0"), np.uint8)
+    return _first_replicas(padded.astype(np.int32), strategy).astype(np.uint8).tobytes()
+
+
+def _first_replicas(values: np.ndarray, strategy: tf.distribute.Strategy | None) -> np.ndarray:
+    """Each worker's values, if it has the first replica, added up."""
+    import tensorflow as tf
+
+    assert strategy is not None
+
+    @tf.function(autograph=False)
+    def total() -> Tensor:
+        def mine() -> Tensor:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return tf.constant(values) * tf.cast(replica == 0, tf.int32)
+
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(mine), axis=None)
+
+    return np.asarray(total())

@@ -36,12 +36,10 @@ from models import (
 )
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
-from keras_lrp_prune.relevance.criteria import mean_filter_relevance
 from keras_lrp_prune.relevance.dialect import _ACTIVATIONS, DIALECT
 from keras_lrp_prune.relevance.innvestigate_engine import (
     INSTALL_LINE,
@@ -113,9 +111,9 @@ def by_hand(model, x, y, rules):
 
 def assert_equals_by_hand(model, x, y, analyzer):
     expected, expected_input = by_hand(model, x, y, BY_HAND[analyzer])
-    reference = reference_set((x, y))
-    with InnvestigateEngine(read_model(model), analyzer) as engine:
-        relevance = mean_filter_relevance(engine, reference, 4)
+    counts = np.bincount(y)[:, None]
+    with InnvestigateEngine(read_model(model), analyzer, batch_size=4) as engine:
+        relevance = {name: sums / counts for name, sums in engine.filter_relevance(x, y).items()}
         of_input = engine.input_relevance(x.astype(np.float32), y)
     assert list(relevance) == list(expected), "every filter layer, in the order of the model"
     for layer, values in relevance.items():
@@ -310,10 +308,12 @@ def test_batches_equal_one_batch(tiny):
     model, x = tiny
     x = np.concatenate([x, x[::-1] * 0.5, x * 2])
     y = np.concatenate([Y, Y[::-1], Y])
-    with InnvestigateEngine(read_model(model), "lrp.epsilon") as engine:
-        whole, streamed = (
-            mean_filter_relevance(engine, reference_set((x, y)), size) for size in (100, 5)
-        )
+
+    def in_batches(size):
+        with InnvestigateEngine(read_model(model), "lrp.epsilon", batch_size=size) as engine:
+            return engine.filter_relevance(x, y)
+
+    whole, streamed = in_batches(100), in_batches(5)
     for layer in whole:
         assert difference(streamed[layer], whole[layer]) <= 1e-5
 

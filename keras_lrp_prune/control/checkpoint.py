@@ -6,13 +6,18 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.runtime import from_chief, is_chief
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _FILE = "pruning.npz"
 
@@ -48,11 +53,20 @@ class Checkpoint:
     Args:
         folder: Where the file lies; made if it does not exist.
         fingerprint: Tells this run from others: model, data and settings.
+        strategy: Of its workers, the chief alone touches the folder, and tells the others.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: str) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        fingerprint: str,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         self._folder = Path(folder)
         self._fingerprint = fingerprint
+        self._strategy = strategy
+        if not is_chief(strategy):
+            return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             probe = self._folder / f".writable-{os.getpid()}"
@@ -69,11 +83,13 @@ class Checkpoint:
         return self._folder / _FILE
 
     def save(self, state: RunState) -> None:
-        """Writes the state under a temporary name, then renames it.
+        """Writes the state under a temporary name, then renames it; the chief does.
 
         Raises:
             OSError: If it cannot be written; the checkpoint before it stays.
         """
+        if not is_chief(self._strategy):
+            return
         described = {
             "fingerprint": self._fingerprint,
             "step": state.step,
@@ -103,10 +119,11 @@ class Checkpoint:
             CheckpointError: If the file is damaged, or from a run with another model, other data
                 or other settings.
         """
-        if not self.path.exists():
+        data = from_chief(self._found(), self._strategy)
+        if not data:
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with np.load(BytesIO(data), allow_pickle=False) as file:
                 described: dict[str, Any] = json.loads(str(file["described"]))
                 fingerprint = described["fingerprint"]
                 state = RunState(
@@ -127,3 +144,12 @@ class Checkpoint:
                 "or other settings. Delete it, or choose another checkpoint_dir."
             )
         return state
+
+    def _found(self) -> bytes:
+        """What the file holds, on the chief; nothing if there is none."""
+        if not is_chief(self._strategy) or not self.path.exists():
+            return b""
+        try:
+            return self.path.read_bytes() or b"empty"
+        except OSError as error:  # no archive either: all workers will say so
+            return str(error).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from keras_lrp_prune.control.schedules import AccuracyAware, observed_class_weig
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.relevance.criteria import Criterion
-from keras_lrp_prune.surgery.masking import ChannelMask
 
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
@@ -30,18 +28,27 @@ class Evaluation:
     soft: np.ndarray
 
 
+class Examiner(Protocol):
+    """Says how good a model without some of its units is, and which units matter in it."""
+
+    def evaluate(self, removed: np.ndarray) -> Evaluation:
+        """Accuracies of the model without the removed units, bool `(units,)`."""
+        ...
+
+    def scores(self, removed: np.ndarray) -> np.ndarray:
+        """Scores of the units there, for each class or for all: `(classes or 1, units)`."""
+        ...
+
+
 @dataclass
 class PruningLoop:
-    """Prunes a masked working model step by step.
+    """Prunes step by step.
 
-    A step costs one pass of the criterion (none after an undone one) and one forward pass, both
-    over the reference set.
+    A step costs one evaluation of the examiner, and scores unless the step before was undone.
 
     Args:
         structure: Of the model.
-        mask: Acts on the working model.
-        criterion: Scores the units.
-        evaluate: Returns the accuracies of the working model as it is masked.
+        examiner: Judges what is proposed, and scores what is left.
         schedule: Any TFMOT pruning schedule; `AccuracyAware` decides what is kept.
         cost: Counts what is left.
         target_rate: Pruning rate to reach.
@@ -52,9 +59,7 @@ class PruningLoop:
     """
 
     structure: ChannelStructure
-    mask: ChannelMask
-    criterion: Criterion
-    evaluate: Callable[[], Evaluation]
+    examiner: Examiner
     schedule: Any
     cost: CostModel
     target_rate: float
@@ -73,7 +78,7 @@ class PruningLoop:
                 state.stopped = f"the schedule ends at rate {self._rate(state.removed):.3f}"
                 break
             if scores is None:
-                scores = self.criterion.scores(state.removed)
+                scores = self.examiner.scores(state.removed)
             proposal = propose(
                 self.structure, state.removed, self._combined(scores, state), goal, self.limits
             )
@@ -85,15 +90,13 @@ class PruningLoop:
                 state.stopped = "target rate reached"
             self._save(state)
         self._save(state)
-        self.mask.set(state.removed)
         return state
 
     def _started(self) -> RunState:
         """The state before the first proposal: what the unpruned model achieves."""
         nothing = np.zeros(self.structure.n_units, bool)
         state = RunState(nothing, nothing, 0, [], {})
-        self.mask.set(state.removed)
-        evaluation = self.evaluate()
+        evaluation = self.examiner.evaluate(nothing)
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.observe(evaluation.soft)
         self._record(state, state.removed, evaluation, accepted=True)
@@ -113,7 +116,6 @@ class PruningLoop:
         if state is not None:
             if isinstance(self.schedule, AccuracyAware):
                 self.schedule.set_state(state.schedule)
-            self.mask.set(state.removed)
             for record in state.history:
                 self.on_step(record)
         return state
@@ -133,12 +135,11 @@ class PruningLoop:
         return None
 
     def _try(self, state: RunState, proposal: np.ndarray) -> bool:
-        """Masks the proposal, evaluates it, and keeps or undoes it; returns whether it is kept."""
+        """Evaluates the proposal, and keeps or undoes it; returns whether it is kept."""
         if (proposal == state.removed).all():
             state.stopped = "every group is at its floor"
             return False
-        self.mask.set(proposal)
-        evaluation = self.evaluate()
+        evaluation = self.examiner.evaluate(proposal)
         reason = self._objection(evaluation, self._rate(proposal))
         self._record(state, proposal, evaluation, accepted=not reason, reason=reason)
         if not reason:
@@ -146,7 +147,6 @@ class PruningLoop:
             state.rejected = np.zeros_like(proposal)
             return True
         state.rejected = proposal
-        self.mask.set(state.removed)
         if reason.startswith("floor") and not self._can_go_slower(self._rate(proposal)):
             state.stopped = reason
         return False

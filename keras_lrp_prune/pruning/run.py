@@ -7,39 +7,43 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from types import ModuleType
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
-from keras_lrp_prune.control.loop import Evaluation, PruningLoop
+from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
-from keras_lrp_prune.evaluation import (
-    class_accuracies,
-    classification_report,
-    probabilities,
-    soft_class_accuracies,
-)
+from keras_lrp_prune.evaluation import classification_report, probabilities
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
+from keras_lrp_prune.pruning.examining import examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.relevance.criteria import LRP, Problem, check_criterion, make_criterion
 from keras_lrp_prune.relevance.engines import check_engine
-from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, CompiledForward
+from keras_lrp_prune.runtime import (
+    DEFAULT_MEMORY,
+    CompiledForward,
+    check_strategy,
+    chosen_batch_size,
+    is_chief,
+    scope,
+)
 from keras_lrp_prune.surgery.building import Built, build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.masking import ChannelMask
+from keras_lrp_prune.surgery.sizing import sized
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 DEFAULT_TARGET_RATE = 0.5
 
@@ -59,6 +63,8 @@ def prune(
     min_channels: float = 1,
     round_to: int = 1,
     batch_size: int | None = None,
+    memory_budget: float = DEFAULT_MEMORY,
+    strategy: tf.distribute.Strategy | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
     verbose: int = 1,
@@ -93,7 +99,11 @@ def prune(
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.
         round_to: Groups that lose channels keep a multiple of this many.
-        batch_size: Samples per batch, default 32.
+        batch_size: Samples per batch and replica; default: as many as the memory budget allows.
+        memory_budget: Bytes that the activations of one batch may take on each replica.
+        strategy: A `tf.distribute` strategy whose replicas share the samples of each batch:
+            mirrored, multi-worker mirrored or one device. All workers take the same decisions and
+            return the same result; the chief alone writes checkpoints and shows progress.
         checkpoint_dir: Folder where each step is saved; the same call goes on from there.
         seed: For `criterion="random"`.
         verbose: 1 shows a progress bar, 0 nothing.
@@ -108,7 +118,8 @@ def prune(
         UnsupportedModelError: For a model that cannot be pruned, or layers that LRP would get
             wrong.
         ValueError: For a target rate that cannot be reached (the message names the maximum), an
-            unknown criterion or engine, or other arguments outside their ranges.
+            unknown criterion or engine, an engine that the strategy is too much for, or other
+            arguments outside their ranges.
         CheckpointError: For a checkpoint of another run.
         WorkerError: If iNNvestigate's process dies.
 
@@ -121,6 +132,7 @@ def prune(
 
     check_criterion(criterion)
     check_engine(engine)
+    check_strategy(strategy)
     target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
     limits = Limits(min_channels, round_to)
     graph = read_model(model)
@@ -129,9 +141,9 @@ def prune(
         raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
     structure = channel_structure(graph, tuple(protect))
     _check_target(target, structure, limits)
-    batch = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-    if batch < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch}.")
+    keras = keras_of(model)
+    flat = sized(graph, task.reference.x.shape[1:], keras)
+    batch = chosen_batch_size(flat, batch_size, memory_budget)
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
     settings = {
@@ -149,11 +161,14 @@ def prune(
     checkpoint = None
     if checkpoint_dir is not None:
         fingerprint = _fingerprint(graph, task.reference, settings)
-        checkpoint = Checkpoint(checkpoint_dir, fingerprint)
+        checkpoint = Checkpoint(checkpoint_dir, fingerprint, strategy)
         checkpoint.load()  # a checkpoint that does not fit is an error before any work
-    keras = keras_of(model)
-    flat, working = _working_copy(graph, task.reference, keras)
-    forward = CompiledForward(working.model, batch)
+
+    @cache
+    def working() -> Built:
+        with scope(strategy):
+            return build(flat, Kept(), keras)
+
     problem = Problem(
         flat,
         structure,
@@ -165,19 +180,17 @@ def prune(
         settings["analyzer_options"],
         engine,
         worker_python,
+        strategy,
     )
     cost = CostModel(flat, structure)
     with (
         closing(make_criterion(criterion, problem)) as scored,
-        PruningProgress(target, enabled=verbose > 0) as progress,
+        PruningProgress(target, enabled=verbose > 0 and is_chief(strategy)) as progress,
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-        weight_names = {name: layer.weights for name, layer in flat.layers.items()}
         state = PruningLoop(
             structure=structure,
-            mask=ChannelMask(structure, working.layers, weight_names),
-            criterion=scored,
-            evaluate=lambda: task.evaluate(forward),
+            examiner=examiner(problem, scored),
             schedule=_fresh_schedule(schedule),
             cost=cost,
             target_rate=target,
@@ -187,7 +200,15 @@ def prune(
             on_step=progress.show,
         ).run()
     small = rebuild(graph, kept_without(structure, state.removed), keras)
-    return _result(model, small, state, task, structure, cost, settings, batch)
+
+    def forward(of: Any) -> CompiledForward:
+        with scope(strategy):
+            # Variables made outside the strategy's scope are not the strategy's.
+            copy = of if strategy is None else build(read_model(of), Kept(), keras).model
+            return CompiledForward(copy, batch, strategy)
+
+    forwards = {"before": forward(model), "after": forward(small)}
+    return _result(small, state, task, structure, cost, settings, forwards)
 
 
 @dataclass(frozen=True)
@@ -197,14 +218,6 @@ class _Task:
     head: Head
     reference: ReferenceSet
     validation: ReferenceSet | None
-
-    def evaluate(self, forward: CompiledForward) -> Evaluation:
-        """Class accuracies on the reference set; one forward pass over it."""
-        scores = probabilities(forward(self.reference.x), self.head.kind)
-        return Evaluation(
-            class_accuracies(self.reference.y, scores),
-            soft_class_accuracies(self.reference.y, scores),
-        )
 
     def report(self, forward: CompiledForward, samples: ReferenceSet) -> dict[str, Any]:
         """Metrics on any samples."""
@@ -247,34 +260,6 @@ def _check_target(target: float, structure: ChannelStructure, limits: Limits) ->
         )
 
 
-def _working_copy(
-    graph: ModelGraph, reference: ReferenceSet, keras: ModuleType
-) -> tuple[ModelGraph, Built]:
-    """A flat copy of the model to mask, with the samples' size for an input size left open."""
-    flat = graph.flat()
-    (entry,) = references(flat.inputs)
-    shape = (None, *reference.x.shape[1:])
-    nodes = tuple(
-        replace(node, layer=replace(node.layer, config={**node.layer.config, "batch_shape": shape}))
-        if node.name == entry.node
-        else node
-        for node in flat.nodes
-    )
-    built = build(replace(flat, nodes=nodes), Kept(), keras)
-    sized = tuple(
-        replace(
-            node,
-            shapes=tuple(
-                tuple(tensor.shape)
-                for ref, tensor in built.tensors.items()
-                if ref.node == node.name
-            ),
-        )
-        for node in nodes
-    )
-    return replace(flat, nodes=sized), built
-
-
 def _schedule_config(schedule: Any) -> Any:
     return _fresh_schedule(schedule).get_config()
 
@@ -308,20 +293,14 @@ def _fingerprint(graph: ModelGraph, reference: ReferenceSet, settings: Mapping[s
 
 
 def _result(
-    model: keras.Model,
     small: keras.Model,
     state: RunState,
     task: _Task,
     structure: ChannelStructure,
     cost: CostModel,
     settings: Mapping[str, Any],
-    batch: int,
+    forwards: Mapping[str, CompiledForward],
 ) -> PruningResult:
-    forwards = {
-        "before": CompiledForward(model, batch),
-        "after": CompiledForward(small, batch),
-    }
-
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
         return {when: task.report(forward, samples) for when, forward in forwards.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
+from keras_lrp_prune.runtime import OverSamples
 from keras_lrp_prune.surgery.building import Built
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _FOLLOWS = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU")
 
@@ -26,6 +30,8 @@ class FilterStatistics:
         built: The live model; masks on it take effect without retracing.
         head: What its outputs mean.
         name: `"activation"`, `"apoz"` or `"taylor"`.
+        batch_size: Samples per batch and replica.
+        strategy: `tf.distribute` strategy that the live model was made for.
     """
 
     def __init__(
@@ -35,6 +41,9 @@ class FilterStatistics:
         built: Built,
         head: Head,
         name: str,
+        *,
+        batch_size: int,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         import tensorflow as tf
 
@@ -51,9 +60,9 @@ class FilterStatistics:
         tensors = [built.tensors[ref] for ref in refs]
         probe = keras.Model(built.model.inputs[0], [*tensors, *built.model.outputs])
         measure = _STATISTICS[name]
-        n_units = structure.n_units
+        n_units, n_classes = structure.n_units, head.n_classes
 
-        def by_unit_and_class(x: Any, y: Any, n_classes: Any) -> Any:
+        def by_class_and_unit(x: Any, y: Any) -> tuple[Any, Any]:
             # Watching the input records every activation, even if all weights are frozen.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(x)
@@ -72,26 +81,20 @@ class FilterStatistics:
                 -1,
             )
             per_unit = tf.math.unsorted_segment_sum(tf.transpose(per_filter), units, n_units)
-            return tf.math.unsorted_segment_sum(
-                measure.per_unit(tf.transpose(per_unit)), y, n_classes
-            )
+            statistic = tf.cast(measure.per_unit(tf.transpose(per_unit)), tf.float64)
+            return tf.math.unsorted_segment_sum(statistic, y, n_classes), scores
 
         source = built.model.inputs[0]
-        self._dtype = tf.as_dtype(source.dtype).as_numpy_dtype
-        self._function = tf.function(
-            by_unit_and_class,
-            input_signature=[
-                tf.TensorSpec(source.shape, source.dtype),
-                tf.TensorSpec([None], tf.int64),
-                tf.TensorSpec([], tf.int64),
-            ],
-            autograph=False,
+        self._sums = OverSamples(
+            by_class_and_unit,
+            tf.TensorSpec(source.shape, source.dtype),
+            batch_size=batch_size,
+            strategy=strategy,
         )
 
-    def __call__(self, x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """The statistic summed over the samples of each class, float64 `(classes, units)`."""
-        sums = self._function(x.astype(self._dtype), y.astype(np.int64), np.int64(n_classes))
-        return np.asarray(sums, np.float64)
+        return self._sums(x, y)[0]
 
 
 class _Measure:

@@ -87,16 +87,16 @@ def two_class_logits(graph: ModelGraph) -> ModelGraph:
     return _replace_nodes(graph, {node.name: (replace(node, layer=layer, shapes=shapes),)})
 
 
-def split_preprocessing(graph: ModelGraph) -> tuple[tuple[LayerSpec, ...], ModelGraph]:
+def split_preprocessing(graph: ModelGraph) -> tuple[ModelGraph | None, ModelGraph]:
     """Takes layers that only scale, shift or pad the input off the front of a flat graph.
 
     Relevance passes through them unchanged, and the first convolution becomes the input layer
     that LRP's input rules are meant for.
 
     Returns:
-        The layers, in the order in which they are applied, and the graph without them.
+        The layers taken off as a graph of their own, if there are any, and the graph without them.
     """
-    layers: list[LayerSpec] = []
+    whole, taken = graph, []
     inputs = list(references(graph.inputs))
     while len(inputs) == 1:
         consumers = graph.consumers.get(inputs[0], ())
@@ -105,14 +105,17 @@ def split_preprocessing(graph: ModelGraph) -> tuple[tuple[LayerSpec, ...], Model
         node = graph.by_name[consumers[0]]
         if node.layer.class_name not in _PREPROCESSING:
             break
-        layers.append(node.layer)
+        taken.append(node.name)
         source = graph.by_name[inputs[0].node]
         config = {**source.layer.config, "batch_shape": tuple(node.shapes[0])}
         entry = replace(source, layer=replace(source.layer, config=config), shapes=node.shapes)
         graph = _replace_nodes(
             graph, {source.name: (entry,), node.name: ()}, {TensorRef(node.name): inputs[0]}
         )
-    return tuple(layers), graph
+    if not taken:
+        return None, graph
+    nodes = tuple(whole.by_name[name] for name in (inputs[0].node, *taken))
+    return replace(whole, nodes=nodes, outputs=TensorRef(taken[-1])), graph
 
 
 def drop_identities(graph: ModelGraph) -> ModelGraph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 from keras_lrp_prune.surgery.building import Built
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -28,16 +31,20 @@ class Problem:
     Args:
         graph: The model, flat.
         structure: Its channel structure.
-        built: The working copy of the model that the mask acts on.
+        working: Gives the working copy of the model, which masks act on.
         head: What its outputs mean.
         reference: The reference set.
-        batch_size: Samples per batch.
+        batch_size: Samples per batch and replica.
         seed: For criteria that draw at random.
+        analyzer_options: Keyword arguments of the analyzer.
+        engine: What computes LRP.
+        worker_python: Interpreter that has iNNvestigate.
+        strategy: `tf.distribute` strategy to run under.
     """
 
     graph: ModelGraph
     structure: ChannelStructure
-    built: Built
+    working: Callable[[], Built]
     head: Head
     reference: ReferenceSet
     batch_size: int = DEFAULT_BATCH_SIZE
@@ -45,6 +52,7 @@ class Problem:
     analyzer_options: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "auto"
     worker_python: str | None = None
+    strategy: tf.distribute.Strategy | None = None
 
 
 class Criterion(Protocol):
@@ -89,19 +97,22 @@ class LRP:
             analyzer,
             problem.analyzer_options,
             two_class=problem.head.one_unit,
+            batch_size=problem.batch_size,
+            strategy=problem.strategy,
             worker_python=problem.worker_python,
         )
 
     def scores(self, removed: np.ndarray) -> np.ndarray:
         """See `Criterion`."""
-        problem = self._problem
-        self.engine.set_mask(problem.structure, removed)
-        sums = sum(
-            self.engine.unit_relevance(problem.structure, x, y)
-            for x, y in problem.reference.batches(problem.batch_size)
-        )
-        means = sums / problem.reference.class_counts[:, None]
-        return relative_to_group(problem.structure, means, order=1)
+        return self.examine(removed)[0]
+
+    def examine(self, removed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores as `Criterion.scores` and, of the same pass, the samples' class probabilities."""
+        structure, reference = self._problem.structure, self._problem.reference
+        self.engine.set_mask(structure, removed)
+        sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
+        means = sums / reference.class_counts[:, None]
+        return relative_to_group(structure, means, order=1), probabilities
 
     def close(self) -> None:
         """Frees what the engine holds."""
@@ -154,17 +165,19 @@ class Statistic(_WithoutResources):
     def __init__(self, problem: Problem, name: str) -> None:
         self._problem = problem
         self._statistics = FilterStatistics(
-            problem.graph, problem.structure, problem.built, problem.head, name
+            problem.graph,
+            problem.structure,
+            problem.working(),
+            problem.head,
+            name,
+            batch_size=problem.batch_size,
+            strategy=problem.strategy,
         )
 
     def scores(self, removed: np.ndarray) -> np.ndarray:
         """See `Criterion`."""
         reference = self._problem.reference
-        sums = sum(
-            self._statistics(x, y, reference.n_classes)
-            for x, y in reference.batches(self._problem.batch_size)
-        )
-        means = sums / reference.class_counts[:, None]
+        means = self._statistics(reference.x, reference.y) / reference.class_counts[:, None]
         return relative_to_group(self._problem.structure, means, order=2)
 
 
@@ -193,24 +206,6 @@ def check_criterion(name: str) -> None:
     """Raises `ValueError` for an unknown criterion, listing those that there are."""
     if name not in CRITERIA:
         raise ValueError(f"Unknown criterion {name!r}. There are: {', '.join(CRITERIA)}.")
-
-
-def mean_filter_relevance(
-    engine: LRPEngine, reference: ReferenceSet, batch_size: int
-) -> dict[str, np.ndarray]:
-    """Relevance of each filter for each class, averaged over the samples of the class.
-
-    One LRP pass over the reference set.
-
-    Returns:
-        Layer name to float64 `(classes, filters)`.
-    """
-    sums: dict[str, np.ndarray] = {}
-    for x, y in reference.batches(batch_size):
-        for name, values in engine.filter_relevance(x, y).items():
-            sums[name] = sums[name] + values if name in sums else values
-    counts = np.maximum(reference.class_counts, 1)[:, None]
-    return {name: values / counts for name, values in sums.items()}
 
 
 def relative_to_group(structure: ChannelStructure, scores: np.ndarray, order: int) -> np.ndarray:

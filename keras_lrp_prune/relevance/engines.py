@@ -13,8 +13,11 @@ from keras_lrp_prune.relevance.innvestigate_engine import (
     MissingInnvestigateError,
 )
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+from keras_lrp_prune.runtime import replicas
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from keras_lrp_prune.relevance.native.composites import Composite
 
 ENGINES = ("auto", "innvestigate", "native")
@@ -34,17 +37,21 @@ def make_engine(
     options: Mapping[str, Any],
     *,
     two_class: bool,
+    batch_size: int,
+    strategy: tf.distribute.Strategy | None,
     worker_python: str | None,
 ) -> LRPEngine:
     """Starts the engine that was asked for.
 
-    `"auto"` takes iNNvestigate, the reference, where it is installed and exact; otherwise the
-    native engine. Which one, and why, goes to the log.
+    `"auto"` takes iNNvestigate, the reference, where it is installed and exact and one device
+    computes; otherwise the native engine. Which one, and why, goes to the log.
 
     Raises:
         ValueError, UnsupportedModelError, MissingInnvestigateError: As the engine does.
     """
     check_engine(engine)
+    shared: dict[str, Any] = {"two_class": two_class, "batch_size": batch_size}
+    several = replicas(strategy) > 1
 
     def innvestigate() -> LRPEngine:
         if not isinstance(analyzer, str):
@@ -52,20 +59,25 @@ def make_engine(
                 f"The engine 'innvestigate' takes an analyzer's name, not {analyzer!r}; a "
                 "composite of your own is for the engine 'native'."
             )
-        return InnvestigateEngine(
-            graph, analyzer, options, two_class=two_class, python=worker_python
-        )
+        if several:
+            raise ValueError(
+                f"The engine 'innvestigate' runs on one device, but the strategy has "
+                f"{replicas(strategy)} replicas; choose engine='native'."
+            )
+        return InnvestigateEngine(graph, analyzer, options, **shared, python=worker_python)
 
     def native() -> LRPEngine:
         # Not at the top: it brings TensorFlow.
         from keras_lrp_prune.relevance.native.engine import NativeEngine
 
-        return NativeEngine(graph, analyzer, options, two_class=two_class)
+        return NativeEngine(graph, analyzer, options, **shared, strategy=strategy)
 
     why = "as asked for"
     if engine == "auto":
         if not isinstance(analyzer, str) or analyzer not in ANALYZERS:
             made, why = native(), "iNNvestigate does not have this analyzer"
+        elif several:
+            made, why = native(), f"the strategy has {replicas(strategy)} replicas"
         else:
             try:
                 made, why = innvestigate(), "it is installed, and exact on this model"

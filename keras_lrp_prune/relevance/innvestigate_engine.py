@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.dialect import check_dialect
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.relevance.worker_process import WorkerProcess
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
 INSTALL_LINE = "pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future"
 VERSION = "2.1.2"
@@ -33,6 +34,7 @@ class InnvestigateEngine(LRPEngine):
         analyzer: An iNNvestigate analyzer's name, such as `"lrp.sequential_preset_a"`.
         options: Keyword arguments of the analyzer.
         two_class: Whether a single sigmoid or logit unit is read as two classes.
+        batch_size: Samples per batch.
         python: The worker's interpreter, see `WorkerProcess`.
 
     Raises:
@@ -50,10 +52,11 @@ class InnvestigateEngine(LRPEngine):
         options: Mapping[str, Any] | None = None,
         *,
         two_class: bool = False,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         python: str | None = None,
     ) -> None:
         check_analyzer(analyzer, options or {})
-        super().__init__(graph, two_class=two_class)
+        super().__init__(graph, two_class=two_class, batch_size=batch_size)
         check_dialect(self._graph, analyzer)
         plain, arrays = to_plain(self._graph)
         self._worker = WorkerProcess(python)
@@ -77,16 +80,39 @@ class InnvestigateEngine(LRPEngine):
         """Ends the worker process."""
         self._worker.close()
 
-    def _channel_sums(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        _, sums = self._worker.ask({"do": "filter_relevance"}, {"x": x, "y": y})
-        return sums
+    def _channel_sums(
+        self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        totals: dict[str, np.ndarray] = {}
+        outputs = []
+        for samples, own in self._batches(x, y):
+            explained = range(self.n_classes) if every_class else (own,)
+            for classes in explained:
+                found = self._ask("filter_relevance", samples, np.broadcast_to(classes, own.shape))
+                scores = found.pop("the outputs")
+                for name, values in found.items():
+                    totals[name] = totals[name] + values if name in totals else values
+            outputs.append(scores)
+        return totals, np.concatenate(outputs)
 
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
         self._worker.ask({"do": "mask"}, dict(news))
 
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        _, result = self._worker.ask({"do": "input_relevance"}, {"x": x, "y": y})
-        return result["relevance"]
+        return np.concatenate(
+            [
+                self._ask("input_relevance", samples, outputs)["relevance"]
+                for samples, outputs in self._batches(x, y)
+            ]
+        )
+
+    def _batches(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(x), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            yield np.asarray(self._preprocess(np.asarray(x[part], np.float32))), y[part]
+
+    def _ask(self, what: str, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        return self._worker.ask({"do": what}, {"x": x, "y": np.ascontiguousarray(y)})[1]
 
     def _check_installed(self) -> None:
         versions, _ = self._worker.ask({"do": "versions"})

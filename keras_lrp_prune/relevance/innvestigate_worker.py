@@ -85,7 +85,7 @@ class Twin:
         tensors = [relevances[id(self._layers[name].output)]["final_tensor"] for name in layers]
         sums = [tf_keras.layers.Lambda(over_space)(tensor) for tensor in tensors]
         feeds = tool._analyzer_model.inputs
-        self._per_filter = tf_keras.Model(feeds, sums)
+        self._per_filter = tf_keras.Model(feeds, [*twin.model.outputs, *sums])
         self._per_input = tool._analyzer_model
         self._scores = twin.model
 
@@ -111,11 +111,12 @@ class Twin:
         return {}, {}
 
     def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
-        """Relevance of each layer's output for class `y`, summed over space and over each class."""
-        per_sample = self._per_filter.predict_on_batch([x, _selection(y)])
-        if len(self._names) == 1:
-            per_sample = [per_sample]
-        sums = {}
+        """Relevance of each layer's output for class `y`, summed over space and over each class.
+
+        And `"the outputs"` of the graph, of the same forward pass.
+        """
+        outputs, *per_sample = self._per_filter.predict_on_batch([x, _selection(y)])
+        sums = {"the outputs": outputs}
         for name, values in zip(self._names, per_sample, strict=True):
             sums[name] = np.zeros((self._classes, values.shape[-1]))
             np.add.at(sums[name], y, values.astype(np.float64))

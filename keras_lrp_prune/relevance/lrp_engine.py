@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from keras_lrp_prune.evaluation import probabilities
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
+from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.relevance.canonical import (
     LINEAR,
@@ -16,11 +18,15 @@ from keras_lrp_prune.relevance.canonical import (
     canonize,
     depthwise_part,
     drop_identities,
+    in_float32,
     next_linear,
     split_preprocessing,
     strip_softmax,
     two_class_logits,
 )
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
+from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.kept import Kept
 
 _OWNERS = (*(name for name in LINEAR if not name.startswith("Depthwise")), *SEPARABLE)
 
@@ -33,20 +39,34 @@ class LRPEngine(ABC):
     Args:
         graph: The model, with one input and one `(batch, n)` output.
         two_class: Whether a single sigmoid or logit unit is read as two classes.
+        batch_size: Samples per batch.
     """
 
     name: str
 
-    def __init__(self, graph: ModelGraph, *, two_class: bool = False) -> None:
+    def __init__(
+        self,
+        graph: ModelGraph,
+        *,
+        two_class: bool = False,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> None:
+        import keras
+
+        self._batch_size = batch_size
         graph = drop_identities(graph.flat())
         self._owners = {name for name, layer in graph.layers.items() if layer.class_name in _OWNERS}
-        self._preprocessing, graph = split_preprocessing(graph)
+        self._samples = graph.shape(next(references(graph.inputs)))[1:]
+        self._front, graph = split_preprocessing(graph)
+        if self._front is not None:
+            self._preprocessing = build(in_float32(self._front), Kept(), keras).model
         graph = strip_softmax(canonize(graph))
         self._merged = ""
         if two_class:
             graph = two_class_logits(graph)
             self._merged = next(references(graph.outputs)).node
         self._graph = graph
+        self._kind = read_head(graph).kind
         (output, *_) = references(graph.outputs)
         self.n_classes = int(graph.shape(output)[-1] or 0)
         self._widths = {
@@ -56,8 +76,14 @@ class LRPEngine(ABC):
         self._masked: dict[str, np.ndarray] = {}
 
     @abstractmethod
-    def _channel_sums(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        """Relevance of the output channels of every layer with weights, `(classes, channels)`."""
+    def _channel_sums(
+        self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Relevance of the output channels of every layer with weights, `(classes, channels)`.
+
+        It is that for the class of each sample, or for every class of all samples; second comes
+        what the canonical graph returns for the samples, `(samples, outputs)`.
+        """
 
     @abstractmethod
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
@@ -70,7 +96,7 @@ class LRPEngine(ABC):
 
     @abstractmethod
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Relevance of preprocessed inputs for output `y` of each sample (-1: its highest)."""
+        """Relevance of what the canonical graph reads, for output `y` (-1: the highest)."""
 
     def set_mask(self, structure: ChannelStructure, removed: np.ndarray) -> None:
         """Analyses the model without these units from now on; costs a weight update.
@@ -98,22 +124,27 @@ class LRPEngine(ABC):
             self._mask(news)
             self._masked |= news
 
-    def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        """Relevance of each filter for the class of each sample, summed over space and samples.
+    def filter_relevance(
+        self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Relevance of each filter for each class, summed over space and samples.
 
         Args:
-            x: Samples as the model takes them.
+            x: Samples as the model takes them, any number of them.
             y: Classes, int, shape `(samples,)`.
+            every_class: Whether a sample counts for every class, not for its own only.
 
         Returns:
-            Layer name to an array `(classes, filters)`.
+            Layer name to a float64 array `(classes, filters)`.
         """
-        sums = self._channel_relevance(x, y)
-        return {name: values for name, values in sums.items() if name in self._owners}
+        sums, _ = self._channel_sums(x, y, every_class=every_class)
+        return {
+            name: values for name, values in self._one_merged(sums).items() if name in self._owners
+        }
 
     def unit_relevance(
         self, structure: ChannelStructure, x: np.ndarray, y: np.ndarray
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Relevance of each unit for the class of each sample, where the unit is read.
 
         A unit's channel can pass through layers with weights of their own (depthwise
@@ -126,22 +157,25 @@ class LRPEngine(ABC):
             y: As in `filter_relevance`.
 
         Returns:
-            float64, shape `(classes, units)`: summed over space, samples and the unit's channels.
+            The relevance, float64, shape `(classes, units)`: summed over space, samples and the
+            unit's channels. And, of the same forward pass, what the model says of the samples:
+            class probabilities, `(samples, classes)`.
         """
         carried = _output_units(structure)
         relevance = np.zeros((self.n_classes, structure.n_units))
-        for name, values in self._channel_relevance(x, y).items():
+        sums, outputs = self._channel_sums(x, y)
+        for name, values in self._one_merged(sums).items():
             readers = self._next[name]
             if name not in carried or (readers and readers <= carried.keys() - self._owners):
                 continue
             units = np.repeat(carried[name], values.shape[1] // len(carried[name]))
             inside = units >= 0
             np.add.at(relevance.T, units[inside], values.T[inside])
-        return relevance
+        return relevance, self._probabilities(outputs)
 
     def input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
-        return self._unpad(self._input_relevance(self._preprocess(x), y))
+        return self._unpad(self._input_relevance(x, y))
 
     @abstractmethod
     def close(self) -> None:
@@ -153,21 +187,24 @@ class LRPEngine(ABC):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _channel_relevance(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        sums = self._channel_sums(self._preprocess(x), y)
-        if self._merged in sums:  # two scores that one unit of the model computes
-            sums[self._merged] = sums[self._merged].sum(1, keepdims=True)
-        return sums
+    def _one_merged(self, sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The sums, with one channel where one unit of the model computes two scores."""
+        if self._merged not in sums:
+            return sums
+        return {**sums, self._merged: sums[self._merged].sum(1, keepdims=True)}
 
-    def _preprocess(self, x: np.ndarray) -> np.ndarray:
-        for layer in self._preprocessing:
-            x = np.asarray(layer.source(x))
-        return np.asarray(x, np.float32)
+    def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        # The second score of two that stand for one unit is its logit.
+        return probabilities(outputs[:, 1:] if self._merged else outputs, self._kind)
+
+    def _preprocess(self, x: Any) -> Any:
+        """What the canonical graph reads for samples as the model takes them."""
+        return x if self._front is None else self._preprocessing(x)
 
     def _unpad(self, relevance: np.ndarray) -> np.ndarray:
-        for layer in reversed(self._preprocessing):
-            if layer.class_name == "ZeroPadding2D":
-                (top, bottom), (left, right) = layer.config["padding"]
+        for node in reversed(self._front.nodes if self._front else ()):
+            if node.layer.class_name == "ZeroPadding2D":
+                (top, bottom), (left, right) = node.layer.config["padding"]
                 height, width = relevance.shape[1:3]
                 relevance = relevance[:, top : height - bottom, left : width - right]
         return relevance

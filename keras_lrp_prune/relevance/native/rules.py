@@ -1,10 +1,15 @@
 """LRP rules: how a linear layer shares its relevance among what it reads.
 
-A rule is a function `rule(step) -> relevance of step.x`. Nearly all share in proportion to the
-products of some inputs and some kernel, which is one line each below. The formulas are those of
+A rule is a function `rule(step) -> share`, where `share(passed)` turns relevance of the layer's
+outputs into relevance of `step.x`; what does not depend on the relevance is computed once for all
+classes. Nearly all rules share in proportion to the products of some inputs and some kernel
+(`in_proportion`), which is one line each below. The formulas are those of
 Bach et al. 2015 (doi:10.1371/journal.pone.0130140), Montavon et al. 2017 (deep Taylor
 decomposition, doi:10.1016/j.patcog.2016.11.008) and Montavon et al. 2019 (gamma,
-doi:10.1007/978-3-030-28954-6_10). All cost one or two transposed passes through the layer.
+doi:10.1007/978-3-030-28954-6_10).
+
+`z` and `epsilon` cost one transposed pass through the layer; the others, for each pair of inputs
+and kernel, a pass more.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ class Step:
         kernel: Its kernel.
         bias: Its bias, or `None`.
         linear: `linear(x, kernel)`: the layer without its bias.
-        passed: Relevance of its outputs.
+        output: What it returned, bias included.
         nonnegative: Whether `x` is known to have no negative values.
     """
 
@@ -35,28 +40,34 @@ class Step:
     kernel: Tensor
     bias: Tensor | None
     linear: Callable[[Tensor, Tensor], Tensor]
-    passed: Tensor
+    output: Tensor
     nonnegative: bool = False
 
+    def transposed(self, kernel: Tensor, outputs: Tensor) -> Tensor:
+        """The transposed layer, from outputs to inputs; its forward pass is pruned as unused."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.x)
+            unused = self.linear(self.x, kernel)
+        return tape.gradient(unused, self.x, outputs)
 
-Rule = Callable[[Step], Tensor]
+
+Share = Callable[[Tensor], Tensor]
+Rule = Callable[[Step], Share]
 Terms = list[tuple[Tensor, Tensor]]
 
 
-def z(step: Step) -> Tensor:
+def z(step: Step) -> Share:
     """In proportion to the products of inputs and weights; the bias takes its share."""
-    return _shared(step, [(step.x, step.kernel)], step.bias)
+    return in_proportion(step, [(step.x, step.kernel)], step.output)
 
 
 def epsilon(value: float = 1e-7, *, bias: bool = True) -> Rule:
     """Like `z`, with a stabiliser of the sign of the divisor, which absorbs relevance."""
 
-    def rule(step: Step) -> Tensor:
-        def away_from_zero(total: Tensor) -> Tensor:
-            return total + tf.where(total >= 0, value, -value)
-
-        terms = [(step.x, step.kernel)]
-        return _shared(step, terms, step.bias if bias else None, away_from_zero)
+    def rule(step: Step) -> Share:
+        whole = step.output if bias else step.linear(step.x, step.kernel)
+        stable = whole + tf.where(whole >= 0, value, -value)
+        return in_proportion(step, [(step.x, step.kernel)], stable)
 
     return rule
 
@@ -64,15 +75,18 @@ def epsilon(value: float = 1e-7, *, bias: bool = True) -> Rule:
 def alpha_beta(alpha: float, beta: float, *, bias: bool = True) -> Rule:
     """Positive and negative products apart, weighted by `alpha` and `-beta`."""
 
-    def rule(step: Step) -> Tensor:
-        shift = step.bias if bias else None
+    def rule(step: Step) -> Share:
+        shift = step.bias if bias and step.bias is not None else 0.0
         up, down = tf.nn.relu(step.kernel), -tf.nn.relu(-step.kernel)
         excites, inhibits = [(step.x, up)], [(step.x, down)]
         if not step.nonnegative:
             above, below = tf.nn.relu(step.x), -tf.nn.relu(-step.x)
             excites, inhibits = [(above, up), (below, down)], [(above, down), (below, up)]
-        shares = alpha * _shared(step, excites, shift)
-        return shares - beta * _shared(step, inhibits, shift) if beta else shares
+        positive = in_proportion(step, excites, total(step, excites) + shift)
+        if not beta:
+            return lambda passed: alpha * positive(passed)
+        negative = in_proportion(step, inhibits, total(step, inhibits) + shift)
+        return lambda passed: alpha * positive(passed) - beta * negative(passed)
 
     return rule
 
@@ -80,53 +94,65 @@ def alpha_beta(alpha: float, beta: float, *, bias: bool = True) -> Rule:
 def gamma(value: float = 0.25) -> Rule:
     """Like `z`, with positive weights favoured by a factor of `1 + value`."""
 
-    def rule(step: Step) -> Tensor:
-        kernel = step.kernel + value * tf.nn.relu(step.kernel)
-        bias = None if step.bias is None else step.bias + value * tf.nn.relu(step.bias)
-        return _shared(step, [(step.x, kernel)], bias)
+    def rule(step: Step) -> Share:
+        terms = [(step.x, step.kernel + value * tf.nn.relu(step.kernel))]
+        shift = 0.0 if step.bias is None else step.bias + value * tf.nn.relu(step.bias)
+        return in_proportion(step, terms, total(step, terms) + shift)
 
     return rule
 
 
-def z_plus_fast(step: Step) -> Tensor:
+def z_plus_fast(step: Step) -> Share:
     """In proportion to inputs times positive weights; meant for inputs that are not negative."""
-    return _shared(step, [(step.x, tf.nn.relu(step.kernel))], None)
+    terms = [(step.x, tf.nn.relu(step.kernel))]
+    return in_proportion(step, terms, total(step, terms))
 
 
-def w_square(step: Step) -> Tensor:
+def w_square(step: Step) -> Share:
     """In proportion to the squared weights, whatever the inputs are."""
-    return _shared(step, [(tf.ones_like(step.x), tf.square(step.kernel))], None)
+    return _whatever_is_read(step, tf.square(step.kernel))
 
 
-def flat(step: Step) -> Tensor:
+def flat(step: Step) -> Share:
     """In equal shares to all that the layer reads."""
-    return _shared(step, [(tf.ones_like(step.x), tf.ones_like(step.kernel))], None)
+    return _whatever_is_read(step, tf.ones_like(step.kernel))
 
 
 def bounded(low: float, high: float) -> Rule:
     """For inputs between `low` and `high` (the z^B rule of deep Taylor decomposition)."""
 
-    def rule(step: Step) -> Tensor:
+    def rule(step: Step) -> Share:
         lowest, highest = (tf.fill(tf.shape(step.x), -bound) for bound in (low, high))
         up, down = tf.nn.relu(step.kernel), -tf.nn.relu(-step.kernel)
-        return _shared(step, [(step.x, step.kernel), (lowest, up), (highest, down)], None)
+        terms = [(step.x, step.kernel), (lowest, up), (highest, down)]
+        return in_proportion(step, terms, total(step, terms))
 
     return rule
 
 
-def _shared(
-    step: Step,
-    terms: Terms,
-    bias: Tensor | None,
-    divisor: Callable[[Tensor], Tensor] = lambda total: total,
-) -> Tensor:
-    """Shares relevance among the inputs in proportion to the products of `terms`."""
-    inputs = [x for x, _ in terms]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(inputs)
-        total = tf.add_n([step.linear(x, kernel) for x, kernel in terms])
-    whole = total if bias is None else total + bias
-    # Nothing to share is nothing shared.
-    share = tf.math.divide_no_nan(step.passed, divisor(whole))
-    gradients = tape.gradient(total, inputs, share)
-    return tf.add_n([x * gradient for x, gradient in zip(inputs, gradients, strict=True)])
+def total(step: Step, terms: Terms) -> Tensor:
+    """What the layer makes of all terms together."""
+    return tf.add_n([step.linear(x, kernel) for x, kernel in terms])
+
+
+def in_proportion(step: Step, terms: Terms, whole: Tensor) -> Share:
+    """Shares relevance among the inputs in proportion to the products of `terms`.
+
+    Args:
+        step: The call of the layer.
+        terms: Pairs of inputs and kernel.
+        whole: What the products are parts of: their sum, as a rule with bias or stabiliser.
+    """
+
+    def share(passed: Tensor) -> Tensor:
+        # Nothing to share is nothing shared.
+        per_product = tf.math.divide_no_nan(passed, whole)
+        return tf.add_n([x * step.transposed(kernel, per_product) for x, kernel in terms])
+
+    return share
+
+
+def _whatever_is_read(step: Step, kernel: Tensor) -> Share:
+    """In proportion to a kernel alone: one sample's sums serve for all."""
+    ones = tf.ones_like(step.x)
+    return in_proportion(step, [(ones, kernel)], step.linear(ones[:1], kernel))

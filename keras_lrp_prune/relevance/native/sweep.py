@@ -1,0 +1,239 @@
+"""The way through a canonical graph and back: the relevance of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_lrp_prune.graph.model_graph import (
+    LayerSpec,
+    ModelGraph,
+    Node,
+    TensorRef,
+    map_references,
+    references,
+)
+from keras_lrp_prune.relevance.canonical import LINEAR
+from keras_lrp_prune.relevance.native.composites import Composite, place_of
+from keras_lrp_prune.relevance.native.layers import (
+    BACKWARD,
+    ELEMENTWISE,
+    SUMS,
+    Visit,
+    along_gradient,
+)
+from keras_lrp_prune.relevance.native.rules import Rule, Share, Step
+from keras_lrp_prune.relevance.native.support import nonnegative
+from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.kept import Kept
+
+Tensor = Any
+Values = dict[TensorRef, Tensor]
+
+
+class Sweep:
+    """The working copy of a canonical graph, and functions of a batch to be compiled.
+
+    Make it in the scope of the strategy that the functions will run under.
+
+    Args:
+        graph: The canonical graph, with one input and one output.
+        composite: Which rule for which layer.
+        widths: Name of each layer whose relevances are wanted to its number of channels.
+    """
+
+    def __init__(self, graph: ModelGraph, composite: Composite, widths: Mapping[str, int]) -> None:
+        self._graph = graph
+        self._taylor = composite.taylor
+        self._widths = widths
+        self._rules: dict[str, Rule] = {
+            node.name: composite.rule_for(place_of(graph, index))
+            for index, node in enumerate(graph.nodes)
+            if node.layer.class_name in LINEAR
+        }
+        self._nonnegative = nonnegative(graph)
+        self._live = build(_without_biases(graph), Kept(), keras).layers
+        self._biases = {
+            layer.name: tf.Variable(layer.arrays()["bias"], trainable=False)
+            for layer in graph.layers.values()
+            if layer.class_name in LINEAR and "bias" in layer.weights
+        }
+        self._kept: dict[str, np.ndarray] = {}
+        (self._source,) = references(graph.inputs)
+        (self._output,) = references(graph.outputs)
+        self._n_classes = graph.shape(self._output)[-1]
+
+    def own_class(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Relevance of all channels for the class of each sample, summed over each class.
+
+        Args:
+            x: Samples.
+            y: Classes; samples of class -1 do not count.
+
+        Returns:
+            float64 `(classes, channels)`, the layers of `widths` side by side, and the outputs.
+        """
+        values = self._forward(x)
+        relevance = self._back(values, self._shares(values), tf.one_hot(y, self._n_classes))
+        sums = tf.math.unsorted_segment_sum(self._channels(relevance), y, self._n_classes)
+        return sums, values[self._output]
+
+    def every_class(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Relevance of all channels for every class, summed over all samples.
+
+        One forward pass for all classes, and one way back for each.
+
+        Args:
+            x: Samples.
+            y: What is -1 does not count.
+
+        Returns:
+            As `own_class`.
+        """
+        values = self._forward(x)
+        shares = self._shares(values)
+        counts = tf.cast(y >= 0, tf.float32)[:, None]
+
+        def for_class(index: Tensor) -> Tensor:
+            chosen = counts * tf.one_hot(index, self._n_classes)
+            return tf.reduce_sum(self._channels(self._back(values, shares, chosen)), 0)
+
+        sums = tf.map_fn(for_class, tf.range(self._n_classes), tf.float64, parallel_iterations=1)
+        return sums, values[self._output]
+
+    def of_input(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:
+        """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
+        values = self._forward(x)
+        y = tf.where(y < 0, tf.argmax(values[self._output], -1), y)
+        chosen = tf.one_hot(y, self._n_classes)
+        relevance = self._back(values, self._shares(values), chosen)
+        return (), relevance.get(self._source, tf.zeros_like(x))
+
+    def mask(self, news: Mapping[str, np.ndarray]) -> None:
+        """See `LRPEngine`."""
+        self._kept |= news
+        for name in {key.partition(":")[2] for key in news}:
+            layer = self._graph.layers[name]
+            arrays = layer.arrays()
+            kernel, bias = arrays["kernel"], arrays.get("bias")
+            made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
+            made_shape, read_shape = _mask_shapes(layer.class_name, kernel)
+            if made is not None:
+                kernel = kernel * made.reshape(made_shape)
+                bias = None if bias is None else bias * made
+            if read is not None:
+                kernel = kernel * read.reshape(read_shape)
+            self._live[name].weights[0].assign(kernel)
+            if bias is not None:
+                self._biases[name].assign(bias)
+
+    def _forward(self, x: Tensor) -> Values:
+        values = {self._source: x}
+        for node in self._graph.nodes:
+            if not node.is_input:
+                out = self._call(node, [values[ref] for ref in node.inputs])
+                if node.layer.name in self._biases:
+                    out += self._biases[node.layer.name]
+                values[TensorRef(node.name)] = out
+        return values
+
+    def _call(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        """The call of a layer (without bias) as a function of the tensors that it reads."""
+        given = iter(inputs)
+        args = map_references(lambda _: next(given), node.args)
+        kwargs = map_references(lambda _: next(given), dict(node.kwargs))
+        return self._live[node.layer.name](*args, **kwargs)
+
+    def _shares(self, values: Values) -> dict[str, Share]:
+        """How each linear layer shares its relevance, given what went through it."""
+        return {
+            node.name: self._rules[node.name](self._step(node, values))
+            for node in self._graph.nodes
+            if node.name in self._rules
+        }
+
+    def _step(self, node: Node, values: Values) -> Step:
+        layer = self._live[node.layer.name]
+        return Step(
+            values[node.inputs[0]],
+            layer.weights[0],
+            self._biases.get(node.layer.name),
+            lambda x, kernel: layer.stateless_call([kernel], [], x)[0],
+            values[TensorRef(node.name)],
+            nonnegative=node.inputs[0] in self._nonnegative,
+        )
+
+    def _back(self, values: Values, shares: Mapping[str, Share], chosen: Tensor) -> Values:
+        """Relevance of every tensor that the chosen outputs (one-hot) depend on."""
+        scores = values[self._output]
+        relevance = {self._output: (tf.nn.relu(scores) if self._taylor else scores) * chosen}
+        for node in reversed(self._graph.nodes):
+            passed = relevance.get(TensorRef(node.name))
+            if node.is_input or passed is None:
+                continue
+            share = shares.get(node.name)
+            parts = [share(passed)] if share else self._through(node, values, passed)
+            for ref, part in zip(node.inputs, parts, strict=True):
+                if part is not None:
+                    relevance[ref] = relevance[ref] + part if ref in relevance else part
+        return relevance
+
+    def _through(self, node: Node, values: Values, passed: Tensor) -> Sequence[Tensor | None]:
+        """Relevance of what a layer without kernel read."""
+        live = self._live[node.layer.name]
+        inputs = [values[ref] for ref in node.inputs]
+        visit = Visit(self._graph, node, live, partial(self._call, node), inputs, passed)
+        kind = node.layer.class_name
+        if self._taylor and kind in (*ELEMENTWISE, *SUMS):
+            return along_gradient(visit)
+        return BACKWARD[kind](visit)
+
+    def _channels(self, relevance: Values) -> Tensor:
+        """Relevance of the layers of `widths` summed over space, float64 `(batch, channels)`."""
+        sums: dict[str, Tensor] = {}
+        n_samples = tf.shape(relevance[self._output])[0]
+        for node in self._graph.nodes:
+            name = node.layer.name
+            if name in self._widths:
+                values = relevance.get(TensorRef(node.name))
+                if values is None:  # nothing that is explained depends on it
+                    values = tf.zeros((n_samples, self._widths[name]))
+                axes = list(range(1, len(values.shape) - 1))
+                per_sample = tf.reduce_sum(values, axes) if axes else values
+                sums[name] = sums[name] + per_sample if name in sums else per_sample
+        return tf.cast(tf.concat([sums[name] for name in self._widths], -1), tf.float64)
+
+
+_ONE_GROUP = ("groups", 1)
+
+
+def _without_biases(graph: ModelGraph) -> ModelGraph:
+    """The graph with linear layers that have no bias: the rules treat it apart."""
+
+    def bare(layer: LayerSpec) -> LayerSpec:
+        if layer.class_name not in LINEAR:
+            return layer
+        # Legacy Keras tells one group of layers that Keras 3 does not know to have any.
+        config = {key: value for key, value in layer.config.items() if (key, value) != _ONE_GROUP}
+        kernel = {"kernel": layer.weights["kernel"]}
+        return replace(layer, config={**config, "use_bias": False}, weights=kernel)
+
+    specs = {name: bare(layer) for name, layer in graph.layers.items()}
+    nodes = tuple(replace(node, layer=specs[node.layer.name]) for node in graph.nodes)
+    return replace(graph, nodes=nodes)
+
+
+def _mask_shapes(class_name: str, kernel: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes in which masks of a layer's outputs and inputs multiply its kernel."""
+    rows, columns = kernel.shape[-2:]
+    if class_name.startswith("Depthwise"):
+        return (rows, columns), (rows, 1)
+    if class_name.endswith("Transpose"):
+        return (rows, 1), (1, columns)
+    return (1, columns), (rows, 1)
