@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_MEMORY = 2 * 2**30
 _LARGEST_BATCH = 256
 Tensor = Any
+Function = Callable[[Tensor, Tensor], tuple[Any, Tensor]]
 
 
 class OverSamples:
@@ -44,7 +46,7 @@ class OverSamples:
 
     def __init__(
         self,
-        function: Callable[[Tensor, Tensor], tuple[Any, Tensor]],
+        function: Function,
         x: tf.TensorSpec,
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -56,13 +58,16 @@ class OverSamples:
         self._dtype = x.dtype.as_numpy_dtype
         self._size = batch_size * replicas(strategy)
         run = function if strategy is None else _shared(function, strategy)
-
-        def step(x: Tensor, y: Tensor) -> tuple[Any, Tensor]:
-            self.traces += 1
-            return run(x, y)
-
         signature = [x, tf.TensorSpec([None], tf.int64)]
-        self._step = tf.function(step, input_signature=signature, autograph=False)
+        # TensorFlow counts traces by the code of a function, but those of a partial one by itself:
+        # else it would warn of many traces when many models are run.
+        self._step = tf.function(
+            partial(self._traced, run), input_signature=signature, autograph=False
+        )
+
+    def _traced(self, run: Function, x: Tensor, y: Tensor) -> tuple[Any, Tensor]:
+        self.traces += 1
+        return run(x, y)
 
     def __call__(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[Any, np.ndarray]:
         """The sums and the rows over all samples; the sums stay on the device until the end.
@@ -87,9 +92,7 @@ class OverSamples:
         return tf.nest.map_structure(np.asarray, totals), np.concatenate(rows)
 
 
-def _shared(
-    function: Callable[[Tensor, Tensor], tuple[Any, Tensor]], strategy: tf.distribute.Strategy
-) -> Callable[[Tensor, Tensor], tuple[Any, Tensor]]:
+def _shared(function: Function, strategy: tf.distribute.Strategy) -> Function:
     """The function of a batch, computed in equal parts by the replicas."""
     import tensorflow as tf
 
@@ -216,28 +219,27 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 def from_chief(data: bytes, strategy: tf.distribute.Strategy | None) -> bytes:
     """The chief's bytes, on every worker; costs two all-reduces."""
-    if replicas(strategy) == 1:
-        return data
-    mine = data if is_chief(strategy) else b""
-    (length,) = _first_replicas(np.array([len(mine)], np.int32), strategy)
-    if not length:
-        return b""
-    padded = np.frombuffer(mine.ljust(length, b"\0"), np.uint8)
-    return _first_replicas(padded.astype(np.int32), strategy).astype(np.uint8).tobytes()
-
-
-def _first_replicas(values: np.ndarray, strategy: tf.distribute.Strategy | None) -> np.ndarray:
-    """Each worker's values, if it has the first replica, added up."""
     import tensorflow as tf
 
-    assert strategy is not None
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return data
+    signature = [tf.TensorSpec([None], tf.int32)]
+    summed = tf.function(partial(_first_replicas, strategy), signature, autograph=False)
+    mine = data if is_chief(strategy) else b""
+    (length,) = np.asarray(summed(np.array([len(mine)], np.int32)))
+    if not length:
+        return b""
+    padded = np.frombuffer(mine.ljust(length, b"\0"), np.uint8).astype(np.int32)
+    return np.asarray(summed(padded)).astype(np.uint8).tobytes()
 
-    @tf.function(autograph=False)
-    def total() -> Tensor:
-        def mine() -> Tensor:
-            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            return tf.constant(values) * tf.cast(replica == 0, tf.int32)
 
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(mine), axis=None)
+def _first_replicas(strategy: tf.distribute.Strategy, values: Tensor) -> Tensor:
+    """The values of the first replica, on all; others count as zeros."""
+    import tensorflow as tf
 
-    return np.asarray(total())
+    def if_first(values: Tensor) -> Tensor:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return values * tf.cast(replica == 0, values.dtype)
+
+    added = strategy.run(if_first, (values,))
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, added, axis=None)

@@ -140,6 +140,7 @@ def _mean_over_space(values: Any, channel_axis: int) -> Any:
 def _cross_entropy(keras: ModuleType, head: Head, y: Any, scores: Any) -> Any:
     import tensorflow as tf
 
+    y = tf.maximum(y, 0)  # what does not count needs some class too
     from_logits = head.kind == "logits"
     if head.one_unit or head.kind == "sigmoid":
         n_outputs = scores.shape[-1]
