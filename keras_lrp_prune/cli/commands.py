@@ -62,7 +62,9 @@ SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
 ProtectOption = Annotated[
     list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
 ]
-BatchOption = Annotated[int, typer.Option(help="Images per batch.", min=1)]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Images per batch; default: as many as 2 GiB hold.", min=1)
+]
 
 
 def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
@@ -137,7 +139,7 @@ def prune(
     checkpoint_dir: Annotated[
         Path | None, typer.Option(help="Save each step here; the same command goes on.")
     ] = None,
-    batch_size: BatchOption = 32,
+    batch_size: BatchOption = None,
     seed: SeedOption = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -199,7 +201,7 @@ def relevance(
     engine: Annotated[
         str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
     ] = "auto",
-    batch_size: BatchOption = 32,
+    batch_size: BatchOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Show how much each filter, and each pixel, of MODEL matters for the classes in DATA.

@@ -14,7 +14,7 @@ from keras_lrp_prune.report import plot_heatmaps, print_table, relevance_table
 
 
 def write_relevance(
-    task: Task, folder: Path, *, analyzer: str, engine: str, batch_size: int
+    task: Task, folder: Path, *, analyzer: str, engine: str, batch_size: int | None
 ) -> Mapping[str, np.ndarray]:
     """Computes filter and input relevances, writes both, and prints a line per layer.
 

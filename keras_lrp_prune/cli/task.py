@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +62,7 @@ def load_task(
     weights: str | None = None,
     image_size: int | None = None,
     preprocess: str | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     seed: int = 0,
 ) -> Task:
     """Loads the model and the images; fits a linear head if the model is a named backbone.
@@ -98,7 +99,9 @@ def load_task(
             )
         held_out = (x_others, others.y)
     if not is_file:
-        network = with_linear_head(network, (x, images.y), batch_size=batch_size)
+        network = with_linear_head(
+            network, (x, images.y), batch_size=batch_size or DEFAULT_BATCH_SIZE
+        )
     wants = f"It takes {height}x{width}x{channels} images {_describe(wanted)}."
     return Task(network, images, (x, images.y), held_out, wants)
 
