@@ -10,8 +10,9 @@ zennit and PyTorch are no dependencies of this package; install them, and iNNves
     pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future
 
 Run it from the root of the repository: python examples/benchmarks/relevance.py --write-docs. It
-needs about 8 GiB of memory and a quarter of an hour on 2 cores, and writes docs/speed.md. Where
-TensorFlow sees a GPU, everything but iNNvestigate is measured there as well.
+needs about 8 GiB of memory and a quarter of an hour on 2 idle cores (PyTorch's threads wait for
+each other: beside other work, zennit loses most), and writes docs/speed.md. Where TensorFlow sees a
+GPU, everything but iNNvestigate is measured there as well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import argparse
 import gc
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
 from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
-from keras_lrp_prune.relevance.innvestigate_engine import VERSION, InnvestigateEngine
+from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
 from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.composites import Composite, anything, is_dense, reads_input
 from keras_lrp_prune.relevance.native.engine import NativeEngine
@@ -136,7 +135,7 @@ class ZennitProcess:
             env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path[1:]])},
         )
         plain, arrays = to_plain(graph)
-        self._ask({"graph": plain, "threads": cores(), "device": device}, arrays)
+        self._ask({"graph": plain, "threads": page.cores(), "device": device}, arrays)
 
     def compose(self, rules: Mapping[str, Any], stabilizer: float) -> None:
         """Puts these rules on the layers; sums and pooling get the stabiliser."""
@@ -163,6 +162,7 @@ class ZennitProcess:
 class Setting:
     """What is explained, and where: the model as it is, as a canonical graph, and in PyTorch."""
 
+    name: str
     model: ModelGraph
     graph: ModelGraph
     x: np.ndarray
@@ -181,21 +181,20 @@ def live_model(name: str) -> keras.Model:
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     values = {
-        "kernel": lambda s: rng.normal(0, np.sqrt(2 / np.prod(s[:-1])), s),
-        "depthwise": lambda s: rng.normal(0, np.sqrt(2 / np.prod(s[:2])), s),
-        "bias": lambda s: rng.normal(0, 0.1, s),
-        "gamma": lambda s: rng.uniform(0.5, 1.5, s),
-        "beta": lambda s: rng.normal(0, 0.3, s),
+        "kernel": lambda shape, fan_in: rng.normal(0, np.sqrt(2 / fan_in), shape),
+        "bias": lambda shape, _: rng.normal(0, 0.1, shape),
+        "gamma": lambda shape, _: rng.uniform(0.5, 1.5, shape),
+        "beta": lambda shape, _: rng.normal(0, 0.3, shape),
     }
     model = getattr(keras.applications, name)(weights=None, classes=CLASSES)
     norms = [it for it in model.layers if isinstance(it, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for layer in model.layers:
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        reads = slice(-2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1)
         for weight in layer.weights:
-            kind = "depthwise" if depthwise and weight.name == "kernel" else weight.name
-            if kind in values:
-                weight.assign(values[kind](weight.shape))
+            if weight.name in values:
+                fan_in = np.prod(weight.shape[reads])
+                weight.assign(values[weight.name](weight.shape, fan_in))
     for norm in norms:
         norm.momentum = 0.0  # its statistics are those of the next batch
     tf.function(partial(model, training=True))(images(8, model))
@@ -309,8 +308,7 @@ def measure(setting: Setting, analysis: Analysis, options: argparse.Namespace) -
         if "zennit" in names:
             differences["zennit, same rules"] = biasless_difference(setting, analysis)
     timings = {name: Timing(first[name], tuple(later[name])) for name in names}
-    model = setting.model.name
-    return Row(model, setting.device, analysis.name, analysis.goal, timings, differences)
+    return Row(setting.name, setting.device, analysis.name, analysis.goal, timings, differences)
 
 
 def compare(ours: Sums, theirs: Sums) -> dict[str, float]:
@@ -344,27 +342,7 @@ def prepared(name: str, device: str, options: argparse.Namespace) -> Iterator[Se
             stack.enter_context(closing(process))
             theirs = keras.ops.softmax(process.scores(x))
             np.testing.assert_allclose(theirs, scores, atol=1e-4, err_msg=f"{name} in PyTorch")
-        yield Setting(read_model(model), graph, x, scores.argmax(-1), device, process)
-
-
-def cores() -> int:
-    """The CPU cores that everything may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def environment(options: argparse.Namespace) -> dict[str, Any]:
-    """The machine, and the versions of what was measured."""
-    packages = ["tensorflow", "keras", "numpy"]
-    packages += ["torch", "zennit"] if "zennit" not in options.without else []
-    found = {"Python": platform.python_version(), **{name: version(name) for name in packages}}
-    versions = ", ".join(f"{name} {number}" for name, number in found.items())
-    versions += "" if "innvestigate" in options.without else f", iNNvestigate {VERSION}"
-    return {
-        "cores": cores(),
-        "versions": versions,
-        "batch": options.batch,
-        "rounds": options.rounds,
-    }
+        yield Setting(name, read_model(model), graph, x, scores.argmax(-1), device, process)
 
 
 def parse() -> argparse.Namespace:
@@ -382,30 +360,30 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if "zennit" not in options.without and not (find_spec("zennit") and find_spec("torch")):
         sys.exit("zennit is missing: pip install zennit torch (or go on with --without zennit)")
+    if options.write_docs and options.without:
+        parser.error("--write-docs needs all contestants")
     return options
 
 
 def main() -> None:
     """Measures, and prints or writes the tables."""
     options = parse()
-    found = environment(options)
-    tf.config.threading.set_intra_op_parallelism_threads(cores())
+    tf.config.threading.set_intra_op_parallelism_threads(page.cores())
     devices = ["CPU:0"] + ["GPU:0"] * bool(tf.config.list_physical_devices("GPU"))
     analyses = [analysis for analysis in ANALYSES if analysis.name in options.analyzers]
-    rows, sections = [], []
+    groups = []
     for device in devices:
         for name in options.models:
             with prepared(name, device, options) as setting:
-                group = [measure(setting, analysis, options) for analysis in analyses]
-            rows += group
-            sections.append(page.section(group, options.batch))
-            print(sections[-1], flush=True)
+                groups.append([measure(setting, analysis, options) for analysis in analyses])
+            print(page.section(groups[-1]), flush=True)
             keras.utils.clear_session()
+    found = page.environment(options.batch, options.rounds)
     if options.json:
-        results = {**found, "rows": [asdict(row) for row in rows]}
+        results = {**found, "rows": [asdict(row) for group in groups for row in group]}
         options.json.write_text(json.dumps(results, indent=1))
     if options.write_docs:
-        page.write(found, sections)
+        page.write(found, groups)
 
 
 if __name__ == "__main__":
