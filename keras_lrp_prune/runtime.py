@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_MEMORY = 2 * 2**30
 _LARGEST_BATCH = 256
+_STRATEGIES = ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
 _FLOAT = 4  # bytes
 Tensor = Any
 Function = Callable[[Tensor, Tensor], tuple[Any, Tensor]]
@@ -204,16 +205,10 @@ def check_strategy(strategy: Any) -> None:
     import tensorflow as tf
 
     if not isinstance(strategy, tf.distribute.Strategy):
-        raise TypeError(f"strategy must be a tf.distribute.Strategy, not {type(strategy)}.")
-    kinds = (
-        tf.distribute.MirroredStrategy,
-        tf.distribute.MultiWorkerMirroredStrategy,
-        tf.distribute.OneDeviceStrategy,
-    )
-    if not isinstance(strategy, kinds):
+        raise TypeError(f"strategy must be a tf.distribute.Strategy, not {strategy!r}.")
+    if not isinstance(strategy, tuple(getattr(tf.distribute, name) for name in _STRATEGIES)):
         raise ValueError(
-            f"{type(strategy).__name__} is not supported; give one of "
-            f"{', '.join(kind.__name__ for kind in kinds)}."
+            f"{type(strategy).__name__} is not supported; give one of {', '.join(_STRATEGIES)}."
         )
 
 
@@ -238,13 +233,14 @@ def from_chief(data: bytes, strategy: tf.distribute.Strategy | None) -> bytes:
 
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return data
-    signature = [tf.TensorSpec([None], tf.int32)]
+    # TensorFlow cannot all-reduce 32-bit integers over GPUs.
+    signature = [tf.TensorSpec([None], tf.int64)]
     summed = tf.function(partial(_first_replicas, strategy), signature, autograph=False)
     mine = data if is_chief(strategy) else b""
-    (length,) = np.asarray(summed(np.array([len(mine)], np.int32)))
+    (length,) = np.asarray(summed(np.array([len(mine)], np.int64)))
     if not length:
         return b""
-    padded = np.frombuffer(mine.ljust(length, b"\0"), np.uint8).astype(np.int32)
+    padded = np.frombuffer(mine.ljust(length, b"\0"), np.uint8).astype(np.int64)
     return np.asarray(summed(padded)).astype(np.uint8).tobytes()
 
 
