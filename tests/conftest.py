@@ -43,23 +43,29 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in left_out]
 
 
+_TABLES = {"application": "keras.applications", "parity": "native engine and iNNvestigate"}
+
+
 def pytest_terminal_summary(terminalreporter):
-    """Prints a line for each architecture tested, if all of them were asked for."""
+    """Prints tables of what was found for each architecture, if all of them were asked for."""
     if not terminalreporter.config.getoption("--all-applications"):
         return
-    rows = [
-        {**row, "outcome": outcome, "seconds": f"{report.duration:.0f}"}
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
-        for key, row in report.user_properties
-        if key == "application" and report.when == "call"
-    ]
-    if not rows:
-        return
-    rows.sort(key=lambda row: row["architecture"])
+    for table, title in _TABLES.items():
+        rows = [
+            {**row, "outcome": outcome, "seconds": f"{report.duration:.0f}"}
+            for outcome in ("passed", "failed")
+            for report in terminalreporter.getreports(outcome)
+            for key, row in report.user_properties
+            if key == table and report.when == "call"
+        ]
+        if rows:
+            terminalreporter.section(title)
+            _write_table(terminalreporter, sorted(rows, key=lambda row: row["architecture"]))
+
+
+def _write_table(terminalreporter, rows):
     lines = [list(rows[0])] + [[str(cell) for cell in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    terminalreporter.section("keras.applications")
     for line in lines:
         first, *others = zip(line, widths, strict=True)
         cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
