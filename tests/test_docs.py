@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("supported-models", "explain")
+PAGES = ("how-it-works", "supported-models", "explain")
 
 
 @pytest.mark.parametrize("page", PAGES)
