@@ -79,8 +79,8 @@ class Row:
         for name in ("innvestigate", "zennit", "zennit, same rules"):
             found = {**self.differences.get(name, {})}
             at_input = found.pop("input", None)
-            yield f"{max(found.values()):.0e}" if found else "-"
-        yield "-" if at_input is None else f"{at_input:.0e}"
+            yield f"{max(found.values()):.1g}" if found else "-"
+        yield "-" if at_input is None else f"{at_input:.1g}"
 
 
 def marked(ratio: float | None, sign: str, goal: float) -> str:
