@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import (
     LayerNames,
@@ -172,8 +174,7 @@ class _Builder:
 def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
     """Gives a layer the weights, and what else it keeps in variables."""
     alike = generation(spec.source) == generation(layer)
-    whole = alike and spec.name not in kept.positions
-    values = list(spec.weights.values()) if whole else kept.arrays(spec)
+    values = kept.values(spec, _taken) if alike else kept.arrays(spec)
     _check_shapes(spec, layer.weights, values)
     if alike:
         # A variable that is assigned as it is shares its memory until one of the two changes.
@@ -189,6 +190,14 @@ def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
             layer.load_assets(folder)
     if hasattr(layer, "finalize_state"):  # preprocessing layers compute from their weights
         layer.finalize_state()
+
+
+def _taken(variable: Any, indices: np.ndarray, axis: int) -> Any:
+    """Like `np.take`, as a tensor: that is assigned as it is, an array is copied twice."""
+    # Not at the top: the worker sets up TensorFlow before it is imported.
+    import tensorflow as tf
+
+    return tf.gather(tf.convert_to_tensor(variable), indices, axis=axis)
 
 
 def _check_shapes(spec: LayerSpec, variables: list[Any], values: list[Any]) -> None:

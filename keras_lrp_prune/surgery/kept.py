@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.model_graph import LayerSpec
 
 Path = tuple[str | int, ...]
+Take = Callable[[Any, np.ndarray, int], Any]  # values, indices, axis
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,25 @@ class Kept:
 
     def arrays(self, layer: LayerSpec) -> list[np.ndarray]:
         """The layer's weights without what was removed, in the order of `layer.weights`."""
-        cuts = self.positions.get(layer.name, {})
-        arrays = []
-        for name, array in layer.arrays().items():
+        return self._cut(layer.name, layer.arrays(), np.take)
+
+    def values(self, layer: LayerSpec, take: Take) -> list[Any]:
+        """Like `arrays`, but weights that nothing is removed from are returned as they are.
+
+        Args:
+            layer: The layer.
+            take: Takes indices along an axis, as `np.take`.
+        """
+        return self._cut(layer.name, layer.weights, take)
+
+    def _cut(self, layer: str, weights: Mapping[str, Any], take: Take) -> list[Any]:
+        cuts = self.positions.get(layer, {})
+        values = []
+        for name, value in weights.items():
             for axis, indices in cuts.get(name, {}).items():
-                array = np.take(array, indices, axis)
-            arrays.append(array)
-        return arrays
+                value = take(value, indices, axis)
+            values.append(value)
+        return values
 
     def config(self, layer: LayerSpec) -> dict[str, Any]:
         """The layer's config with the new sizes."""
