@@ -12,6 +12,7 @@ from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 
+STEERINGS = ("auto", "as_is", "cross_fit")
 # Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
 _DECIMALS = 6
 
@@ -35,6 +36,9 @@ class AccuracyAware(PruningSchedule):
         final_sparsity: Sparsity never exceeded; below 1.
         order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
             `Order`, or its config.
+        steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
+            see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head was
+            fitted on the reference set, so that its accuracy there is blind.
 
     Raises:
         ValueError: For arguments outside their ranges.
@@ -58,6 +62,7 @@ class AccuracyAware(PruningSchedule):
         shrink: float = 0.5,
         final_sparsity: float = 0.99,
         order: str | Mapping[str, Any] | Order = "harmonic",
+        steering: str = "auto",
     ) -> None:
         if not 0 < min_step <= initial_step <= max_step < 1:
             raise ValueError(
@@ -68,6 +73,8 @@ class AccuracyAware(PruningSchedule):
             raise ValueError(f"Give grow >= 1 and 0 < shrink < 1, not {grow} and {shrink}.")
         if not 0 <= tolerance < 1:
             raise ValueError(f"tolerance must lie in [0, 1), not {tolerance}.")
+        if steering not in STEERINGS:
+            raise ValueError(f"Unknown steering {steering!r}. There are: {', '.join(STEERINGS)}.")
         self._validate_sparsity(final_sparsity, "final_sparsity")
         self.initial_step = initial_step
         self.min_step = min_step
@@ -77,6 +84,7 @@ class AccuracyAware(PruningSchedule):
         self.shrink = shrink
         self.final_sparsity = final_sparsity
         self.order = make_order(order)
+        self.steering = steering
         self._accepted = tf.Variable(0.0, trainable=False, dtype=tf.float32)
         self._step = tf.Variable(initial_step, trainable=False, dtype=tf.float32)
         self._harmonic_mean = tf.Variable(-1.0, trainable=False, dtype=tf.float32)
@@ -164,6 +172,7 @@ class AccuracyAware(PruningSchedule):
                 "shrink": self.shrink,
                 "final_sparsity": self.final_sparsity,
                 "order": order_config(self.order),
+                "steering": self.steering,
             },
         }
 

@@ -13,6 +13,7 @@ from keras_lrp_prune.graph.model_graph import (
 )
 
 OutputKind = Literal["logits", "softmax", "sigmoid"]
+_SCORES = ("Softmax", "Activation", "ops.Softmax", "ops.Sigmoid")
 _KEEPS_KIND = ("Reshape", "Flatten", "Dropout", "Identity")
 
 
@@ -65,3 +66,26 @@ def _kind(graph: ModelGraph, node: Node) -> OutputKind:
     if node.layer.class_name == "ops.Sigmoid" or activation == "sigmoid":
         return "sigmoid"
     return "logits"
+
+
+def linear_head(graph: ModelGraph) -> str | None:
+    """Name of the dense layer that scores the classes from pooled features.
+
+    Args:
+        graph: A flat model with one `(batch, n)` output.
+
+    Returns:
+        The name, or `None` if the model does not end that way: with global pooling (or a Flatten),
+        then a `Dense`, then at most a softmax or sigmoid.
+    """
+    (output,) = references(graph.outputs)
+    node = graph.by_name[output.node]
+    while node.layer.class_name in _SCORES or node.layer.class_name in _KEEPS_KIND:
+        node = graph.by_name[node.inputs[0].node]
+    if node.layer.class_name != "Dense" or len(node.shapes[0]) != 2:
+        return None
+    source = graph.by_name[node.inputs[0].node]
+    while source.layer.class_name in ("Dropout", "Identity", "Activation"):
+        source = graph.by_name[source.inputs[0].node]
+    pooled = source.layer.class_name.startswith("Global") or source.layer.class_name == "Flatten"
+    return node.layer.name if pooled else None

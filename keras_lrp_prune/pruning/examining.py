@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from keras_lrp_prune.control.loop import Evaluation
-from keras_lrp_prune.evaluation import class_accuracies, probabilities, soft_class_accuracies
+from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
+from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
+from keras_lrp_prune.recovery.weights import Weights
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
-from keras_lrp_prune.runtime import CompiledForward
+from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.surgery.masking import ChannelMask
+
+RECOVERIES = (None, "head")
 
 
 class OnePass:
@@ -39,43 +44,87 @@ class OnePass:
             self.evaluate(removed)
         return self._scores
 
+    def weights(self, removed: np.ndarray) -> Weights:
+        """New weights that the model without the removed units is to have: none."""
+        return {}
+
 
 class TwoPasses:
-    """A criterion that does not run the model to its outputs, or not to these.
+    """The masked working model gives the accuracies, and the criterion the scores.
 
     An evaluation costs a forward pass over the reference set, scores what the criterion costs.
 
     Args:
         problem: The model and the reference set.
         criterion: Scores the units of the masked working model.
+        steering: Turns what the working model computes into class probabilities.
+        head: The linear head, if it is fitted anew for each model that is scored; it adds no pass.
     """
 
-    def __init__(self, problem: Problem, criterion: Criterion) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        criterion: Criterion,
+        steering: Steering,
+        head: LinearHead | None = None,
+    ) -> None:
         working = problem.working()
         names = {name: layer.weights for name, layer in problem.graph.layers.items()}
         self._mask = ChannelMask(problem.structure, working.layers, names)
-        self._forward = CompiledForward(working.model, problem.batch_size, problem.strategy)
-        self._problem = problem
-        self._criterion = criterion
+        with scope(problem.strategy):
+            reader = keras_of(working.model).Model(
+                working.model.inputs[0], working.tensors[steering.tensor]
+            )
+            self._forward = CompiledForward(reader, problem.batch_size, problem.strategy)
+        self._problem, self._working = problem, working
+        self._criterion, self._steering, self._head = criterion, steering, head
+        self._rows, self._removed = np.empty(0), np.empty(0, bool)
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
         self._mask.set(removed)
-        reference = self._problem.reference
-        found = probabilities(self._forward(reference.x), self._problem.head.kind)
-        return _evaluation(reference.y, found)
+        self._rows, self._removed = self._forward(self._problem.reference.x), removed
+        found = self._steering.probabilities(self._rows, removed)
+        return _evaluation(self._problem.reference.y, found)
 
     def scores(self, removed: np.ndarray) -> np.ndarray:
         """See `Examiner`."""
         self._mask.set(removed)
+        for name, weights in self.weights(removed).items():
+            layer = self._working.layers[name]
+            for variable, value in zip(layer.weights, weights.values(), strict=True):
+                variable.assign(value)
+            self._criterion.set_weights(name, weights)
         return self._criterion.scores(removed)
 
+    def weights(self, removed: np.ndarray) -> Weights:
+        """New weights that the model without the removed units is to have."""
+        if self._head is None:
+            return {}
+        if not np.array_equal(removed, self._removed):
+            self.evaluate(removed)
+        return {self._head.name: self._head.fitted(self._head.visible(self._rows, removed))}
 
-def examiner(problem: Problem, criterion: Criterion) -> OnePass | TwoPasses:
-    """The cheaper way that suits the criterion."""
-    if isinstance(criterion, LRP):
+
+def make_examiner(
+    problem: Problem, criterion: Criterion, steering: str, recovery: str | None
+) -> OnePass | TwoPasses:
+    """The cheapest way to judge candidates that gives what is asked for.
+
+    Args:
+        problem: The model and the reference set.
+        criterion: Scores units.
+        steering: `"as_is"` or `"cross_fit"`.
+        recovery: One of `RECOVERIES`.
+
+    Raises:
+        UnsupportedModelError: If the model has no linear head where one is needed.
+    """
+    head = LinearHead(problem) if steering == "cross_fit" or recovery else None
+    if isinstance(criterion, LRP) and head is None:
         return OnePass(problem, criterion)
-    return TwoPasses(problem, criterion)
+    made = CrossFit(head) if head and steering == "cross_fit" else AsIs(problem)
+    return TwoPasses(problem, criterion, made, head if recovery else None)
 
 
 def _evaluation(y: np.ndarray, found: np.ndarray) -> Evaluation:

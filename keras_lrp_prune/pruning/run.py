@@ -24,9 +24,11 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
-from keras_lrp_prune.pruning.examining import examiner
+from keras_lrp_prune.pruning.examining import RECOVERIES, make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.result import PruningResult
+from keras_lrp_prune.pruning.steering import chosen_steering
+from keras_lrp_prune.recovery.weights import with_weights
 from keras_lrp_prune.relevance.criteria import LRP, Problem, check_criterion, make_criterion
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import (
@@ -59,6 +61,7 @@ def prune(
     criterion: str = "lrp.sequential_preset_a",
     analyzer_options: Mapping[str, Any] | None = None,
     engine: str = "auto",
+    recovery: str | None = None,
     protect: Sequence[str] = (),
     min_channels: float = 1,
     round_to: int = 1,
@@ -95,6 +98,8 @@ def prune(
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
             where it is installed and exact on the model, else native.
+        recovery: `None`: all weights stay as they are. `"head"`: the linear head on the pooled
+            features is fitted anew, on the reference set, whenever filters have gone.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.
@@ -133,6 +138,8 @@ def prune(
     check_criterion(criterion)
     check_engine(engine)
     check_strategy(strategy)
+    if recovery not in RECOVERIES:
+        raise ValueError(f"Unknown recovery {recovery!r}. There are: {RECOVERIES}.")
     target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
     limits = Limits(min_channels, round_to)
     graph = read_model(model)
@@ -152,6 +159,7 @@ def prune(
         "schedule": _schedule_config(schedule),
         "criterion": criterion,
         "analyzer_options": dict(analyzer_options or {}),
+        "recovery": recovery,
         "protect": list(protect),
         "min_channels": min_channels,
         "round_to": round_to,
@@ -183,23 +191,6 @@ def prune(
         strategy,
     )
     cost = CostModel(flat, structure)
-    with (
-        closing(make_criterion(criterion, problem)) as scored,
-        PruningProgress(target, enabled=verbose > 0 and is_chief(strategy)) as progress,
-    ):
-        settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-        state = PruningLoop(
-            structure=structure,
-            examiner=examiner(problem, scored),
-            schedule=_fresh_schedule(schedule),
-            cost=cost,
-            target_rate=target,
-            limits=limits,
-            min_accuracy=min_accuracy,
-            checkpoint=checkpoint,
-            on_step=progress.show,
-        ).run()
-    small = rebuild(graph, kept_without(structure, state.removed), keras)
 
     def forward(of: Any) -> CompiledForward:
         with scope(strategy):
@@ -207,7 +198,31 @@ def prune(
             copy = of if strategy is None else build(read_model(of), Kept(), keras).model
             return CompiledForward(copy, batch, strategy)
 
-    forwards = {"before": forward(model), "after": forward(small)}
+    before = forward(model)
+    unpruned = task.probabilities(before, task.reference)
+    used = _fresh_schedule(schedule)
+    wanted = "cross_fit" if recovery else getattr(used, "steering", "as_is")
+    settings["steering"] = chosen_steering(wanted, problem, unpruned)
+    with (
+        closing(make_criterion(criterion, problem)) as scored,
+        PruningProgress(target, enabled=verbose > 0 and is_chief(strategy)) as progress,
+    ):
+        settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
+        examiner = make_examiner(problem, scored, settings["steering"], recovery)
+        state = PruningLoop(
+            structure=structure,
+            examiner=examiner,
+            schedule=used,
+            cost=cost,
+            target_rate=target,
+            limits=limits,
+            min_accuracy=min_accuracy,
+            checkpoint=checkpoint,
+            on_step=progress.show,
+        ).run()
+        recovered = with_weights(graph, examiner.weights(state.removed))
+    small = rebuild(recovered, kept_without(structure, state.removed), keras)
+    forwards = {"before": before, "after": forward(small)}
     return _result(small, state, task, structure, cost, settings, forwards)
 
 
@@ -219,9 +234,13 @@ class _Task:
     reference: ReferenceSet
     validation: ReferenceSet | None
 
+    def probabilities(self, forward: CompiledForward, samples: ReferenceSet) -> np.ndarray:
+        """What a model says of any samples."""
+        return probabilities(forward(samples.x), self.head.kind)
+
     def report(self, forward: CompiledForward, samples: ReferenceSet) -> dict[str, Any]:
         """Metrics on any samples."""
-        scores = probabilities(forward(samples.x), self.head.kind)
+        scores = self.probabilities(forward, samples)
         return classification_report(samples.y, scores).as_dict()
 
 

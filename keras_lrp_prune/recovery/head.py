@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.generations import keras_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Inverse strengths of the L2 penalty to choose from, for features scaled to unit mean square.
 _STRENGTHS = tuple(10.0**power for power in range(-3, 4))
 _FOLDS = 5
+_ITERATIONS = 2000
 
 
 def with_linear_head(
@@ -66,26 +67,71 @@ def with_linear_head(
             "end it with GlobalAveragePooling2D (pooling='avg')."
         )
     samples = reference_set(reference, input_shape=backbone.inputs[0].shape[1:])
-    features = CompiledForward(backbone, batch_size)(samples.x).astype(np.float64)
-    kernel, bias = _fit(features, samples.y)
+    features = CompiledForward(backbone, batch_size)(samples.x)
+    kernel, bias = fit_head(features, samples.y, best_strength(features, samples.y))
     dense = keras.layers.Dense(len(bias), activation="softmax", name=name)
     model = keras.Model(backbone.inputs[0], dense(backbone.outputs[0]), name=backbone.name)
     dense.set_weights([kernel, bias])
     return model
 
 
-def _fit(features: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights `(features, classes)` and biases of the classifier."""
-    # One common scale keeps the relevance of features as it is, and makes the penalty comparable.
-    scale = np.sqrt((features**2).mean()) or 1.0
-    regression = LogisticRegression(max_iter=2000)
-    folds = min(_FOLDS, int(np.bincount(y).min()))
-    if folds >= 2:
-        search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
-        regression = search.fit(features / scale, y).best_estimator_
-    else:
-        regression.fit(features / scale, y)
-    kernel, bias = regression.coef_.T / scale, regression.intercept_
+def best_strength(features: np.ndarray, y: np.ndarray) -> float:
+    """The inverse strength of the penalty that cross-validation favours.
+
+    Args:
+        features: Shape `(samples, features)`.
+        y: Classes, shape `(samples,)`.
+    """
+    folds = _folds(y)
+    if folds is None:
+        return 1.0
+    regression = LogisticRegression(max_iter=_ITERATIONS)
+    search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
+    return float(search.fit(_scaled(features), y).best_params_["C"])
+
+
+def fit_head(features: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Fits a linear classifier on features: multinomial logistic regression.
+
+    Args:
+        features: Shape `(samples, features)`.
+        y: Classes, shape `(samples,)`.
+        strength: Inverse strength of the L2 penalty, for features of unit mean square.
+
+    Returns:
+        Weights `(features, classes)` and biases `(classes,)` of class logits.
+    """
+    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(_scaled(features), y)
+    kernel, bias = regression.coef_.T / _scale(features), regression.intercept_
     if kernel.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their scores
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     return kernel, bias
+
+
+def held_out_probabilities(features: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
+    """Class probabilities of each sample by a head fitted on the other folds.
+
+    Args:
+        features: Shape `(samples, features)`.
+        y: Classes, shape `(samples,)`; at least two samples of each.
+        strength: As in `fit_head`.
+
+    Returns:
+        Shape `(samples, classes)`.
+    """
+    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS)
+    return cross_val_predict(regression, _scaled(features), y, cv=_folds(y), method="predict_proba")
+
+
+def _folds(y: np.ndarray) -> StratifiedKFold | None:
+    count = min(_FOLDS, int(np.bincount(y).min()))
+    return StratifiedKFold(count) if count >= 2 else None
+
+
+def _scaled(features: np.ndarray) -> np.ndarray:
+    return features.astype(np.float64) / _scale(features)
+
+
+def _scale(features: np.ndarray) -> float:
+    """One common scale: it keeps the relevance of features as it is, and penalties comparable."""
+    return float(np.sqrt((features.astype(np.float64) ** 2).mean()) or 1.0)

@@ -69,13 +69,20 @@ class Criterion(Protocol):
         """
         ...
 
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """Tells of new weights that a layer of the working model has."""
+        ...
+
     def close(self) -> None:
         """Frees what the criterion holds."""
         ...
 
 
-class _WithoutResources:
-    """A criterion that holds nothing to free."""
+class _WithoutCopy:
+    """A criterion that holds no model of its own."""
+
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """Does nothing: the working model has them."""
 
     def close(self) -> None:
         """Does nothing."""
@@ -114,12 +121,16 @@ class LRP:
         means = sums / reference.class_counts[:, None]
         return relative_to_group(structure, means, order=1), probabilities
 
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """See `Criterion`."""
+        self.engine.set_weights(layer, weights)
+
     def close(self) -> None:
         """Frees what the engine holds."""
         self.engine.close()
 
 
-class WeightNorm(_WithoutResources):
+class WeightNorm(_WithoutCopy):
     """Norm of each filter's kernel (Li et al. 2017), relative to its group; costs no pass."""
 
     def __init__(self, problem: Problem, order: int) -> None:
@@ -141,7 +152,7 @@ class WeightNorm(_WithoutResources):
         return self._scores
 
 
-class Random(_WithoutResources):
+class Random(_WithoutCopy):
     """A random order, drawn once."""
 
     def __init__(self, problem: Problem) -> None:
@@ -153,7 +164,7 @@ class Random(_WithoutResources):
         return self._scores
 
 
-class Statistic(_WithoutResources):
+class Statistic(_WithoutCopy):
     """A statistic of each unit's activations, relative to its group.
 
     `activation`: mean activation (Molchanov et al. 2017). `apoz`: share of positive activations,

@@ -98,6 +98,9 @@ class InnvestigateEngine(LRPEngine):
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
         self._worker.ask({"do": "mask"}, dict(news))
 
+    def _set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        self._worker.ask({"do": "set_weights", "layer": layer}, dict(weights))
+
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.concatenate(
             [

@@ -98,17 +98,27 @@ class Twin:
         """
         self._kept |= news
         for name in {key.partition(":")[2] for key in news}:
-            weights = [array.copy() for array in self._weights[name]]
-            kernel = weights[0]
-            made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
-            if made is not None:
-                kernel *= made.reshape(kernel.shape[-2:]) if self._axis[name] == -2 else made
-                if len(weights) > 1:
-                    weights[1] *= made
-            if read is not None:
-                kernel *= read[:, None]
-            self._layers[name].set_weights(weights)
+            self._assign(name)
         return {}, {}
+
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> Reply:
+        """Gives a layer other weights, in the order of its own; masks on it stay."""
+        self._weights[layer] = list(weights.values())
+        self._assign(layer)
+        return {}, {}
+
+    def _assign(self, name: str) -> None:
+        """Gives a layer its weights, what is masked of them as zeros."""
+        weights = [array.copy() for array in self._weights[name]]
+        kernel = weights[0]
+        made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
+        if made is not None:
+            kernel *= made.reshape(kernel.shape[-2:]) if self._axis[name] == -2 else made
+            if len(weights) > 1:
+                weights[1] *= made
+        if read is not None:
+            kernel *= read[:, None]
+        self._layers[name].set_weights(weights)
 
     def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
         """Relevance of each layer's output for class `y`, summed over space and over each class.
@@ -200,6 +210,8 @@ def _handle(
             return {}, {}
         case "mask":
             return twins["now"].mask(arrays)
+        case "set_weights":
+            return twins["now"].set_weights(message["layer"], arrays)
         case "filter_relevance":
             return twins["now"].filter_relevance(arrays["x"], arrays["y"])
         case "input_relevance":

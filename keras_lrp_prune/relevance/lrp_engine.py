@@ -15,6 +15,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.relevance.canonical import (
     LINEAR,
     SEPARABLE,
+    both_scores,
     canonize,
     depthwise_part,
     drop_identities,
@@ -95,6 +96,10 @@ class LRPEngine(ABC):
         """
 
     @abstractmethod
+    def _set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """Gives a layer of the canonical graph other weights; masks on it stay."""
+
+    @abstractmethod
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Relevance of what the canonical graph reads, for output `y` (-1: the highest)."""
 
@@ -123,6 +128,17 @@ class LRPEngine(ABC):
         if news:
             self._mask(news)
             self._masked |= news
+
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """Analyses the model with other weights from now on; costs a weight update.
+
+        Args:
+            layer: A layer of the model that is canonical as it is, such as its last dense one.
+            weights: Weight name to its values.
+        """
+        if layer == self._merged:
+            weights = both_scores(weights)
+        self._set_weights(layer, {key: np.asarray(v, np.float32) for key, v in weights.items()})
 
     def filter_relevance(
         self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False

@@ -88,5 +88,8 @@ class NativeEngine(LRPEngine):
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
         self._sweep.mask(news)
 
+    def _set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        self._sweep.set_weights(layer, weights)
+
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._input(x, y)[1]

@@ -65,6 +65,7 @@ class Sweep:
             if layer.class_name in LINEAR and "bias" in layer.weights
         }
         self._kept: dict[str, np.ndarray] = {}
+        self._changed: dict[str, Mapping[str, np.ndarray]] = {}
         (self._source,) = references(graph.inputs)
         (self._output,) = references(graph.outputs)
         self._n_classes = graph.shape(self._output)[-1]
@@ -119,19 +120,28 @@ class Sweep:
         """See `LRPEngine`."""
         self._kept |= news
         for name in {key.partition(":")[2] for key in news}:
-            layer = self._graph.layers[name]
-            arrays = layer.arrays()
-            kernel, bias = arrays["kernel"], arrays.get("bias")
-            made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
-            made_shape, read_shape = _mask_shapes(layer.class_name, kernel)
-            if made is not None:
-                kernel = kernel * made.reshape(made_shape)
-                bias = None if bias is None else bias * made
-            if read is not None:
-                kernel = kernel * read.reshape(read_shape)
-            self._live[name].weights[0].assign(kernel)
-            if bias is not None:
-                self._biases[name].assign(bias)
+            self._assign(name)
+
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """See `LRPEngine`."""
+        self._changed[layer] = weights
+        self._assign(layer)
+
+    def _assign(self, name: str) -> None:
+        """Gives a layer its weights, what is masked of them as zeros."""
+        layer = self._graph.layers[name]
+        arrays = self._changed.get(name) or layer.arrays()
+        kernel, bias = arrays["kernel"], arrays.get("bias")
+        made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
+        made_shape, read_shape = _mask_shapes(layer.class_name, kernel)
+        if made is not None:
+            kernel = kernel * made.reshape(made_shape)
+            bias = None if bias is None else bias * made
+        if read is not None:
+            kernel = kernel * read.reshape(read_shape)
+        self._live[name].weights[0].assign(kernel)
+        if bias is not None:
+            self._biases[name].assign(bias)
 
     def _forward(self, x: Tensor) -> Values:
         values = {self._source: x}

@@ -1,0 +1,129 @@
+"""What steers: the accuracies of the model as it is, or of heads that did not see the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from keras_lrp_prune.evaluation import class_accuracies, probabilities
+from keras_lrp_prune.graph.channels import selects
+from keras_lrp_prune.graph.heads import linear_head
+from keras_lrp_prune.graph.model_graph import TensorRef, UnsupportedModelError, references
+from keras_lrp_prune.recovery.head import best_strength, fit_head, held_out_probabilities
+from keras_lrp_prune.relevance.criteria import Problem
+
+# Above it the accuracy on the reference set is blind: the head was fitted on these samples.
+_FITTED = 0.99
+
+
+class Steering(Protocol):
+    """Turns what the masked model computes into class probabilities of the reference samples."""
+
+    tensor: TensorRef
+
+    def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
+        """Class probabilities `(samples, classes)` from the rows of `tensor`."""
+        ...
+
+
+class AsIs:
+    """The model's own outputs."""
+
+    def __init__(self, problem: Problem) -> None:
+        (self.tensor,) = references(problem.graph.outputs)
+        self._kind = problem.head.kind
+
+    def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
+        """See `Steering`."""
+        return probabilities(rows, self._kind)
+
+
+@dataclass
+class LinearHead:
+    """The dense layer that scores classes from pooled features, and new ones in its place.
+
+    Args:
+        problem: The model and the reference set.
+
+    Raises:
+        UnsupportedModelError: If the model does not end with such a layer.
+    """
+
+    problem: Problem
+
+    def __post_init__(self) -> None:
+        graph = self.problem.graph
+        name = linear_head(graph)
+        if name is None:
+            raise UnsupportedModelError(
+                f"Model {graph.name!r} does not end with a Dense layer on pooled features, which "
+                "steering='cross_fit' and recovery='head' need. Choose steering='as_is' and "
+                "recovery=None."
+            )
+        self.name = name
+        (node,) = [node for node in graph.nodes if node.layer.name == name]
+        self.tensor = node.inputs[0]
+        self._strength: float | None = None
+
+    def visible(self, features: np.ndarray, removed: np.ndarray) -> np.ndarray:
+        """The features without those that go with the removed units."""
+        units = self.problem.structure.tensor_units.get(self.tensor)
+        return features if units is None else features * ~selects(removed, units)
+
+    def strength(self, features: np.ndarray) -> float:
+        """The penalty that suits the first features, those of the unpruned model, for all."""
+        if self._strength is None:
+            self._strength = best_strength(features, self.problem.reference.y)
+        return self._strength
+
+    def fitted(self, features: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Weights of the layer, fitted on features of the reference samples."""
+        layer = self.problem.graph.layers[self.name]
+        kernel, bias = fit_head(features, self.problem.reference.y, self.strength(features))
+        if self.problem.head.one_unit:
+            kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+        arrays = {"kernel": kernel, "bias": bias}
+        return {name: arrays[name].astype(array.dtype) for name, array in layer.arrays().items()}
+
+
+class CrossFit:
+    """Heads fitted on the other folds: each reference sample is scored by one that did not see it.
+
+    Multinomial logistic regression on the features of the masked model. These heads steer only.
+
+    Args:
+        head: The model's own.
+    """
+
+    def __init__(self, head: LinearHead) -> None:
+        self._head = head
+        self.tensor = head.tensor
+
+    def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
+        """See `Steering`."""
+        features = self._head.visible(rows, removed)
+        strength = self._head.strength(features)
+        return held_out_probabilities(features, self._head.problem.reference.y, strength)
+
+
+def chosen_steering(wanted: str, problem: Problem, unpruned: np.ndarray) -> str:
+    """What `"auto"` stands for: cross-fitting where the head was fitted on the reference set.
+
+    Args:
+        wanted: As in `AccuracyAware`.
+        problem: The model and the reference set.
+        unpruned: Class probabilities of the reference samples by the unpruned model.
+
+    Returns:
+        `"as_is"` or `"cross_fit"`.
+    """
+    if wanted != "auto":
+        return wanted
+    y = problem.reference.y
+    few = np.bincount(y).min() < 2
+    if few or linear_head(problem.graph) is None:
+        return "as_is"
+    return "cross_fit" if class_accuracies(y, unpruned).mean() >= _FITTED else "as_is"
