@@ -10,7 +10,7 @@ zennit and PyTorch are no dependencies of this package; install them, and iNNves
     pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future
 
 Run it from the root of the repository: python examples/benchmarks/relevance.py --write-docs. It
-needs about 8 GiB of memory and a quarter of an hour on 2 idle cores (PyTorch's threads wait for
+needs about 13 GiB of memory and a quarter of an hour on 2 idle cores (PyTorch's threads wait for
 each other: beside other work, zennit loses most), and writes docs/speed.md. Where TensorFlow sees a
 GPU, everything but iNNvestigate is measured there as well.
 """
@@ -47,7 +47,7 @@ from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.composites import Composite, anything, is_dense, reads_input
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.relevance.wire import receive, send
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.building import Built, build
 from keras_lrp_prune.surgery.kept import Kept
 
 ZENNIT = Path(__file__).with_name("relevance_zennit.py")
@@ -160,11 +160,12 @@ class ZennitProcess:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is explained, and where: the model as it is, as a canonical graph, and in PyTorch."""
+    """What is explained, and where: the model as it is, canonical, in Keras and in PyTorch."""
 
     name: str
     model: ModelGraph
     graph: ModelGraph
+    built: Built
     x: np.ndarray
     y: np.ndarray
     device: str
@@ -220,18 +221,18 @@ def by_class(values: Any, y: Any, n_classes: int) -> Any:
 @contextmanager
 def forward(setting: Setting, analysis: Analysis) -> Iterator[Work]:
     """A compiled forward pass of the canonical graph, to the class scores."""
-    call = tf.function(partial(build(setting.graph, Kept(), keras).model, training=False))
+    call = tf.function(partial(setting.built.model, training=False))
     yield lambda: {"scores": call(setting.x).numpy()}
 
 
 @contextmanager
 def gradient(setting: Setting, analysis: Analysis) -> Iterator[Work]:
     """The compiled gradient of the class scores by all activations, reduced as relevance is."""
-    built = build(setting.graph, Kept(), keras)
+    tensors = setting.built.tensors
     weighted = {node.name: node.layer.name for node in setting.graph.nodes if node.layer.weights}
     taps = keras.Model(
-        built.model.inputs,
-        [built.tensors[setting.scores], *(built.tensors[TensorRef(name)] for name in weighted)],
+        setting.built.model.inputs,
+        [tensors[setting.scores], *(tensors[TensorRef(name)] for name in weighted)],
     )
 
     @tf.function(autograph=False)
@@ -335,6 +336,8 @@ def prepared(name: str, device: str, options: argparse.Namespace) -> Iterator[Se
     x = images(options.batch, model, seed=1)
     scores = model(x, training=False).numpy()
     graph = strip_softmax(canonize(read_model(model)))
+    with tf.device(device):
+        built = build(graph, Kept(), keras)
     with ExitStack() as stack:
         process = None
         if "zennit" not in options.without:
@@ -342,7 +345,7 @@ def prepared(name: str, device: str, options: argparse.Namespace) -> Iterator[Se
             stack.enter_context(closing(process))
             theirs = keras.ops.softmax(process.scores(x))
             np.testing.assert_allclose(theirs, scores, atol=1e-4, err_msg=f"{name} in PyTorch")
-        yield Setting(name, read_model(model), graph, x, scores.argmax(-1), device, process)
+        yield Setting(name, read_model(model), graph, built, x, scores.argmax(-1), device, process)
 
 
 def parse() -> argparse.Namespace:

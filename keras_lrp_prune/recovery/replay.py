@@ -1,0 +1,110 @@
+"""A network run over samples from layer to layer, so that layers can change on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.graph.model_graph import (
+    ModelGraph,
+    TensorRef,
+    flatten,
+    map_references,
+    references,
+)
+from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.kept import Kept
+
+Values = dict[TensorRef, Any]
+
+
+class Replay:
+    """Computes what some calls read, one call after the other, in the order of the graph.
+
+    What later calls read of the earlier ones is kept on the host, so that each call is computed
+    once; where it takes more memory than allowed, it is computed again from what was kept last.
+
+    Args:
+        graph: A flat model with one input; it is built anew and stays as it is.
+        kept: What is left of each layer.
+        keras: The module to build with.
+        x: Samples, shape `(n, ...)`.
+        batch_size: Samples that are run at once.
+        memory: Bytes that may be kept.
+    """
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        kept: Kept,
+        keras: ModuleType,
+        x: np.ndarray,
+        *,
+        batch_size: int,
+        memory: float,
+    ) -> None:
+        built = build(graph, kept, keras)
+        self.layers: Mapping[str, Any] = built.layers
+        self._nodes = graph.nodes
+        self._kept = kept
+        self._batch_size = batch_size
+        self._memory = memory
+        (source,) = references(graph.inputs)
+        self._done = 0
+        self._stored: dict[TensorRef, np.ndarray] = {
+            source: x.astype(built.model.inputs[0].dtype, copy=False)
+        }
+        self._outputs = list(references(graph.outputs))
+
+    def up_to(self, name: str) -> Iterator[tuple[slice, Any]]:
+        """What the call named so reads, batch by batch.
+
+        Args:
+            name: A call that comes after those that were asked for before, with one input.
+
+        Yields:
+            Which samples, and the tensor.
+        """
+        end = next(index for index, node in enumerate(self._nodes) if node.name == name)
+        (wanted,) = self._nodes[end].inputs
+        n_samples = len(next(iter(self._stored.values())))
+        later = self._read_from(end)
+        store: dict[TensorRef, np.ndarray] | None = {}
+        for start in range(0, n_samples, self._batch_size):
+            batch = slice(start, min(start + self._batch_size, n_samples))
+            values = self._run(batch, end)
+            yield batch, values[wanted]
+            left = {ref: np.asarray(values[ref]) for ref in later if ref in values}
+            if start == 0 and _bytes(left, n_samples) > self._memory:
+                store = None
+            if store is not None:
+                for ref, array in left.items():
+                    if ref not in store:
+                        store[ref] = np.empty((n_samples, *array.shape[1:]), array.dtype)
+                    store[ref][batch] = array
+        if store is not None:
+            self._stored, self._done = store, end
+
+    def _run(self, batch: slice, end: int) -> Values:
+        """Every tensor from what is kept up to a call, which is left out."""
+        values: Values = {ref: array[batch] for ref, array in self._stored.items()}
+        for node in self._nodes[self._done : end]:
+            if node.is_input:
+                continue
+            name = node.layer.name
+            args, kwargs = self._kept.call(name, node.args, dict(node.kwargs))
+            args, kwargs = (map_references(values.__getitem__, part) for part in (args, kwargs))
+            for index, output in enumerate(flatten(self.layers[name](*args, **kwargs))):
+                values[TensorRef(node.name, index)] = output
+        return values
+
+    def _read_from(self, start: int) -> set[TensorRef]:
+        """The tensors that calls from there on read, or the model gives out."""
+        return {ref for node in self._nodes[start:] for ref in node.inputs} | set(self._outputs)
+
+
+def _bytes(arrays: Mapping[TensorRef, np.ndarray], n_samples: int) -> int:
+    return sum(array[0].nbytes * n_samples for array in arrays.values())
