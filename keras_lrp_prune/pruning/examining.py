@@ -8,12 +8,9 @@ from keras_lrp_prune.control.loop import Evaluation
 from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
-from keras_lrp_prune.recovery.weights import Weights
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
 from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.surgery.masking import ChannelMask
-
-RECOVERIES = (None, "head")
 
 
 class OnePass:
@@ -43,10 +40,6 @@ class OnePass:
         if not np.array_equal(removed, self._removed):
             self.evaluate(removed)
         return self._scores
-
-    def weights(self, removed: np.ndarray) -> Weights:
-        """New weights that the model without the removed units is to have: none."""
-        return {}
 
 
 class TwoPasses:
@@ -90,24 +83,22 @@ class TwoPasses:
     def scores(self, removed: np.ndarray) -> np.ndarray:
         """See `Examiner`."""
         self._mask.set(removed)
-        for name, weights in self.weights(removed).items():
-            layer = self._working.layers[name]
-            for variable, value in zip(layer.weights, weights.values(), strict=True):
-                variable.assign(value)
-            self._criterion.set_weights(name, weights)
+        if self._head is not None:
+            self._refit(self._head, removed)
         return self._criterion.scores(removed)
 
-    def weights(self, removed: np.ndarray) -> Weights:
-        """New weights that the model without the removed units is to have."""
-        if self._head is None:
-            return {}
+    def _refit(self, head: LinearHead, removed: np.ndarray) -> None:
         if not np.array_equal(removed, self._removed):
             self.evaluate(removed)
-        return {self._head.name: self._head.fitted(self._head.visible(self._rows, removed))}
+        weights = head.fitted(head.visible(self._rows, removed))
+        layer = self._working.layers[head.name]
+        for variable, value in zip(layer.weights, weights.values(), strict=True):
+            variable.assign(value)
+        self._criterion.set_weights(head.name, weights)
 
 
 def make_examiner(
-    problem: Problem, criterion: Criterion, steering: str, recovery: str | None
+    problem: Problem, criterion: Criterion, steering: str, *, refit_head: bool
 ) -> OnePass | TwoPasses:
     """The cheapest way to judge candidates that gives what is asked for.
 
@@ -115,16 +106,16 @@ def make_examiner(
         problem: The model and the reference set.
         criterion: Scores units.
         steering: `"as_is"` or `"cross_fit"`.
-        recovery: One of `RECOVERIES`.
+        refit_head: Whether the linear head is fitted anew for each model that is scored.
 
     Raises:
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
-    head = LinearHead(problem) if steering == "cross_fit" or recovery else None
+    head = LinearHead(problem) if steering == "cross_fit" or refit_head else None
     if isinstance(criterion, LRP) and head is None:
         return OnePass(problem, criterion)
     made = CrossFit(head) if head and steering == "cross_fit" else AsIs(problem)
-    return TwoPasses(problem, criterion, made, head if recovery else None)
+    return TwoPasses(problem, criterion, made, head if refit_head else None)
 
 
 def _evaluation(y: np.ndarray, found: np.ndarray) -> Evaluation:

@@ -24,11 +24,11 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
-from keras_lrp_prune.pruning.examining import RECOVERIES, make_examiner
+from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
+from keras_lrp_prune.pruning.recovering import RECOVERIES, recover
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.recovery.weights import with_weights
 from keras_lrp_prune.relevance.criteria import LRP, Problem, check_criterion, make_criterion
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import (
@@ -100,6 +100,8 @@ def prune(
             where it is installed and exact on the model, else native.
         recovery: `None`: all weights stay as they are. `"head"`: the linear head on the pooled
             features is fitted anew, on the reference set, whenever filters have gone.
+            `"least_squares"`: after the last step, layers are fitted to the outputs that they had
+            in the whole model. `"head+least_squares"`: both.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.
@@ -139,7 +141,7 @@ def prune(
     check_engine(engine)
     check_strategy(strategy)
     if recovery not in RECOVERIES:
-        raise ValueError(f"Unknown recovery {recovery!r}. There are: {RECOVERIES}.")
+        raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")
     target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
     limits = Limits(min_channels, round_to)
     graph = read_model(model)
@@ -201,14 +203,20 @@ def prune(
     before = forward(model)
     unpruned = task.probabilities(before, task.reference)
     used = _fresh_schedule(schedule)
-    wanted = "cross_fit" if recovery else getattr(used, "steering", "as_is")
+    refits = "head" in RECOVERIES[recovery]
+    wanted = "cross_fit" if refits else getattr(used, "steering", "as_is")
     settings["steering"] = chosen_steering(wanted, problem, unpruned)
     with (
         closing(make_criterion(criterion, problem)) as scored,
         PruningProgress(target, enabled=verbose > 0 and is_chief(strategy)) as progress,
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-        examiner = make_examiner(problem, scored, settings["steering"], recovery)
+        examiner = make_examiner(
+            problem,
+            scored,
+            settings["steering"],
+            refit_head=refits,
+        )
         state = PruningLoop(
             structure=structure,
             examiner=examiner,
@@ -220,8 +228,9 @@ def prune(
             checkpoint=checkpoint,
             on_step=progress.show,
         ).run()
-        recovered = with_weights(graph, examiner.weights(state.removed))
-    small = rebuild(recovered, kept_without(structure, state.removed), keras)
+    recovered = recover(graph, problem, state.removed, recovery, keras)
+    settings["not_recovered"] = dict(recovered.skipped)
+    small = rebuild(recovered.graph, kept_without(structure, state.removed), keras)
     forwards = {"before": before, "after": forward(small)}
     return _result(small, state, task, structure, cost, settings, forwards)
 

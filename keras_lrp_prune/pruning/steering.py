@@ -73,6 +73,15 @@ class LinearHead:
         units = self.problem.structure.tensor_units.get(self.tensor)
         return features if units is None else features * ~selects(removed, units)
 
+    def spread(
+        self, weights: Mapping[str, np.ndarray], removed: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        """Weights for the whole layer from those for the features that are left."""
+        units = self.problem.structure.tensor_units[self.tensor]
+        kernel = np.zeros((len(units), weights["kernel"].shape[1]), weights["kernel"].dtype)
+        kernel[~selects(removed, units)] = weights["kernel"]
+        return {**weights, "kernel": kernel}
+
     def strength(self, features: np.ndarray) -> float:
         """The penalty that suits the first features, those of the unpruned model, for all."""
         if self._strength is None:

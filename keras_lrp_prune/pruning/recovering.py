@@ -1,0 +1,79 @@
+"""What is left, refitted on the reference set: after the last step, layers and then the head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import numpy as np
+
+from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.pruning.steering import LinearHead
+from keras_lrp_prune.recovery.least_squares import refit_layers
+from keras_lrp_prune.recovery.weights import with_weights
+from keras_lrp_prune.relevance.criteria import Problem
+from keras_lrp_prune.runtime import CompiledForward
+from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.kept import kept_without
+
+RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
+    None: (),
+    "head": ("head",),
+    "least_squares": ("least_squares",),
+    "head+least_squares": ("head", "least_squares"),
+}
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A model with other weights, to be rebuilt without what was removed.
+
+    Args:
+        graph: The model.
+        skipped: Layers that could not be refitted, with the reason.
+    """
+
+    graph: ModelGraph
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def recover(
+    graph: ModelGraph,
+    problem: Problem,
+    removed: np.ndarray,
+    recovery: str | None,
+    keras: ModuleType,
+) -> Recovered:
+    """Refits what is left of a model, in closed form but for the head's logistic regression.
+
+    Args:
+        graph: The whole model.
+        problem: The same model, flat, and the reference set.
+        removed: Units that are gone, bool, shape `(units,)`.
+        recovery: One of `RECOVERIES`.
+        keras: The Keras that the model is of.
+    """
+    parts = RECOVERIES[recovery]
+    skipped: Mapping[str, str] = {}
+    if "least_squares" in parts:
+        refit = refit_layers(
+            problem.graph,
+            problem.structure,
+            removed,
+            problem.reference.x,
+            keras=keras,
+            batch_size=problem.batch_size,
+            seed=problem.seed,
+        )
+        graph, skipped = with_weights(graph, refit.weights), refit.skipped
+        flat = with_weights(problem.graph, refit.weights)
+    else:
+        flat = problem.graph
+    if "head" in parts:
+        head = LinearHead(problem)
+        built = build(flat, kept_without(problem.structure, removed), keras)
+        features = keras.Model(built.model.inputs[0], built.tensors[head.tensor])
+        rows = CompiledForward(features, problem.batch_size)(problem.reference.x)
+        graph = with_weights(graph, {head.name: head.spread(head.fitted(rows), removed)})
+    return Recovered(graph, skipped)
