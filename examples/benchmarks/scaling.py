@@ -44,7 +44,7 @@ def main() -> None:
     logical = [tf.config.LogicalDeviceConfiguration() for _ in range(max(options.replicas))]
     tf.config.set_logical_device_configuration(cpu, logical)
     print_table(
-        ("model", "channels", "weights", "per pass: sums", "rows", "batch size", "batches"),
+        ("model", "channels", "per pass: sums", "rows", "batch size", "batches", "weights"),
         [exchange(name) for name in MODELS],
     )
     print()
@@ -72,8 +72,8 @@ def exchange(name: str) -> tuple[str, ...]:
     batches = -(-SAMPLES // (batch * REPLICAS))
     sums = FLOAT64 * CLASSES * channels * batches
     rows = FLOAT32 * SAMPLES * canonical.shape(output)[-1]
-    counts = (f"{channels:,}", f"{weights * FLOAT32 / 2**20:.0f} MiB")
-    return name, *counts, f"{sums / 2**10:,.0f} KiB", f"{rows:,} bytes", str(batch), str(batches)
+    moved = (f"{sums / 2**10:,.0f} KiB", f"{rows:,} bytes", str(batch), str(batches))
+    return name, f"{channels:,}", *moved, f"{weights * FLOAT32 / 2**20:.0f} MiB"
 
 
 def steps(options: argparse.Namespace) -> list[tuple[str, ...]]:
