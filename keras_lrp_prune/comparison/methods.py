@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.relevance.criteria import Criterion
+from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
 
 _ALL_AT_ONCE = partial(EqualSteps, 1.0)
 
@@ -80,10 +80,12 @@ def make_method(method: str | Method) -> Method:
     """A method of its name, or itself.
 
     Raises:
-        ValueError: For an unknown name; the message lists those that there are.
+        ValueError: For an unknown name, or a criterion that there is not; the message lists those
+            that there are.
         TypeError: If it is neither.
     """
     if isinstance(method, Method):
+        check_criterion(method.criterion)
         return method
     if not isinstance(method, str):
         raise TypeError(f"A method is given by its name or as a Method, not as {method!r}.")
