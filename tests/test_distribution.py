@@ -259,6 +259,13 @@ def test_an_unsuitable_checkpoint_is_an_error_on_all_workers(both, section, mess
         assert found["error"] == "CheckpointError" and message in found["message"]
 
 
+@pytest.mark.parametrize("section", ["other_samples", "other_model"])
+def test_workers_that_were_given_something_else_are_told(both, section):
+    for found in both(section):
+        assert found["error"] == "ValueError"
+        assert "were given different models or samples" in found["message"]
+
+
 # --- The script and the page ---
 
 
