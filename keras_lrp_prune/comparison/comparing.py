@@ -203,7 +203,7 @@ def compare(
                 if store is not None:
                     store.save(curve, method, identity, bench.settings)
             runs[method.name].append(curve)
-            say.print(_line(curve) + found)
+            say.print(_line(curve) + found, soft_wrap=True)
     assert bench is not None  # there is a seed
     return Comparison(runs, bench.settings)
 

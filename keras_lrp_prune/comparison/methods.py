@@ -12,6 +12,7 @@ import numpy as np
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
 
+_LRP = "lrp.sequential_preset_a"
 _ALL_AT_ONCE = partial(EqualSteps, 1.0)
 
 
@@ -61,11 +62,12 @@ class Method:
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("accuracy-aware", "lrp.sequential_preset_a", AccuracyAware),
-        # Yeom et al. 2021, arXiv:1912.08881: relevance by the alpha-beta rule with alpha 1, of
-        # equal classes, computed anew after each step.
-        Method("lrp-iterative", "lrp.alpha_1_beta_0"),
-        Method("lrp-one-shot", "lrp.alpha_1_beta_0", _ALL_AT_ONCE, scored_once=True),
+        Method("accuracy-aware", _LRP, AccuracyAware),
+        # Yeom et al. 2021, arXiv:1912.08881: relevance with all classes alike, computed anew after
+        # each step. They have one rule for all layers; the preset, another for dense layers, keeps
+        # more of the accuracy.
+        Method("lrp-iterative", _LRP),
+        Method("lrp-one-shot", _LRP, _ALL_AT_ONCE, scored_once=True),
         Method("taylor", "taylor"),
         Method("activation", "activation"),
         Method("apoz", "apoz"),
