@@ -15,6 +15,12 @@ _MODULES = {
     "prune": "keras_lrp_prune.pruning",
     "PruningResult": "keras_lrp_prune.pruning",
     "load_result": "keras_lrp_prune.pruning",
+    "accuracy_curve": "keras_lrp_prune.comparison",
+    "compare": "keras_lrp_prune.comparison",
+    "Comparison": "keras_lrp_prune.comparison",
+    "Method": "keras_lrp_prune.comparison",
+    "MethodCurve": "keras_lrp_prune.comparison",
+    "METHODS": "keras_lrp_prune.comparison",
     "filter_relevance": "keras_lrp_prune.relevance.attribution",
     "input_relevance": "keras_lrp_prune.relevance.attribution",
     "explain": "keras_lrp_prune.explaining",
@@ -38,6 +44,12 @@ _ROOMS = {"schedules": "keras_lrp_prune.control.schedules"}
 __all__ = [*sorted(_MODULES), *_ROOMS]
 
 if TYPE_CHECKING:
+    from keras_lrp_prune.comparison import METHODS as METHODS
+    from keras_lrp_prune.comparison import Comparison as Comparison
+    from keras_lrp_prune.comparison import Method as Method
+    from keras_lrp_prune.comparison import MethodCurve as MethodCurve
+    from keras_lrp_prune.comparison import accuracy_curve as accuracy_curve
+    from keras_lrp_prune.comparison import compare as compare
     from keras_lrp_prune.control import schedules as schedules
     from keras_lrp_prune.control.checkpoint import CheckpointError as CheckpointError
     from keras_lrp_prune.data import DataError as DataError

@@ -5,6 +5,8 @@ No download: scikit-learn's handwritten digits, a small CNN trained in seconds.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -193,7 +195,8 @@ def _export(model: keras.Model, folder: Path) -> None:
     """Writes a SavedModel under a temporary name, then renames it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        model.export(Path(temporary, "model"), verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras 3.5 has no verbose= yet
+            model.export(str(Path(temporary, "model")))
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(Path(temporary, "model"), folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import prod
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
 
@@ -242,6 +245,48 @@ def from_chief(data: bytes, strategy: tf.distribute.Strategy | None) -> bytes:
         return b""
     padded = np.frombuffer(mine.ljust(length, b"\0"), np.uint8).astype(np.int64)
     return np.asarray(summed(padded)).astype(np.uint8).tobytes()
+
+
+def check_same(
+    graph: ModelGraph, samples: ReferenceSet, strategy: tf.distribute.Strategy | None
+) -> None:
+    """Checks that all workers were given the same model and samples; costs three all-reduces.
+
+    Raises:
+        ValueError: On every worker, if one of them was given something else.
+    """
+    import tensorflow as tf
+
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+    mine = fingerprint(graph, samples, {}).encode()
+    differs = from_chief(mine, strategy) != mine
+
+    def count(value: Tensor) -> Tensor:
+        added = strategy.run(tf.identity, (value,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, added, axis=None)
+
+    counted = tf.function(partial(count), [tf.TensorSpec([], tf.int64)], autograph=False)
+    if int(counted(np.int64(differs))):
+        raise ValueError(
+            "The workers of the strategy were given different models or samples. Give each of them "
+            "the same file of the model and all samples, in the same order."
+        )
+
+
+def fingerprint(graph: ModelGraph, samples: ReferenceSet, settings: Mapping[str, Any]) -> str:
+    """Tells a run from others: settings, samples, layers and weights.
+
+    Returns:
+        A SHA-256 hex digest.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(samples.fingerprint().encode())
+    for layer in graph.flat().layers.values():
+        digest.update(f"{layer.name}:{layer.class_name}".encode())
+        for array in layer.arrays().values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _first_replicas(strategy: tf.distribute.Strategy, values: Tensor) -> Tensor:

@@ -149,11 +149,27 @@ class Worker:
             (folder / "pruning.npz").write_bytes(b"nonsense")
         return self.refused(checkpoint_dir=folder)
 
+    def other_samples(self) -> dict[str, str]:
+        """A run with the same samples in another order on one of the workers."""
+        order = slice(None, None, -1 if self.index else 1)
+        try:
+            klp.filter_relevance(self.model, self.x[order], self.y[order], strategy=self.strategy)
+        except Exception as error:
+            return {"error": type(error).__name__, "message": str(error)}
+        return {"error": "", "message": "accepted"}
+
+    def other_model(self) -> dict[str, str]:
+        """A run with another model on one of the workers."""
+        model = keras.models.clone_model(self.model)
+        model.set_weights([weight * (1 + self.index) for weight in self.model.get_weights()])
+        return self.refused(model=model)
+
     def sections(self) -> dict[str, Callable[[], dict[str, Any]]]:
         """What is reported, in the order of the runs."""
         run = (
             *(self.environment, self.relevance, self.pruned, self.taylor),
             *(self.resumed, self.finished, self.another_run, self.damaged),
+            *(self.other_samples, self.other_model),
         )
         return {section.__name__: section for section in run}
 

@@ -82,7 +82,7 @@ def assert_bad_input(result, *words):
         assert str(word) in lines[0]
 
 
-@pytest.mark.parametrize("command", ["prune", "relevance", "explain", "demo"])
+@pytest.mark.parametrize("command", ["prune", "compare", "relevance", "explain", "demo"])
 def test_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0 and "Usage:" in result.output
@@ -133,6 +133,54 @@ def test_prune_a_named_backbone(backbone_weights, data, tmp_path):
     assert "keras.applications.mobilenet.preprocess_input" in " ".join(result.output.split())
     model = keras.models.load_model(tmp_path / "out" / "model.keras")
     assert model.output_shape == (None, 3)
+
+
+def compare(model, data, test, out, *options):
+    arguments = ["compare", model, data, "--test", test, "--out", out, "--quiet"]
+    return run(*arguments, *("--rates", "0,0.25,0.5"), *options)
+
+
+def test_compare_a_file(model_file, data, tmp_path):
+    test, out = write_images(tmp_path / "test", per_class=3, seed=1), tmp_path / "out"
+    options = ["--preprocess", "unit", "--seeds", "0,1", "--per-class", 3]
+    methods = ["--method", "taylor", "--method", "random"]
+    result = compare(model_file, data, test, out, *options, *methods)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {
+        *("comparison.json", "curves.png", "harmonic.png", "runs")
+    }
+    record = json.loads((out / "comparison.json").read_text())
+    runs = [(run["method"], run["seed"]) for run in record["runs"]]
+    assert runs == [("taylor", 0), ("taylor", 1), ("random", 0), ("random", 1)]
+    assert record["settings"]["rates"] == [0, 0.25, 0.5]
+    assert "Held-out accuracy (%)" in result.output and "2 seeds" in result.output
+    again = compare(model_file, data, test, out, *options, *methods)
+    assert again.exit_code == 0
+    assert json.loads((out / "comparison.json").read_text()) == record, "runs are only read"
+    other = ["--preprocess", "none", *options[2:], *methods]
+    assert_bad_input(compare(model_file, data, test, out, *other), "another reference set")
+
+
+def test_compare_a_named_backbone(backbone_weights, data, tmp_path):
+    options = ["--weights", backbone_weights, "--image-size", SIZE, "--method", "l1"]
+    result = compare("mobilenet:alpha=0.25", data, data, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "magic"], "Unknown method 'magic'. There are: accuracy-aware"),
+        (["--seeds", "0,x"], "--seeds takes numbers with commas between, not '0,x'"),
+        (["--seeds", ""], "--seeds takes numbers"),
+        (["--rates", "0;1"], "--rates takes numbers"),
+        (["--rates", "0.5,0.1"], "strictly increasing"),
+        (["--seeds", "1,1"], "1 is given twice"),
+    ],
+)
+def test_bad_comparison(model_file, data, tmp_path, options, words):
+    assert_bad_input(compare(model_file, data, data, tmp_path / "out", *options), words)
+    assert_bad_input(compare(model_file, data, tmp_path / "none", tmp_path / "out"), "none")
 
 
 def test_relevance(model_file, data, tmp_path):

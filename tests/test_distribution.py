@@ -6,6 +6,7 @@ Each scenario runs once, in processes of its own, and writes a report that the t
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -258,7 +259,14 @@ def test_an_unsuitable_checkpoint_is_an_error_on_all_workers(both, section, mess
         assert found["error"] == "CheckpointError" and message in found["message"]
 
 
-# --- The script ---
+@pytest.mark.parametrize("section", ["other_samples", "other_model"])
+def test_workers_that_were_given_something_else_are_told(both, section):
+    for found in both(section):
+        assert found["error"] == "ValueError"
+        assert "were given different models or samples" in found["message"]
+
+
+# --- The script and the page ---
 
 
 @pytest.mark.parametrize(
@@ -277,3 +285,14 @@ def test_the_script_for_several_devices_runs(devices, processes, tmp_path):
     assert "2 replicas, engine native" in chief and "Pruning rate" in chief
     assert all("Pruning rate" not in other for other in others)
     assert klp.load_result(out).rate == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_code_of_the_page_runs(tmp_path):
+    page = TESTS.parent / "docs" / "distribution.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (worker,) = (block for block in blocks if block.startswith("# worker.py"))
+    blocks.remove(worker)
+    (printed,) = together([([sys.executable, "-c", "\n".join(blocks)], {})], tmp_path)
+    assert "2 replicas, engine native" in printed
+    together(workers([sys.executable, "-c", worker]), tmp_path)
+    assert klp.load_result(tmp_path / "pruned").rate == pytest.approx(0.4, abs=0.02)

@@ -137,6 +137,7 @@ def test_no_orphan(state):
 
 def test_ctrl_c_ends_the_worker():
     parent, pid = start_parent("busy")
+    os.kill(pid, signal.SIGSTOP)  # so that the request is not answered before the signal comes
     time.sleep(0.7)
     assert psutil.pid_exists(pid)
     parent.send_signal(signal.SIGINT)

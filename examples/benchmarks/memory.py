@@ -57,8 +57,11 @@ def prune(options: argparse.Namespace) -> None:
     x = rng.uniform(0, 255, (options.images, *model.input_shape[1:])).astype("float32")
     y = np.arange(options.images) % CLASSES
     print("loaded", flush=True)
-    result = klp.prune(model, (x, y), options.rate, criterion=options.criterion, verbose=0)
-    print(f"rate {result.rate:.3f} in {len(result.history) - 1} steps", flush=True)
+    result = klp.prune(
+        model, (x, y), options.rate, criterion=options.criterion, engine=options.engine, verbose=0
+    )
+    engine, steps = result.settings["engine"], len(result.history) - 1
+    print(f"engine {engine}, rate {result.rate:.3f} in {steps} steps", flush=True)
 
 
 def resident(process: psutil.Process) -> int:
@@ -132,6 +135,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--criterion", default="lrp.sequential_preset_a")
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

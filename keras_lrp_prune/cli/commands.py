@@ -1,4 +1,4 @@
-"""`keras-lrp-prune`: prune, relevance, explain, demo."""
+"""`keras-lrp-prune`: prune, compare, relevance, explain, demo."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            _fail("interrupted; with --checkpoint-dir, the same command goes on.", INTERRUPTED)
+            _fail(
+                "interrupted; the same command goes on, if it is compare, or has --checkpoint-dir.",
+                INTERRUPTED,
+            )
         except (ValueError, TypeError, OSError, ImportError) as error:
             _fail(str(error), BAD_INPUT)
         except RuntimeError as error:  # the worker died, or a check of ours failed
@@ -183,6 +186,80 @@ def prune(
     result.summary(task.class_names)
     result.save(out)
     typer.echo(f"Written to {out}: model.keras, result.json, curve.png. {task.wants}")
+
+
+@app.command()
+@one_line_errors
+def compare(
+    model: ModelArgument,
+    data: DataArgument,
+    test: Annotated[Path, typer.Option(help="Folder of held-out images, which measure.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the results; finished runs are kept there.")
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="accuracy-aware, lrp-iterative, lrp-one-shot, taylor, activation, apoz, l1, l2 or "
+            "random; can be repeated. Default: accuracy-aware, lrp-iterative, taylor, l1, random."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str,
+        typer.Option(help="Seeds, with commas between; each draws another --per-class of DATA."),
+    ] = "0",
+    rates: Annotated[
+        str | None,
+        typer.Option(help="Pruning rates, with commas between; default 0 to 0.95 by 0.05."),
+    ] = None,
+    per_class: PerClassOption = None,
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    preprocess: PreprocessOption = None,
+    engine: Annotated[
+        str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
+    ] = "auto",
+    protect: ProtectOption = None,
+    batch_size: BatchOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Prune MODEL by several methods; measure each over the pruning rate on --test.
+
+    Example: keras-lrp-prune compare MobileNet flowers/ --test held_out/ --per-class 20
+    --seeds 0,1,2 --out comparison/
+    """
+    from keras_lrp_prune.cli.task import load_task, numbers
+    from keras_lrp_prune.comparison import DEFAULT_METHODS
+    from keras_lrp_prune.comparison import compare as compare_methods
+
+    def task(seed: int) -> tuple[Any, Any, Any]:
+        loaded = load_task(
+            model,
+            data,
+            validation=test,
+            per_class=per_class,
+            weights=weights,
+            image_size=image_size,
+            preprocess=preprocess,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        return loaded.model, loaded.reference, loaded.validation
+
+    comparison = compare_methods(
+        task,
+        method or DEFAULT_METHODS,
+        numbers(seeds, int, "--seeds"),
+        None if rates is None else numbers(rates, float, "--rates"),
+        folder=out,
+        verbose=0 if quiet else 1,
+        engine=engine,
+        protect=protect or (),
+        batch_size=batch_size,
+    )
+    comparison.summary()
+    comparison.save(out)
+    typer.echo(f"Written to {out}: comparison.json, curves.png, harmonic.png.")
 
 
 @app.command()

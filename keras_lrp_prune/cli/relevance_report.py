@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def write_relevance(
     heat = input_relevance(task.model, x[first], y[first], analyzer=analyzer, engine=engine)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".relevance-{os.getpid()}.npz"
-    np.savez(temporary, allow_pickle=False, **found)
+    arrays: dict[str, Any] = dict(found)
+    np.savez(temporary, **arrays)
     os.replace(temporary, folder / "relevance.npz")
     plot_heatmaps(
         task.images.x[first] / 255, {analyzer: heat}, folder / "heatmaps.png", task.class_names

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 if TYPE_CHECKING:
     import keras
 
+T = TypeVar("T")
 Preprocess = Callable[[np.ndarray], np.ndarray]
 
 _RANGES: Mapping[str, Preprocess] = {
@@ -119,6 +120,18 @@ def load_network(model: str) -> keras.Model:
     backbone, _ = _backbone(model, None, _BACKBONE_SIZE)
     scores = keras.layers.Dense(_CLASSES, name="predictions")(backbone.output)
     return keras.Model(backbone.input, scores, name=backbone.name)
+
+
+def numbers(text: str, kind: Callable[[str], T], option: str) -> list[T]:
+    """The numbers of an option that takes several, with commas between.
+
+    Raises:
+        DataError: If one of them is none.
+    """
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise DataError(f"{option} takes numbers with commas between, not {text!r}.") from error
 
 
 def _is_file(model: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
+
+_REACHED = "target rate reached"
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,21 @@ class PruningLoop:
     checkpoint: Checkpoint | None = None
     on_step: Callable[[StepRecord], None] = lambda record: None
 
-    def run(self) -> RunState:
-        """Goes on from the checkpoint, or starts, and returns the final state."""
-        state = self._resumed() or self._started()
+    def run(self, state: RunState | None = None) -> RunState:
+        """Prunes until the target is reached, or nothing more can go.
+
+        Args:
+            state: Where to go on from, such as the end of a run with a lower target; the schedule
+                must be the one of that run. By default the checkpoint, or the unpruned model.
+
+        Returns:
+            The final state.
+        """
+        if state is None:
+            state = self._resumed() or self._started()
+        else:
+            reached = self._reached(state.removed)
+            state = replace(state, history=list(state.history), stopped=_REACHED if reached else "")
         scores: np.ndarray | None = None
         while not state.stopped:
             goal = self._next_goal(state)
@@ -87,7 +101,7 @@ class PruningLoop:
             if self._try(state, proposal):
                 scores = None
             if not state.stopped and self._reached(state.removed):
-                state.stopped = "target rate reached"
+                state.stopped = _REACHED
             self._save(state)
         self._save(state)
         return state
@@ -123,14 +137,18 @@ class PruningLoop:
     def _next_goal(self, state: RunState) -> float | None:
         """The next pruning rate that the schedule proposes above the present one, up to the target.
 
-        Counts the schedule's steps: one for each answer.
+        Counts the schedule's steps: one for each answer, but not for one that the target cuts
+        short, so that a run with a higher target takes it up again.
         """
         now = self._rate(state.removed)
+        highest = self.target_rate + rate_tolerance(self.structure, self.limits)
         for _ in range(_PATIENCE):
             should_prune, sparsity = self.schedule(state.step)
-            state.step += 1
             goal = min(float(sparsity), self.target_rate)
-            if bool(should_prune) and goal > now:
+            proposes = bool(should_prune) and goal > now
+            if not proposes or float(sparsity) <= highest:
+                state.step += 1
+            if proposes:
                 return goal
         return None
 

@@ -1,4 +1,4 @@
-"""Pruning schedules: `AccuracyAware`, driven by the harmonic mean of the class accuracies."""
+"""Pruning schedules: `AccuracyAware`, driven by the harmonic mean accuracy, and `EqualSteps`."""
 
 from __future__ import annotations
 
@@ -179,6 +179,47 @@ class AccuracyAware(PruningSchedule):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A fresh schedule from `get_config()`, or from the inner `"config"` alone."""
+        return cls(**(config["config"] if "class_name" in config else config))
+
+
+class EqualSteps(PruningSchedule):
+    """Prunes the same share of all filters at each step, whatever becomes of the accuracies.
+
+    Args:
+        size: That share, in (0, 1]; 1 prunes all at once, up to the target rate.
+
+    Raises:
+        ValueError: If `size` lies outside.
+
+    Example:
+    >>> should_prune, sparsity = klp.schedules.EqualSteps(0.05)(1)
+    >>> float(sparsity)
+    0.1
+    """
+
+    def __init__(self, size: float = 0.05) -> None:
+        if not 0 < size <= 1:
+            raise ValueError(f"size must lie in (0, 1], not {size}.")
+        self.size = size
+
+    def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Proposes a sparsity.
+
+        Args:
+            step: Number of proposals made before.
+
+        Returns:
+            `(should_prune, sparsity)`: a bool and a float32 scalar tensor.
+        """
+        return tf.constant(True), tf.minimum((tf.cast(step, tf.float32) + 1) * self.size, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, in TensorFlow Model Optimization's form."""
+        return {"class_name": type(self).__name__, "config": {"size": self.size}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A schedule from `get_config()`, or from the inner `"config"` alone."""
         return cls(**(config["config"] if "class_name" in config else config))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -34,8 +32,10 @@ from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
     CompiledForward,
+    check_same,
     check_strategy,
     chosen_batch_size,
+    fingerprint,
     is_chief,
     scope,
 )
@@ -146,6 +146,7 @@ def prune(
     limits = Limits(min_channels, round_to)
     graph = read_model(model)
     task = _task(graph, reference, validation)
+    check_same(graph, task.reference, strategy)
     if isinstance(protect, str) or not all(isinstance(name, str) for name in protect):
         raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
     structure = channel_structure(graph, tuple(protect))
@@ -170,8 +171,8 @@ def prune(
     }
     checkpoint = None
     if checkpoint_dir is not None:
-        fingerprint = _fingerprint(graph, task.reference, settings)
-        checkpoint = Checkpoint(checkpoint_dir, fingerprint, strategy)
+        identity = fingerprint(graph, task.reference, settings)
+        checkpoint = Checkpoint(checkpoint_dir, identity, strategy)
         checkpoint.load()  # a checkpoint that does not fit is an error before any work
 
     @cache
@@ -307,17 +308,6 @@ def _fresh_schedule(schedule: Any) -> Any:
         config = schedule.get_config()["config"]
         return type(schedule).from_config({**config, "order": schedule.order})
     return schedule
-
-
-def _fingerprint(graph: ModelGraph, reference: ReferenceSet, settings: Mapping[str, Any]) -> str:
-    """Tells this run from others: layers and weights, samples, settings."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(reference.fingerprint().encode())
-    for layer in graph.flat().layers.values():
-        digest.update(f"{layer.name}:{layer.class_name}".encode())
-        for array in layer.arrays().values():
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _result(

@@ -29,7 +29,7 @@ from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, DEFAULT_MEMORY
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 # The most windows that a layer is fitted to, and the widest kernel that it is fitted to so many.
-_MOST_ROWS = 16_384
+_MOST_ROWS = 8_192
 _WIDEST = 4_608
 _HELD_OUT = 0.2
 
@@ -74,7 +74,7 @@ def refit_layers(
 
     Memory: the activations between two layers, of both networks, are kept on the host, if they
     take no more than `memory`; else the part of the network in front of them is computed again for
-    each layer. A layer is fitted to at most 16,384 windows drawn at random. With `d` numbers in
+    each layer. A layer is fitted to at most 8,192 windows drawn at random. With `d` numbers in
     a window and `n` windows it takes a few times `8 * d * min(d, n)` bytes (170 MB for 512
     channels and 3x3); beyond 512 channels and 3x3, so few windows are drawn that it is no more.
 
@@ -184,8 +184,9 @@ class _LayerFit:
             first, last = np.searchsorted(chosen, (each * batch.start, each * batch.stop))
             mine = chosen[first:last]
             seen = self._windows.rows(now, mine - each * batch.start)
-            target = self._windows.rows(before, mine - each * batch.start) @ self._old
-            missing = target - seen @ self._new
+            with np.errstate(invalid="ignore"):  # the caller looks at what is not finite
+                target = self._windows.rows(before, mine - each * batch.start) @ self._old
+                missing = target - seen @ self._new
             held = held_out[mine // each]
             for part, which in zip(parts, (~held, held), strict=True):
                 part.add(seen[which], missing[which])

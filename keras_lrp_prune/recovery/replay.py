@@ -46,6 +46,8 @@ class Replay:
         batch_size: int,
         memory: float,
     ) -> None:
+        import tensorflow as tf
+
         built = build(graph, kept, keras)
         self.layers: Mapping[str, Any] = built.layers
         self._nodes = graph.nodes
@@ -54,9 +56,8 @@ class Replay:
         self._memory = memory
         (source,) = references(graph.inputs)
         self._done = 0
-        self._stored: dict[TensorRef, np.ndarray] = {
-            source: x.astype(built.model.inputs[0].dtype, copy=False)
-        }
+        dtype = tf.as_dtype(built.model.inputs[0].dtype).as_numpy_dtype
+        self._stored: dict[TensorRef, np.ndarray] = {source: x.astype(dtype, copy=False)}
         self._outputs = list(references(graph.outputs))
 
     def up_to(self, name: str) -> Iterator[tuple[slice, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
 
 # Strengths of the penalty to choose from, relative to the mean eigenvalue of X'X.
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -82,8 +82,11 @@ class Products:
             xx = xx - count * np.outer(mean_x, mean_x)
             xe = xe - count * np.outer(mean_x, mean_e)
 
+        # Of inputs that hardly vary, rounding is all that is left.
+        mean = max(np.trace(xx), 1e-9 * np.trace(self._xx[:-1, :-1])) / len(xx) or 1.0
+
         def solve(ridge: float) -> np.ndarray:
-            kernel = _solve(xx, xe, ridge, len(xx))
+            kernel = _solve(xx, xe, ridge * mean)
             return np.vstack([kernel, mean_e - mean_x @ kernel if bias else 0 * mean_e])
 
         return solve
@@ -119,9 +122,10 @@ class Rows:
         mean_x, mean_e = (array.mean(0) * bias for array in (x, missing))
         x, missing = x - mean_x, missing - mean_e
         xx = x @ x.T
+        mean = np.trace(xx) / x.shape[1] or 1.0
 
         def solve(ridge: float) -> np.ndarray:
-            kernel = x.T @ _solve(xx, missing, ridge, x.shape[1])
+            kernel = x.T @ _solve(xx, missing, ridge * mean)
             return np.vstack([kernel, mean_e - mean_x @ kernel])
 
         return solve
@@ -160,8 +164,12 @@ def _with_ones(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, np.ones((len(x), 1))], 1)
 
 
-def _solve(square: np.ndarray, right: np.ndarray, ridge: float, n_inputs: int) -> np.ndarray:
-    """Solves with `ridge` times the mean of `n_inputs` eigenvalues added to the diagonal."""
+def _solve(square: np.ndarray, right: np.ndarray, strength: float) -> np.ndarray:
+    """Solves a symmetric system with something added to its diagonal."""
+    import tensorflow as tf
+
     square = square.copy()
-    square.flat[:: len(square) + 1] += ridge * (np.trace(square) / n_inputs or 1.0)
-    return cho_solve(cho_factor(square, overwrite_a=True, check_finite=False), right)
+    square.flat[:: len(square) + 1] += strength
+    # LAPACK's threads wait for each other, for many times as long, where the cores are shared.
+    factor = np.asarray(tf.linalg.cholesky(square))
+    return cho_solve((factor, True), right, check_finite=False)

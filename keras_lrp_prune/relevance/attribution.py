@@ -13,7 +13,12 @@ from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.relevance.engines import make_engine
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
-from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_strategy, chosen_batch_size
+from keras_lrp_prune.runtime import (
+    DEFAULT_MEMORY,
+    check_same,
+    check_strategy,
+    chosen_batch_size,
+)
 from keras_lrp_prune.surgery.sizing import sized
 
 if TYPE_CHECKING:
@@ -185,6 +190,7 @@ def _engine(
 ) -> LRPEngine:
     """The engine for these samples."""
     check_strategy(strategy)
+    check_same(graph, samples, strategy)
     if len(list(references(graph.inputs))) == 1:
         graph = sized(graph, samples.x.shape[1:], keras_of(model))
     batch_size = chosen_batch_size(graph, batch_size, memory_budget)

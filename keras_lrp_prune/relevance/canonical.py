@@ -122,13 +122,16 @@ def split_preprocessing(graph: ModelGraph) -> tuple[ModelGraph | None, ModelGrap
 
 
 def drop_identities(graph: ModelGraph) -> ModelGraph:
-    """Removes layers that do nothing at inference."""
+    """Removes layers that do nothing at inference, in float32."""
 
     def is_identity(node: Node) -> bool:
         layer = node.layer
-        return layer.class_name in _IDENTITIES or (
+        same_activation = (
             layer.class_name == "Activation" and layer.config["activation"] == "linear"
         )
+        # Keras before 3.6 casts to the precision of the first layer; here all is float32.
+        cast = layer.class_name == "ops.Cast" and "float" in str(layer.config.get("dtype"))
+        return layer.class_name in _IDENTITIES or same_activation or cast
 
     dropped = {node.name: node.inputs[0] for node in graph.nodes if is_identity(node)}
     moved = {TensorRef(name): source for name, source in dropped.items()}

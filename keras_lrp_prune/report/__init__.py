@@ -6,6 +6,7 @@ from keras_lrp_prune.report.plots import plot_curves, plot_heatmaps, plot_histor
 from keras_lrp_prune.report.tables import (
     before_after_table,
     class_table,
+    comparison_table,
     enumeration,
     layer_table,
     print_table,
@@ -19,6 +20,7 @@ __all__ = [
     "before_after_table",
     "check_path",
     "class_table",
+    "comparison_table",
     "enumeration",
     "layer_table",
     "plot_curves",

@@ -149,6 +149,34 @@ def relevance_table(
     return table
 
 
+def comparison_table(
+    figures: Mapping[str, Mapping[str, Sequence[float | None]]], *, title: str | None = None
+) -> Table:
+    """Makes a table of methods side by side.
+
+    Args:
+        figures: Method to figure to its value in each run; `None` where it is undefined.
+        title: Title above the table.
+
+    Returns:
+        The table: a line per method, each figure as its mean over the runs and, from two runs on,
+        their standard deviation (of a sample: over n - 1).
+
+    Example:
+        >>> table = comparison_table({"LRP": {"AUC": [40.0, 44.0]}, "random": {"AUC": [30.0]}})
+        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
+         Method         AUC
+        ────────────────────
+         LRP      42.0 ±2.8
+         random        30.0
+    """
+    columns = list(dict.fromkeys(name for row in figures.values() for name in row))
+    table = _table(("Method", *columns), title)
+    for method, row in figures.items():
+        table.add_row(Text(method), *(Text(_mean_and_spread(row.get(c, ()))) for c in columns))
+    return table
+
+
 def layer_table(rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
     """Makes a table of what can be pruned of each layer.
 
@@ -232,12 +260,15 @@ def table_text(*tables: Table, piped_width: int = PIPED_WIDTH) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def print_table(*tables: Table, file: IO[str] | None = None) -> None:
+def print_table(
+    *tables: Table, file: IO[str] | None = None, piped_width: int = PIPED_WIDTH
+) -> None:
     """Prints tables, with a fixed width where the output is no terminal.
 
     Args:
         *tables: The tables.
         file: Where to print them, by default standard output.
+        piped_width: Characters per line where the output is no terminal.
 
     Example:
         >>> table = before_after_table([("Filters", 1024, 512)])
@@ -246,7 +277,7 @@ def print_table(*tables: Table, file: IO[str] | None = None) -> None:
         ──────────────────────────
          Filters    1,024     512
     """
-    console = _console(file)
+    console = _console(file, piped_width)
     for table in tables:
         console.print(table)
 
@@ -282,6 +313,14 @@ def _figure(value: object) -> str:
         # Three significant digits, but no exponent for the large: 1,235 and not 1.23e+03.
         return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
     return str(value)
+
+
+def _mean_and_spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ±{np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
+    return f"{np.mean(known):,.1f}{spread}"
 
 
 def _percent(value: float) -> str:

@@ -97,7 +97,7 @@ def _make_alike(spec: LayerSpec, config: dict[str, Any], keras: ModuleType) -> A
     source, cls = spec.source, type(spec.source)
     built_in = cls.__module__.split(".")[0] == keras.__name__
     if built_in:
-        config |= _live_functions(source, config)
+        config |= _live_functions(source, config) | _layers_as_activations(source, config, keras)
     try:
         with keras.utils.custom_object_scope(custom_objects(source._flatten_layers(), keras)):
             layer = cls.from_config(config)
@@ -133,6 +133,18 @@ def _live_functions(source: Any, config: dict[str, Any]) -> dict[str, Any]:
         if callable(value)
         and not hasattr(value, "get_config")
         and (isinstance(config[key], dict) or config[key] == getattr(value, "__name__", None))
+    }
+
+
+def _layers_as_activations(
+    source: Any, config: dict[str, Any], keras: ModuleType
+) -> dict[str, Any]:
+    """Copies of layers that are a layer's activation: Keras 3.5 does not read their configs."""
+    values = {key: getattr(source, key, None) for key in config if key.endswith("activation")}
+    return {
+        key: type(value).from_config(value.get_config())
+        for key, value in values.items()
+        if isinstance(value, keras.layers.Layer)
     }
 
 

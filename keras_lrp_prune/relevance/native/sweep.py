@@ -105,7 +105,12 @@ class Sweep:
             chosen = counts * tf.one_hot(index, self._n_classes)
             return tf.reduce_sum(self._channels(self._back(values, shares, chosen)), 0)
 
-        sums = tf.map_fn(for_class, tf.range(self._n_classes), tf.float64, parallel_iterations=1)
+        sums = tf.map_fn(
+            for_class,
+            tf.range(self._n_classes),
+            fn_output_signature=tf.float64,
+            parallel_iterations=1,
+        )
         return sums, values[self._output]
 
     def of_input(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:

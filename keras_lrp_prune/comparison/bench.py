@@ -1,0 +1,170 @@
+"""Where methods are tried: a model, its reference set, and the samples to measure on."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.comparison.decisions import Decisions, decide
+from keras_lrp_prune.comparison.methods import Method
+from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.comparison.task import Measurement, read_task
+from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.evaluation import AccuracyCurve
+from keras_lrp_prune.pruning.progress import PruningProgress
+from keras_lrp_prune.relevance.engines import check_engine
+from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_strategy, is_chief
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+DEFAULT_RATES = tuple(number / 20 for number in range(20))
+RECOVERIES = (None,)
+
+_TIMINGS = 5
+
+
+class Bench:
+    """Gives the curve of any method on one task; arguments as those of `accuracy_curve`."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        reference: Any,
+        test: Any,
+        rates: Sequence[float] | None = None,
+        *,
+        recovery: str | None = None,
+        engine: str = "auto",
+        protect: Sequence[str] = (),
+        min_channels: float = 1,
+        round_to: int = 1,
+        batch_size: int | None = None,
+        memory_budget: float = DEFAULT_MEMORY,
+        strategy: tf.distribute.Strategy | None = None,
+        worker_python: str | None = None,
+    ) -> None:
+        check_engine(engine)
+        check_recovery(recovery)
+        check_strategy(strategy)
+        self._rates = checked_rates(rates)
+        self._task = read_task(
+            model,
+            reference,
+            limits=Limits(min_channels, round_to),
+            protect=protect,
+            batch_size=batch_size,
+            memory_budget=memory_budget,
+            strategy=strategy,
+        )
+        self._test = self._task.samples(test, "test data")
+        self._engine = engine
+        self._worker_python = worker_python
+        self._strategy = strategy
+        self.settings = {
+            "rates": self._rates,
+            "recovery": recovery,
+            "engine": engine,
+            "protect": list(protect),
+            "min_channels": min_channels,
+            "round_to": round_to,
+        }
+
+    def curve(self, method: Method, seed: int = 0, verbose: int = 0) -> MethodCurve:
+        """Prunes by the method, then measures; see `accuracy_curve`."""
+        enabled = verbose > 0 and is_chief(self._strategy)
+        with PruningProgress(self._rates[-1], enabled=enabled) as progress:
+            decisions = decide(
+                self._task,
+                method,
+                self._rates,
+                seed=seed,
+                engine=self._engine,
+                worker_python=self._worker_python,
+                on_step=progress.show,
+            )
+        rate = self._task.structure.pruning_rate
+        return MethodCurve(
+            rates=np.array(self._rates),
+            class_accuracy=self._measured(decisions.masks),
+            reached=np.array([rate(mask) for mask in decisions.masks]),
+            method=method.name,
+            seed=seed,
+            decisions=_digest(decisions),
+            forward_passes=decisions.forward_passes,
+            scoring_passes=len(decisions.scorings),
+            forward_equivalents=decisions.forward_equivalents(self._forward_seconds),
+            seconds=decisions.seconds,
+            engine=decisions.engine,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Tells this task from others, as plain data.
+
+        Weights are told apart by their norms: a head that is fitted anew may differ in the last
+        bits.
+        """
+        layers = self._task.graph.layers.values()
+        return {
+            "reference": self._task.reference.fingerprint(),
+            "test": self._test.fingerprint(),
+            "layers": [f"{layer.name}:{layer.class_name}" for layer in layers],
+            "norms": [
+                float(np.linalg.norm(np.asarray(array, np.float64)))
+                for layer in layers
+                for array in layer.arrays().values()
+            ],
+        }
+
+    @cached_property
+    def _measurement(self) -> Measurement:
+        return Measurement(self._task)
+
+    @cached_property
+    def _forward_seconds(self) -> float:
+        """Seconds of a forward pass of the unpruned model over the reference set."""
+        seconds = []
+        for _ in range(_TIMINGS):
+            start = time.perf_counter()
+            self._measurement.class_accuracies(self._task.unpruned, self._task.reference)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    def _measured(self, masks: np.ndarray) -> np.ndarray:
+        """Class accuracies at each rate; held points are measured once."""
+        found: list[np.ndarray] = []
+        for number, mask in enumerate(masks):
+            held = number > 0 and np.array_equal(mask, masks[number - 1])
+            accuracies = self._measurement.class_accuracies
+            found.append(found[-1] if held else accuracies(mask, self._test))
+        return np.stack(found)
+
+
+def checked_rates(rates: Sequence[float] | None) -> list[float]:
+    """Pruning rates as plain numbers; the default ones for `None`.
+
+    Raises:
+        ValueError: If they are not increasing, or not in [0, 1).
+    """
+    asked = [float(rate) for rate in (DEFAULT_RATES if rates is None else rates)]
+    AccuracyCurve(np.array(asked), np.zeros((len(asked), 1)))  # has the checks
+    return asked
+
+
+def check_recovery(recovery: str | None) -> None:
+    """Raises `ValueError` for a recovery that there is not, listing those that there are."""
+    if recovery not in RECOVERIES:
+        raise ValueError(
+            f"Unknown recovery {recovery!r}. There is: {', '.join(map(repr, RECOVERIES))} "
+            "(all weights stay as they are)."
+        )
+
+
+def _digest(decisions: Decisions) -> str:
+    return hashlib.sha256(np.packbits(decisions.masks).tobytes()).hexdigest()[:16]

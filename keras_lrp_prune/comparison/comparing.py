@@ -1,0 +1,231 @@
+"""`compare()`: several methods and seeds, one table, one picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from keras_lrp_prune.comparison.bench import Bench
+from keras_lrp_prune.comparison.methods import Method, make_method
+from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.comparison.storing import RunFolder, write_json
+from keras_lrp_prune.pruning.result import check_result_folder
+from keras_lrp_prune.report import comparison_table, plot_curves, print_table
+from keras_lrp_prune.runtime import is_chief
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DEFAULT_METHODS = ("accuracy-aware", "lrp-iterative", "taylor", "l1", "random")
+
+_RECORD = "comparison.json"
+_PICTURES: Mapping[str, Literal["mean", "harmonic", "worst"]] = {
+    "curves.png": "mean",
+    "harmonic.png": "harmonic",
+}
+_TABLE_WIDTH = 120
+
+Triple = tuple[Any, Any, Any]
+
+
+def _area(kind: Literal["mean", "harmonic", "worst"]) -> Callable[[MethodCurve], float | None]:
+    return lambda curve: 100 * curve.auc(kind) if len(curve.rates) > 1 else None
+
+
+def _accuracy(rate: float) -> Callable[[MethodCurve], float | None]:
+    def at(curve: MethodCurve) -> float | None:
+        inside = curve.rates[0] <= rate <= curve.rates[-1]
+        return 100 * float(curve.at(rate).mean()) if inside else None
+
+    return at
+
+
+# What the table says of a run; accuracies in percent.
+FIGURES: Mapping[str, Callable[[MethodCurve], float | None]] = {
+    "AUC": _area("mean"),
+    "Harmonic": _area("harmonic"),
+    "Worst": _area("worst"),
+    "At 30 %": _accuracy(0.3),
+    "At 50 %": _accuracy(0.5),
+    "At 70 %": _accuracy(0.7),
+    "Passes": lambda curve: curve.forward_equivalents,
+    "Seconds": lambda curve: curve.seconds,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare()` returns.
+
+    Args:
+        runs: Method to its curves, one for each seed.
+        settings: What all of them share.
+
+    Example:
+    >>> comparison = klp.compare((model, (x, y), (x_test, y_test)), ["l1", "taylor"])
+    >>> comparison.summary()
+    >>> comparison.runs["taylor"][0].auc()
+    """
+
+    runs: Mapping[str, Sequence[MethodCurve]]
+    settings: Mapping[str, Any]
+
+    def figures(self) -> dict[str, dict[str, list[float | None]]]:
+        """What the table shows: method to figure to its value for each seed; `None`: undefined.
+
+        `"AUC"`, `"Harmonic"` and `"Worst"` are areas under the mean, the harmonic mean and the
+        lowest of the class accuracies, `"At 30 %"` and so on mean class accuracies at that rate,
+        all in percent; `"Passes"` forward-equivalents.
+        """
+        return {
+            method: {name: [figure(run) for run in runs] for name, figure in FIGURES.items()}
+            for method, runs in self.runs.items()
+        }
+
+    def summary(self) -> None:
+        """Prints the table: mean and standard deviation over the seeds."""
+        seeds = max(map(len, self.runs.values()))
+        spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
+        rates = self.settings["rates"]
+        title = f"Held-out accuracy (%) over rates {rates[0]:g} to {rates[-1]:g}{spread}"
+        table = comparison_table(self.figures(), title=title)
+        print_table(table, piped_width=_TABLE_WIDTH)
+
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        kind: Literal["mean", "harmonic", "worst"] = "mean",
+    ) -> Figure:
+        """Draws each method's curve: the mean over the seeds, and their range as a band.
+
+        Args:
+            path: Where to write it (`.png`, `.svg` or `.pdf`), if anywhere.
+            kind: The `"mean"` of the class accuracies, their `"harmonic"` mean, or the `"worst"`.
+
+        Returns:
+            The matplotlib figure.
+        """
+        title = "Accuracy on held-out samples"
+        return plot_curves(self.runs, path, kind=kind, title=title)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes `comparison.json` (figures and all curves), `curves.png` and `harmonic.png`.
+
+        Args:
+            folder: Where to; made if it does not exist.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        target = Path(folder)
+        check_result_folder(target)
+        record = {
+            "settings": self.settings,
+            "figures": self.figures(),
+            "runs": [run.to_dict() for runs in self.runs.values() for run in runs],
+        }
+        write_json(target / _RECORD, record)
+        for name, kind in _PICTURES.items():
+            self.plot(target / name, kind)
+        return target
+
+
+def compare(
+    task: Triple | Callable[[int], Triple],
+    methods: Iterable[str | Method] = DEFAULT_METHODS,
+    seeds: Iterable[int] = (0,),
+    rates: Sequence[float] | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+    **options: Any,
+) -> Comparison:
+    """Prunes by several methods, with several seeds, and measures each on held-out samples.
+
+    Args:
+        task: `(model, reference, test)`, as `accuracy_curve` takes them; or a function of the seed
+            that returns them, so that each seed has a reference set (and a head) of its own.
+            Where they are the same for all seeds, only draws of a method differ.
+        methods: Names from `METHODS`, or `Method`s.
+        seeds: One run of each method for each.
+        rates: Pruning rates, increasing, in [0, 1); by default 0 to 0.95 in steps of 0.05.
+        folder: Where finished runs are kept, a file for each; the same call goes on from there,
+            and one with more methods or seeds adds to them.
+        verbose: 1 says when a run is finished, 0 nothing.
+        **options: Further arguments of `accuracy_curve`, the same for all runs: `recovery`,
+            `engine`, `protect`, `min_channels`, `round_to`, `batch_size`, `strategy`, ...
+
+    Returns:
+        A `Comparison`: `runs`, `summary()`, `plot()`, `save()`.
+
+    Raises:
+        ValueError, TypeError, DataError, UnsupportedModelError: As `accuracy_curve` does; and
+            for methods or seeds that are missing or given twice.
+        CheckpointError: If the folder holds runs with other settings, or another model or data.
+
+    Example:
+    >>> def task(seed):
+    ...     chosen, _ = draw_per_class(y, 20, seed)
+    ...     return model, (x[chosen], y[chosen]), (x_test, y_test)
+    >>> comparison = klp.compare(task, ["accuracy-aware", "l1"], seeds=range(5), folder="runs/")
+    >>> comparison.summary()
+    """
+    chosen = [make_method(method) for method in methods]
+    numbers = [int(seed) for seed in seeds]
+    _check_once("method", [method.name for method in chosen])
+    _check_once("seed", numbers)
+    strategy = options.get("strategy")
+    if folder is not None and is_chief(strategy):
+        check_result_folder(Path(folder))
+    store = None if folder is None else RunFolder(folder, strategy)
+    say = Console(stderr=True, quiet=not (verbose > 0 and is_chief(strategy)), highlight=False)
+    runs: dict[str, list[MethodCurve]] = {method.name: [] for method in chosen}
+    bench: Bench | None = None
+    for seed in numbers:
+        if bench is None or callable(task):
+            bench = Bench(*_triple(task(seed) if callable(task) else task), rates, **options)
+            identity = bench.identity()
+            if store is not None:
+                store.check(bench.settings)
+        for method in chosen:
+            curve = store.load(method, seed, identity) if store is not None else None
+            found = "" if curve is None else f", found in {folder}"
+            if curve is None:
+                curve = bench.curve(method, seed)
+                if store is not None:
+                    store.save(curve, method, identity, bench.settings)
+            runs[method.name].append(curve)
+            say.print(_line(curve) + found, soft_wrap=True)
+    assert bench is not None  # there is a seed
+    return Comparison(runs, bench.settings)
+
+
+def _check_once(what: str, given: Sequence[object]) -> None:
+    if not given:
+        raise ValueError(f"There is no {what} to compare; give at least one.")
+    twice = next((entry for entry in given if given.count(entry) > 1), None)
+    if twice is not None:
+        raise ValueError(f"The {what} {twice!r} is given twice.")
+
+
+def _triple(task: Any) -> Triple:
+    if not isinstance(task, tuple | list) or len(task) != 3:
+        raise TypeError(
+            "task takes (model, reference, test), or a function of the seed that returns them, "
+            f"not {type(task).__name__}."
+        )
+    return (task[0], task[1], task[2])
+
+
+def _line(curve: MethodCurve) -> str:
+    mean = f"mean accuracy {curve.mean()[-1]:.1%} at rate {curve.rates[-1]:g}"
+    area = f"AUC {curve.auc():.1%}, " if len(curve.rates) > 1 else ""
+    return f"{curve.method}, seed {curve.seed}: {area}{mean}, {curve.seconds:.1f} s"

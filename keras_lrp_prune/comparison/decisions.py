@@ -1,0 +1,162 @@
+"""What a method decides: which units go at each rate, from the reference set alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from keras_lrp_prune.comparison.methods import Method, ScoredOnce
+from keras_lrp_prune.comparison.task import Task
+from keras_lrp_prune.control.checkpoint import RunState
+from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.loop import Examiner, PruningLoop
+from keras_lrp_prune.control.proposal import largest_rate
+from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.pruning.examining import examiner
+from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem, make_criterion
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Which units a method removes, and what it took to find out.
+
+    Args:
+        masks: Units removed at each rate, bool, shape `(rates, units)`.
+        forward_passes: Number of plain forward passes over the reference set.
+        scorings: Seconds of each pass of the criterion over it, such as LRP's.
+        seconds: Seconds in all, without start-up.
+        engine: What computed LRP, if anything did.
+    """
+
+    masks: np.ndarray
+    forward_passes: int
+    scorings: Sequence[float]
+    seconds: float
+    engine: str | None
+
+    def forward_equivalents(self, forward_seconds: float) -> float:
+        """Forward passes, and those of the criterion by how much longer one takes.
+
+        Args:
+            forward_seconds: What a forward pass of the unpruned model takes.
+        """
+        # Whatever else runs on the machine only adds to a time: the shortest tells most.
+        each = min(self.scorings, default=0.0) / forward_seconds
+        return self.forward_passes + len(self.scorings) * each
+
+
+def decide(
+    task: Task,
+    method: Method,
+    rates: Sequence[float],
+    *,
+    seed: int = 0,
+    engine: str = "auto",
+    worker_python: str | None = None,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+) -> Decisions:
+    """Prunes from rate to rate; each one is met to within half the largest group.
+
+    Beyond the largest rate that the limits leave, what is left there stays.
+
+    Args:
+        task: The model and its reference set.
+        method: How to prune.
+        rates: Pruning rates, increasing.
+        seed: For `criterion="random"`.
+        engine: What computes LRP.
+        worker_python: Interpreter that has iNNvestigate.
+        on_step: Called with the record of each step.
+    """
+    problem = Problem(
+        graph=task.graph,
+        structure=task.structure,
+        working=cache(task.working_copy),
+        head=task.head,
+        reference=task.reference,
+        batch_size=task.batch_size,
+        seed=seed,
+        analyzer_options=method.analyzer_options,
+        engine=engine,
+        worker_python=worker_python,
+        strategy=task.strategy,
+    )
+    with closing(make_criterion(method.criterion, problem)) as scored:
+        in_one_pass = isinstance(scored, LRP) and not method.scored_once
+        criterion = scored if in_one_pass else _TimedCriterion(scored)
+        examined = examiner(problem, ScoredOnce(criterion) if method.scored_once else criterion)
+        # Tracing, and the start of processes, are no cost of the method.
+        scored.scores(task.unpruned)
+        examined.evaluate(task.unpruned)
+        timed = _TimedExaminer(examined)
+        start = time.perf_counter()
+        loop = PruningLoop(
+            structure=task.structure,
+            examiner=timed,
+            schedule=method.schedule(),
+            cost=CostModel(task.graph, task.structure),
+            target_rate=0.0,
+            limits=task.limits,
+            on_step=on_step,
+        )
+        masks = _from_rate_to_rate(loop, rates)
+        seconds = time.perf_counter() - start
+    evaluations = timed.evaluate.seconds
+    return Decisions(
+        masks=masks,
+        forward_passes=0 if in_one_pass else len(evaluations),
+        scorings=criterion.scores.seconds
+        if isinstance(criterion, _TimedCriterion)
+        else evaluations,
+        seconds=seconds,
+        engine=scored.engine.name if isinstance(scored, LRP) else None,
+    )
+
+
+def _from_rate_to_rate(loop: PruningLoop, rates: Sequence[float]) -> np.ndarray:
+    """The units that are gone at each rate."""
+    largest = largest_rate(loop.structure, loop.limits)
+    state: RunState | None = None
+    masks = []
+    for rate in rates:
+        state = replace(loop, target_rate=min(rate, largest)).run(state)
+        masks.append(state.removed)
+    return np.stack(masks)
+
+
+class _Timed(Generic[T]):
+    """A function of the units removed that notes how long each call takes."""
+
+    def __init__(self, function: Callable[[np.ndarray], T]) -> None:
+        self._function = function
+        self.seconds: list[float] = []
+
+    def __call__(self, removed: np.ndarray) -> T:
+        start = time.perf_counter()
+        found = self._function(removed)
+        self.seconds.append(time.perf_counter() - start)
+        return found
+
+
+class _TimedCriterion:
+    """A criterion whose passes are timed."""
+
+    def __init__(self, criterion: Criterion) -> None:
+        self.scores = _Timed(criterion.scores)
+        self.close = criterion.close
+
+
+class _TimedExaminer:
+    """An examiner whose evaluations are timed."""
+
+    def __init__(self, examined: Examiner) -> None:
+        self.evaluate = _Timed(examined.evaluate)
+        self.scores = examined.scores

@@ -1,0 +1,154 @@
+"""Finished runs of a comparison, a file for each, so that it can go on after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.comparison.methods import Method
+from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.control.checkpoint import CheckpointError
+from keras_lrp_prune.graph.plain import json_default
+from keras_lrp_prune.runtime import from_chief, is_chief
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_FOLDER = "runs"
+_SAME_NORM = 1e-4
+
+
+class RunFolder:
+    """Saves and loads the runs of one comparison.
+
+    Args:
+        folder: The comparison's; runs lie in a folder of their own in it.
+        strategy: Of its workers, the chief alone touches the folder, and tells the others.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], strategy: tf.distribute.Strategy | None = None
+    ) -> None:
+        self._folder = Path(folder, _FOLDER)
+        self._strategy = strategy
+        texts = from_chief(json.dumps(self._read()).encode(), strategy)
+        self._found = {name: self._parsed(name, text) for name, text in json.loads(texts).items()}
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Makes sure that all runs that are there were made with these settings.
+
+        Raises:
+            CheckpointError: If not; the message says which differ.
+        """
+        wanted = _as_json(settings)
+        for name, run in self._found.items():
+            there = run["settings"]
+            differ = [key for key in wanted if there.get(key) != wanted[key]]
+            if differ:
+                listed = "; ".join(f"{key} {there.get(key)}, not {wanted[key]}" for key in differ)
+                raise CheckpointError(
+                    f"{str(self._folder / name)!r} is of a comparison with other settings "
+                    f"({listed}). Choose another folder, or the same settings."
+                )
+
+    def load(self, method: Method, seed: int, identity: Mapping[str, Any]) -> MethodCurve | None:
+        """A finished run, or `None` if there is none.
+
+        Raises:
+            CheckpointError: If it is one of another method, model or data.
+        """
+        name = _file_name(method, seed)
+        if name not in self._found:
+            return None
+        run = self._found[name]
+        same = {
+            f"another method {method.name!r}": run["method"] == _as_json(method.describe()),
+            "another reference set": run["task"]["reference"] == identity["reference"],
+            "other test data": run["task"]["test"] == identity["test"],
+            "another model": _same_model(run["task"], identity),
+        }
+        others = [what for what, is_same in same.items() if not is_same]
+        if others:
+            raise CheckpointError(
+                f"{str(self._folder / name)!r} is of a run with {' and '.join(others)}. Choose "
+                "another folder."
+            )
+        return MethodCurve.from_dict(run["curve"])
+
+    def save(
+        self,
+        curve: MethodCurve,
+        method: Method,
+        identity: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Writes a finished run under a temporary name, then renames it; the chief does.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if not is_chief(self._strategy):
+            return
+        run = {
+            "settings": settings,
+            "method": method.describe(),
+            "task": identity,
+            "curve": curve.to_dict(),
+        }
+        write_json(self._folder / _file_name(method, curve.seed), run)
+
+    def _read(self) -> dict[str, str]:
+        """The text of each file, on the chief."""
+        if not is_chief(self._strategy):
+            return {}
+        return {path.name: _text(path) for path in sorted(self._folder.glob("*.json"))}
+
+    def _parsed(self, name: str, text: str) -> dict[str, Any]:
+        try:
+            run = json.loads(text)
+            MethodCurve.from_dict(run["curve"])
+            return {key: run[key] for key in ("settings", "method", "task", "curve")}
+        except (ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(
+                f"{str(self._folder / name)!r} cannot be read ({error}). Delete it to let that "
+                "run be made anew."
+            ) from error
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes a file whole or not at all: to a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(data, indent=1, default=json_default))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _file_name(method: Method, seed: int) -> str:
+    return f"{method.name}-seed{seed}.json"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        return str(error)  # which is no JSON: all workers will say so
+
+
+def _as_json(data: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(data, default=json_default))
+
+
+def _same_model(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    return (
+        there["layers"] == here["layers"]
+        and len(there["norms"]) == len(here["norms"])
+        and np.allclose(there["norms"], here["norms"], rtol=_SAME_NORM)
+    )

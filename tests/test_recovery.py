@@ -1,0 +1,361 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+from models import (
+    BUILDERS,
+    IMAGE,
+    analysed,
+    difference,
+    images,
+    make_live,
+    pruned,
+    random_removal,
+    same_weights,
+    sequential,
+    vgg,
+)
+
+from keras_lrp_prune.graph.model_graph import LayerSpec
+from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.recovery.least_squares import refit_layers
+from keras_lrp_prune.recovery.patches import windows_of
+from keras_lrp_prune.recovery.ridge import RIDGES, Products, Rows, best_correction
+from keras_lrp_prune.recovery.weights import with_weights
+from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.surgery.kept import Kept, kept_without
+from keras_lrp_prune.surgery.masking import ChannelMask
+
+
+@pytest.fixture(autouse=True)
+def same_models():
+    keras.utils.set_random_seed(0)
+
+
+def refit(model, removed, x, **options):
+    graph, structure = analysed(model)
+    options = {"keras": keras, "batch_size": 16, "include_head": True, **options}
+    return refit_layers(graph, structure, removed, x, **options)
+
+
+def recovered(model, removed, weights):
+    graph, structure = analysed(model)
+    return rebuild(with_weights(graph, weights), kept_without(structure, removed), keras)
+
+
+def masked(model, removed, weights):
+    graph, structure = analysed(model)
+    flat = with_weights(graph.flat(), weights)
+    copy = build(flat, Kept(), keras)
+    names = {layer.name: layer.weights for layer in flat.layers.values()}
+    ChannelMask(structure, copy.layers, names).set(removed)
+    return copy.model
+
+
+def removal(model, **channels):
+    """Removes the channels of these layers."""
+    _, structure = analysed(model)
+    removed = np.zeros(structure.n_units, bool)
+    for name, indices in channels.items():
+        removed[structure.filter_units[name][indices]] = True
+    return removed
+
+
+def squared_error(outputs, wanted):
+    return float(((np.asarray(outputs) - np.asarray(wanted)) ** 2).sum())
+
+
+def largest_change(first, second):
+    """Between two sets of new weights."""
+    assert {k: set(v) for k, v in first.items()} == {k: set(v) for k, v in second.items()}
+    return max(
+        np.abs(array - second[layer][name]).max()
+        for layer, arrays in first.items()
+        for name, array in arrays.items()
+    )
+
+
+class TestWindows:
+    @given(
+        axes=st.sampled_from([1, 2]),
+        data=st.data(),
+        padding=st.sampled_from(["valid", "same", "causal"]),
+        size=st.integers(1, 4),
+        stride=st.integers(1, 3),
+        dilation=st.integers(1, 3),
+    )
+    @settings(max_examples=60)
+    def test_windows_times_kernel_is_the_convolution(
+        self, axes, data, padding, size, stride, dilation
+    ):
+        if padding == "causal" and axes > 1:
+            padding = "same"
+        if dilation > 1:
+            stride = 1  # Keras allows only one of them
+        shape = data.draw(st.tuples(*[st.integers(10, 14)] * axes))
+        cls = (layers.Conv1D, layers.Conv2D)[axes - 1]
+        layer = cls(4, size, stride, padding, dilation_rate=dilation, dtype="float64")
+        x = np.random.default_rng(0).normal(size=(3, *shape, 2))
+        expected = layer(x).numpy()
+        windows = windows_of(LayerSpec("c", cls.__name__, layer.get_config()), x.ndim)
+        assert windows.counts(x.shape) == expected.shape[1:-1]
+        total = expected.size // 4
+        chosen = np.sort(np.random.default_rng(1).permutation(total)[: total // 2])
+        rows = windows.rows(x, chosen)
+        found = rows @ layer.kernel.numpy().reshape(-1, 4) + layer.bias.numpy()
+        np.testing.assert_allclose(found, expected.reshape(-1, 4)[chosen], atol=1e-12)
+
+    @pytest.mark.parametrize("shape", [(3, 5), (3, 4, 5), (3, 4, 2, 5)])
+    def test_dense_layers_read_the_last_axis(self, shape):
+        layer = layers.Dense(4, dtype="float64")
+        x = np.random.default_rng(0).normal(size=shape)
+        expected = layer(x).numpy().reshape(-1, 4)
+        windows = windows_of(LayerSpec("d", "Dense", layer.get_config()), x.ndim)
+        rows = windows.rows(x, np.arange(len(expected)))
+        np.testing.assert_allclose(rows @ layer.kernel.numpy(), expected, atol=1e-12)
+
+
+class TestRidge:
+    @given(
+        seed=st.integers(0, 1000),
+        n_rows=st.integers(2, 30),
+        n_inputs=st.integers(1, 20),
+        bias=st.booleans(),
+        ridge=st.sampled_from(RIDGES),
+    )
+    @settings(max_examples=60)
+    def test_both_ways_minimise_the_same(self, seed, n_rows, n_inputs, bias, ridge):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(n_rows, n_inputs)) + rng.normal(size=n_inputs)
+        missing = rng.normal(size=(n_rows, 3))
+        found = []
+        for samples in (Rows(), Products(n_inputs, 3)):
+            for part in np.array_split(np.arange(n_rows), 2):
+                samples.add(x[part], missing[part])
+            found.append(samples.solver(bias)(ridge))
+            left = missing - x @ found[-1][:-1] - found[-1][-1]
+            np.testing.assert_allclose(samples.error(found[-1]), (left**2).sum(), atol=1e-9)
+            np.testing.assert_allclose(samples.error(), (missing**2).sum())
+            assert bias or not found[-1][-1].any()
+        np.testing.assert_allclose(*found, atol=1e-7)
+        # The gradient of the penalised error vanishes.
+        centred = x - x.mean(0) * bias
+        strength = ridge * (centred**2).sum() / n_inputs
+        np.testing.assert_allclose(x.T @ left, strength * found[1][:-1], atol=1e-7)
+        np.testing.assert_allclose(left.sum(0) * bias, 0, atol=1e-7)
+
+    def test_noise_gets_a_strong_ridge_and_structure_a_weak_one(self):
+        rng = np.random.default_rng(0)
+        x, kernel = rng.normal(size=(200, 30)), rng.normal(size=(30, 2))
+        for noise, ridges in ((0, RIDGES[:1]), (3, RIDGES[3:])):
+            missing = x @ kernel + noise * rng.normal(size=(200, 2)) * 10
+            parts = Rows(), Rows()
+            for part, rows in zip(parts, (slice(150), slice(150, None)), strict=True):
+                part.add(x[rows], missing[rows])
+            assert best_correction(*parts, bias=True)[1] in (*ridges, None)
+
+    @pytest.mark.parametrize("constant", [0.0, 1e4])
+    @pytest.mark.parametrize("kind", [Rows, lambda: Products(4, 2)])
+    def test_inputs_that_do_not_vary_leave_the_bias(self, constant, kind):
+        samples = kind()
+        samples.add(np.full((10, 4), constant), np.full((10, 2), 3.0))
+        for ridge in RIDGES:
+            assert samples.error(samples.solver(True)(ridge)) < 1e-6
+
+    def test_nothing_missing_changes_nothing(self):
+        x = np.random.default_rng(0).normal(size=(10, 4))
+        parts = Rows(), Rows()
+        for part in parts:
+            part.add(x, np.zeros((10, 2)))
+        assert best_correction(*parts, bias=True) == (None, None)
+
+
+class TestRefit:
+    @pytest.mark.parametrize("name", BUILDERS)
+    def test_closer_to_the_whole_model_masked_or_rebuilt(self, name):
+        model = make_live(BUILDERS[name]())
+        before = model.get_weights()
+        x = images(model, 24)
+        _, structure = analysed(model)
+        removed = random_removal(structure, 0.4)
+        found = refit(model, removed, x)
+        small = recovered(model, removed, found.weights)
+        wanted, plain = model(x), pruned(model, removed)(x)
+        assert squared_error(small(x), wanted) < 0.7 * squared_error(plain, wanted)
+        assert difference(masked(model, removed, found.weights)(x), small(x)) <= 1e-4
+        assert same_weights(model.get_weights(), before)
+        for layer, arrays in found.weights.items():
+            originals = read_model(model).flat().layers[layer].arrays()
+            for weight, array in arrays.items():
+                assert array.shape == originals[weight].shape
+                assert array.dtype == originals[weight].dtype
+
+    def test_nothing_removed_changes_nothing(self):
+        model = make_live(vgg())
+        _, structure = analysed(model)
+        found = refit(model, np.zeros(structure.n_units, bool), images(model))
+        assert not found.weights and not found.skipped
+
+    @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+    def test_copies_are_not_missed(self, activation):
+        inputs = x = layers.Input(IMAGE)
+        for number in range(3):
+            x = layers.Conv2D(8, 3, strides=1 + number % 2, name=f"conv{number}")(x)
+            x = layers.Activation(activation)(layers.BatchNormalization(name=f"norm{number}")(x))
+        x = layers.SeparableConv2D(8, 3, activation=activation, name="separable")(x)
+        x = layers.Dense(8, activation=activation, name="dense")(layers.Flatten()(x))
+        model = make_live(keras.Model(inputs, layers.Dense(4, name="classes")(x)))
+        for layer in model.layers:
+            if layer.name[:4] in ("conv", "norm", "sepa", "dens"):
+                for weight in layer.weights:
+                    axis = -2 if weight.name == "depthwise_kernel" else -1
+                    array = weight.numpy()
+                    filters = np.moveaxis(array, axis, 0)
+                    filters[:3] = filters[3:6]
+                    weight.assign(array)
+        names = ("conv0", "conv1", "conv2", "separable", "dense")
+        removed = removal(model, **dict.fromkeys(names, range(3)))
+        x = images(model, 100)
+        found = refit(model, removed, x)
+        assert not found.skipped and list(found.ridges) == [*names[1:], "classes"]
+        wanted = model(x)
+        assert difference(pruned(model, removed)(x), wanted) > 0.1
+        assert difference(recovered(model, removed, found.weights)(x), wanted) < 1e-3
+
+    @given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.9), count=st.integers(2, 40))
+    @settings(max_examples=8)
+    def test_a_single_layer_is_never_worse(self, seed, share, count):
+        model = make_live(sequential(), seed)
+        gone = np.random.default_rng(seed).permutation(10)[: round(share * 10)]
+        removed = removal(model, hidden=gone)
+        x = images(model, count)
+        both = np.concatenate([x, x[:, :, ::-1]])
+        found = refit(model, removed, x, seed=seed)
+        wanted, plain = model(both), pruned(model, removed)(both)
+        small = recovered(model, removed, found.weights)
+        assert squared_error(small(both), wanted) <= squared_error(plain, wanted) * (1 + 1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("resnet_v1", {"batch_size": 5}),
+            ("densenet", {"memory": 0}),
+            ("separable", {"memory": 3e5}),
+        ],
+    )
+    def test_batches_and_memory_do_not_matter(self, name, options, float64):
+        model = make_live(BUILDERS[name]())
+        x = images(model, 12)
+        _, structure = analysed(model)
+        removed = random_removal(structure, 0.3)
+        first, second = (refit(model, removed, x, **more) for more in ({}, options))
+        assert first.ridges == second.ridges
+        assert largest_change(first.weights, second.weights) < 1e-7
+
+    def test_the_seed_decides(self, monkeypatch):
+        monkeypatch.setattr("keras_lrp_prune.recovery.least_squares._MOST_ROWS", 400)
+        model = make_live(vgg())
+        x = images(model, 12)
+        _, structure = analysed(model)
+        removed = random_removal(structure, 0.5)
+        first, again, other = (refit(model, removed, x, seed=seed).weights for seed in (0, 0, 1))
+        assert largest_change(first, again) == 0 < largest_change(first, other)
+
+    @pytest.mark.parametrize(
+        ("name", "head", "reasons"),
+        [
+            ("mobilenet", True, {"depthwise_conv2d": "its filters do not read all channels"}),
+            ("sequential", False, {"classes": "it makes the class scores"}),
+            ("shared", True, {"conv2d": "it is called in several places"}),
+        ],
+    )
+    def test_skipped_layers_are_named(self, name, head, reasons):
+        keras.utils.clear_session()
+        model = make_live(BUILDERS[name]())
+        _, structure = analysed(model)
+        found = refit(model, random_removal(structure, 0.4), images(model), include_head=head)
+        assert found.skipped.items() >= reasons.items()
+        assert not found.skipped.keys() & (found.weights.keys() | found.ridges.keys())
+
+    def test_layers_of_other_kinds_keep_their_weights(self):
+        inputs = layers.Input((16, 8))
+        x = layers.Conv1D(6, 3, activation="relu", name="first")(inputs)
+        x = layers.Conv1DTranspose(6, 3, name="transposed")(x)
+        x = layers.Conv1D(6, 3, padding="causal", name="last")(x)
+        outputs = layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
+        model = make_live(keras.Model(inputs, outputs))
+        found = refit(model, removal(model, first=[0, 1], transposed=[2]), images(model, 20))
+        assert found.skipped == {
+            "transposed": "Conv1DTranspose is not a layer that can be refitted"
+        }
+        assert set(found.weights) == {"last"}
+
+    def test_open_sizes(self):
+        inputs = layers.Input((None, None, 3))
+        x = layers.Conv2D(6, 3, activation="relu", name="first")(inputs)
+        x = layers.Conv2D(6, 3, activation="relu", name="second")(x)
+        outputs = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+        model = make_live(keras.Model(inputs, outputs))
+        found = refit(model, removal(model, first=[0, 1]), images(model, 20))
+        assert set(found.weights) == {"second"}
+
+    def test_wide_layers_get_fewer_windows(self, monkeypatch):
+        monkeypatch.setattr("keras_lrp_prune.recovery.least_squares._WIDEST", 40)
+        model = make_live(vgg())
+        x = images(model, 24)
+        _, structure = analysed(model)
+        removed = random_removal(structure, 0.4)
+        small = recovered(model, removed, refit(model, removed, x).weights)
+        plain = pruned(model, removed)
+        assert squared_error(small(x), model(x)) < squared_error(plain(x), model(x))
+
+    def test_legacy_models(self):
+        import tf_keras
+
+        model = make_live(BUILDERS["separable"]())
+        graph, structure = analysed(model)
+        legacy = rebuild(graph, Kept(), tf_keras)
+        removed = random_removal(structure, 0.4)
+        x = images(model, 24)
+        options = {"removed": removed, "x": x, "batch_size": 16}
+        found = refit_layers(read_model(legacy), structure, keras=tf_keras, **options)
+        same = refit_layers(graph, structure, keras=keras, **options)
+        assert found.ridges == same.ridges
+        assert largest_change(found.weights, same.weights) < 1e-2
+
+    def test_what_is_not_finite_is_skipped(self):
+        model = make_live(sequential())
+        model.get_layer("first").bias.assign(np.full(6, np.inf))
+        found = refit(model, removal(model, first=[0]), images(model))
+        assert found.skipped == {"second": "its outputs on the reference images are not finite"}
+
+    def test_one_image_is_too_few(self):
+        model = sequential()
+        with pytest.raises(ValueError, match="at least two images, not 1"):
+            refit(model, removal(model, first=[0]), images(model, 1))
+
+
+class TestWithWeights:
+    @pytest.mark.parametrize("name", ["nested", "shared", "sequential"])
+    def test_builds_with_the_new_weights(self, name):
+        model = make_live(BUILDERS[name]())
+        graph = read_model(model)
+        before = model.get_weights()
+        news = {
+            layer.name: {weight: array + 1 for weight, array in layer.arrays().items()}
+            for layer in graph.flat().layers.values()
+        }
+        changed = rebuild(with_weights(graph, news), Kept(), keras)
+        assert same_weights(changed.get_weights(), [array + 1 for array in before])
+        assert same_weights(model.get_weights(), before)
+
+    def test_errors(self):
+        graph = read_model(sequential())
+        with pytest.raises(ValueError, match="has no layers nowhere"):
+            with_weights(graph, {"nowhere": {}})
+        with pytest.raises(
+            ValueError, match=r"'hidden': 'bias' of shape \(3,\).*kernel \(32, 10\)"
+        ):
+            with_weights(graph, {"hidden": {"bias": np.zeros(3)}})
