@@ -18,7 +18,8 @@ from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.loop import Examiner, PruningLoop
 from keras_lrp_prune.control.proposal import largest_rate
 from keras_lrp_prune.cost import CostModel
-from keras_lrp_prune.pruning.examining import examiner
+from keras_lrp_prune.pruning.examining import make_examiner
+from keras_lrp_prune.pruning.steering import chosen_steering
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem, make_criterion
 
 T = TypeVar("T")
@@ -90,9 +91,16 @@ def decide(
         strategy=task.strategy,
     )
     with closing(make_criterion(method.criterion, problem)) as scored:
-        in_one_pass = isinstance(scored, LRP) and not method.scored_once
+        schedule = method.schedule()
+        steering = chosen_steering(schedule, problem, task.unpruned_probabilities)
+        in_one_pass = isinstance(scored, LRP) and not method.scored_once and steering == "as_is"
         criterion = scored if in_one_pass else _TimedCriterion(scored)
-        examined = examiner(problem, ScoredOnce(criterion) if method.scored_once else criterion)
+        examined = make_examiner(
+            problem,
+            ScoredOnce(criterion) if method.scored_once else criterion,
+            steering,
+            refit_head=False,
+        )
         # Tracing, and the start of processes, are no cost of the method.
         scored.scores(task.unpruned)
         examined.evaluate(task.unpruned)
@@ -101,7 +109,7 @@ def decide(
         loop = PruningLoop(
             structure=task.structure,
             examiner=timed,
-            schedule=method.schedule(),
+            schedule=schedule,
             cost=CostModel(task.graph, task.structure),
             target_rate=0.0,
             limits=task.limits,
@@ -151,6 +159,7 @@ class _TimedCriterion:
 
     def __init__(self, criterion: Criterion) -> None:
         self.scores = _Timed(criterion.scores)
+        self.set_weights = criterion.set_weights
         self.close = criterion.close
 
 

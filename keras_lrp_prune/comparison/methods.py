@@ -109,6 +109,10 @@ class ScoredOnce:
             self._scores = self._criterion.scores(removed)
         return self._scores
 
+    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
+        """See `Criterion`."""
+        self._criterion.set_weights(layer, weights)
+
     def close(self) -> None:
         """See `Criterion`."""
         self._criterion.close()

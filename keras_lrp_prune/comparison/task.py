@@ -58,6 +58,11 @@ class Task:
         """No unit removed, bool, shape `(units,)`."""
         return np.zeros(self.structure.n_units, bool)
 
+    def unpruned_probabilities(self) -> np.ndarray:
+        """Class probabilities of the reference samples by the unpruned model."""
+        forward = CompiledForward(self.working_copy().model, self.batch_size, self.strategy)
+        return probabilities(forward(self.reference.x), self.head.kind)
+
     def working_copy(self) -> Built:
         """A copy of the model to mask; a new one at each call."""
         with scope(self.strategy):

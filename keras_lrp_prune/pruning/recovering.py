@@ -64,6 +64,7 @@ def recover(
             problem.reference.x,
             keras=keras,
             batch_size=problem.batch_size,
+            include_head="head" not in parts,
             seed=problem.seed,
         )
         graph, skipped = with_weights(graph, refit.weights), refit.skipped

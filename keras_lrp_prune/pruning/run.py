@@ -202,11 +202,13 @@ def prune(
             return CompiledForward(copy, batch, strategy)
 
     before = forward(model)
-    unpruned = task.probabilities(before, task.reference)
     used = _fresh_schedule(schedule)
     refits = "head" in RECOVERIES[recovery]
-    wanted = "cross_fit" if refits else getattr(used, "steering", "as_is")
-    settings["steering"] = chosen_steering(wanted, problem, unpruned)
+    settings["steering"] = (
+        "cross_fit"
+        if refits
+        else chosen_steering(used, problem, lambda: task.probabilities(before, task.reference))
+    )
     with (
         closing(make_criterion(criterion, problem)) as scored,
         PruningProgress(target, enabled=verbose > 0 and is_chief(strategy)) as progress,

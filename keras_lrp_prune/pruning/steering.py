@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -118,21 +118,24 @@ class CrossFit:
         return held_out_probabilities(features, self._head.problem.reference.y, strength)
 
 
-def chosen_steering(wanted: str, problem: Problem, unpruned: np.ndarray) -> str:
-    """What `"auto"` stands for: cross-fitting where the head was fitted on the reference set.
+def chosen_steering(schedule: Any, problem: Problem, unpruned: Callable[[], np.ndarray]) -> str:
+    """What steers under a schedule.
+
+    `"auto"` means cross-fitting where the head was, it seems, fitted on the reference set.
 
     Args:
-        wanted: As in `AccuracyAware`.
+        schedule: One that has a `steering`, or another one: nothing steers it.
         problem: The model and the reference set.
-        unpruned: Class probabilities of the reference samples by the unpruned model.
+        unpruned: Gives class probabilities of the reference samples by the unpruned model.
 
     Returns:
         `"as_is"` or `"cross_fit"`.
     """
+    wanted: str = getattr(schedule, "steering", "as_is")
     if wanted != "auto":
         return wanted
     y = problem.reference.y
     few = np.bincount(y).min() < 2
     if few or linear_head(problem.graph) is None:
         return "as_is"
-    return "cross_fit" if class_accuracies(y, unpruned).mean() >= _FITTED else "as_is"
+    return "cross_fit" if class_accuracies(y, unpruned()).mean() >= _FITTED else "as_is"

@@ -1,0 +1,207 @@
+"""Cross-fitted steering, and recovery inside and after the loop."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from models import BUILDERS, CLASSES, analysed, difference, images, make_live, random_removal
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.demo import digits, train_classifier
+from keras_lrp_prune.graph.heads import linear_head
+from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.recovery.head import best_strength, fit_head, held_out_probabilities
+from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
+from keras_lrp_prune.relevance.native.engine import NativeEngine
+
+PER_CLASS = 6
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(12, 3, activation="relu", name="a")(inputs)
+    x = layers.Conv2D(16, 3, strides=2, activation="relu", name="b")(x)
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Noise with labels at random: nothing to learn, but a head can learn it by heart."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3 * PER_CLASS, 16, 16, 3)).astype("float32")
+    return x, rng.permutation(np.arange(3 * PER_CLASS) % 3)
+
+
+@pytest.fixture(scope="module")
+def digits_task():
+    train, reference, held_out = digits(seed=0)
+    return train_classifier(train, seed=0), reference, held_out
+
+
+def by_heart(backbone, reference):
+    """The backbone with a head that has every reference sample right."""
+    x, y = reference
+    features = np.asarray(backbone(x))
+    kernel, bias = fit_head(features, y, 1e9)
+    head = layers.Dense(3, name="head")
+    model = keras.Model(backbone.input, head(backbone.output))
+    head.set_weights([kernel, bias])
+    assert (np.argmax(model(x), -1) == y).all()
+    return model
+
+
+def test_accuracy_of_a_head_is_blind_where_it_was_fitted_and_cross_fitting_is_not():
+    rng = np.random.default_rng(1)
+    features, y = rng.normal(size=(40, 200)), rng.permutation(np.arange(40) % 4)
+    kernel, bias = fit_head(features, y, best_strength(features, y))
+    assert ((features @ kernel + bias).argmax(1) == y).mean() > 0.95
+    found = held_out_probabilities(features, y, 1.0)
+    assert found.shape == (40, 4)
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert (found.argmax(1) == y).mean() < 0.6
+
+
+def test_auto_cross_fits_where_the_head_knows_the_reference(backbone, reference):
+    fitted = by_heart(backbone, reference)
+    result = klp.prune(fitted, reference, 0.3, engine="native", verbose=0)
+    assert result.settings["steering"] == "cross_fit"
+    assert result.history[0].soft_harmonic_mean < 0.6
+    seen = klp.prune(
+        fitted,
+        reference,
+        0.3,
+        engine="native",
+        schedule=klp.schedules.AccuracyAware(steering="as_is"),
+        verbose=0,
+    )
+    assert seen.settings["steering"] == "as_is"
+    assert seen.history[0].harmonic_mean == 1
+    other = keras.models.clone_model(fitted)  # another head: far from right
+    chance = klp.prune(other, reference, 0.3, engine="native", verbose=0)
+    assert chance.settings["steering"] == "as_is"
+
+
+def test_fold_heads_do_not_enter_the_result(backbone, reference):
+    model = by_heart(backbone, reference)
+    result = klp.prune(model, reference, 0.3, engine="native", verbose=0)
+    kept = result.kept["b"]
+    kernel, bias = model.get_layer("head").get_weights()
+    small_kernel, small_bias = result.model.get_layer("head").get_weights()
+    assert (small_kernel == kernel[kept]).all() and (small_bias == bias).all()
+
+
+@pytest.mark.parametrize("options", [{"recovery": "head"}, {"schedule": "cross_fit"}])
+def test_without_a_linear_head_the_error_says_so(options):
+    if "schedule" in options:
+        options = {"schedule": klp.schedules.AccuracyAware(steering="cross_fit")}
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3)(inputs)
+    x = layers.Conv2D(CLASSES, 1)(x)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    x, y = np.zeros((8, 8, 8, 3)), np.arange(8) % CLASSES
+    with pytest.raises(UnsupportedModelError, match="does not end with a Dense layer on pooled"):
+        klp.prune(model, (x, y), 0.3, engine="native", verbose=0, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("resnet_v1", "logits"), ("vgg", None), ("mobilenet", "softmax")]
+)
+def test_linear_heads_are_recognised(name, head):
+    found = linear_head(read_model(BUILDERS[name](head or "logits")).flat())
+    assert (found is not None) == (head is not None)
+
+
+def test_an_unknown_recovery_or_steering_is_refused(backbone, reference):
+    with pytest.raises(ValueError, match=r"Unknown recovery 'magic'.*head\+least_squares"):
+        klp.prune(by_heart(backbone, reference), reference, 0.3, recovery="magic")
+    with pytest.raises(ValueError, match="Unknown steering 'magic'"):
+        klp.schedules.AccuracyAware(steering="magic")
+
+
+@pytest.mark.parametrize("recovery", ["head", "least_squares", "head+least_squares"])
+@pytest.mark.parametrize("criterion", ["lrp.sequential_preset_a", "taylor"])
+def test_recovery_brings_held_out_accuracy_back(digits_task, recovery, criterion):
+    model, reference, held_out = digits_task
+    before = [weight.copy() for weight in model.get_weights()]
+    options = {"criterion": criterion, "engine": "native", "verbose": 0}
+    schedule = klp.schedules.EqualSteps(0.1)
+    frozen, recovered = (
+        klp.prune(
+            model,
+            reference,
+            0.8,
+            validation=held_out,
+            schedule=schedule,
+            recovery=recovery if which else None,
+            **options,
+        )
+        for which in (False, True)
+    )
+    low, high = (result.validation["after"]["accuracy"] for result in (frozen, recovered))
+    assert high > low + 0.1
+    assert recovered.settings["recovery"] == recovery
+    assert all((one == other).all() for one, other in zip(model.get_weights(), before, strict=True))
+
+
+def test_head_alone_changes_no_other_weight(digits_task):
+    model, reference, _ = digits_task
+    result = klp.prune(model, reference, 0.5, engine="native", recovery="head", verbose=0)
+    frozen = klp.delete_channels(
+        model,
+        {
+            name: np.setdiff1d(np.arange(model.get_layer(name).get_weights()[0].shape[-1]), kept)
+            for name, kept in result.kept.items()
+        },
+    )
+    head = linear_head(read_model(model).flat())
+    for layer in frozen.layers:
+        same = [
+            np.array_equal(one, other)
+            for one, other in zip(
+                layer.get_weights(), result.model.get_layer(layer.name).get_weights(), strict=True
+            )
+        ]
+        assert all(same) if layer.name != head else not any(same)
+
+
+def test_one_unit_head_is_fitted_as_one_unit():
+    rng = np.random.default_rng(0)
+    model = make_live(BUILDERS["resnet_v1"]("sigmoid"))
+    x = images(model, 16)
+    result = klp.prune(
+        model,
+        (x, rng.permutation(np.arange(16) % 2)),
+        0.3,
+        engine="native",
+        recovery="head",
+        verbose=0,
+    )
+    assert result.model.output_shape == (None, 1)
+
+
+@pytest.mark.parametrize("head", ["logits", "sigmoid"])
+@pytest.mark.parametrize("engine", [InnvestigateEngine, NativeEngine])
+def test_new_weights_of_a_live_engine_equal_a_fresh_engine(engine, head):
+    model = make_live(BUILDERS["resnet_v1"](head))
+    x, y = images(model, 6), np.array([0, 1, 1, 0, 1, 0])
+    graph, structure = analysed(model)
+    removed = random_removal(structure, 0.4)
+    name = linear_head(graph.flat())
+    rng = np.random.default_rng(0)
+    weights = {
+        key: rng.normal(size=array.shape).astype("float32")
+        for key, array in graph.flat().layers[name].arrays().items()
+    }
+    two = {"two_class": head == "sigmoid"}
+    with engine(graph, "lrp.epsilon", **two) as started:
+        started.set_mask(structure, removed)
+        started.set_weights(name, weights)
+        found, _ = started.unit_relevance(structure, x, y)
+    model.get_layer(name).set_weights(list(weights.values()))
+    with engine(read_model(model), "lrp.epsilon", **two) as fresh:
+        fresh.set_mask(structure, removed)
+        expected, _ = fresh.unit_relevance(structure, x, y)
+    assert difference(found, expected) <= 1e-5
