@@ -134,6 +134,10 @@ def prune(
     engine: Annotated[
         str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
     ] = "auto",
+    recovery: Annotated[
+        str | None,
+        typer.Option(help="Refit what is left: head, least_squares or head+least_squares."),
+    ] = None,
     protect: ProtectOption = None,
     min_channels: Annotated[
         float, typer.Option(help="Channels that every group keeps: a number, or a share below 1.")
@@ -175,6 +179,7 @@ def prune(
         validation=task.validation,
         criterion=criterion,
         engine=engine,
+        recovery=recovery,
         protect=protect or (),
         min_channels=int(min_channels) if min_channels.is_integer() else min_channels,
         round_to=round_to,
