@@ -11,10 +11,16 @@ from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.recovery.head import best_strength, fit_head, held_out_probabilities
+from keras_lrp_prune.recovery.head import (
+    best_strength,
+    fit_head,
+    fold_heads,
+    held_out_probabilities,
+)
 from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 
+AccuracyAware = klp.schedules.AccuracyAware
 PER_CLASS = 6
 
 
@@ -58,7 +64,7 @@ def test_accuracy_of_a_head_is_blind_where_it_was_fitted_and_cross_fitting_is_no
     features, y = rng.normal(size=(40, 200)), rng.permutation(np.arange(40) % 4)
     kernel, bias = fit_head(features, y, best_strength(features, y))
     assert ((features @ kernel + bias).argmax(1) == y).mean() > 0.95
-    found = held_out_probabilities(features, y, 1.0)
+    found = held_out_probabilities(features, fold_heads(features, y, 1.0))
     assert found.shape == (40, 4)
     np.testing.assert_allclose(found.sum(1), 1)
     assert (found.argmax(1) == y).mean() < 0.6
@@ -66,27 +72,22 @@ def test_accuracy_of_a_head_is_blind_where_it_was_fitted_and_cross_fitting_is_no
 
 def test_auto_cross_fits_where_the_head_knows_the_reference(backbone, reference):
     fitted = by_heart(backbone, reference)
-    result = klp.prune(fitted, reference, 0.3, engine="native", verbose=0)
+    auto = {"engine": "native", "verbose": 0, "schedule": AccuracyAware(steering="auto")}
+    result = klp.prune(fitted, reference, 0.3, **auto)
     assert result.settings["steering"] == "cross_fit"
     assert result.history[0].soft_harmonic_mean < 0.6
-    seen = klp.prune(
-        fitted,
-        reference,
-        0.3,
-        engine="native",
-        schedule=klp.schedules.AccuracyAware(steering="as_is"),
-        verbose=0,
-    )
+    seen = klp.prune(fitted, reference, 0.3, engine="native", verbose=0)
     assert seen.settings["steering"] == "as_is"
     assert seen.history[0].harmonic_mean == 1
     other = keras.models.clone_model(fitted)  # another head: far from right
-    chance = klp.prune(other, reference, 0.3, engine="native", verbose=0)
+    chance = klp.prune(other, reference, 0.3, **auto)
     assert chance.settings["steering"] == "as_is"
 
 
 def test_fold_heads_do_not_enter_the_result(backbone, reference):
     model = by_heart(backbone, reference)
-    result = klp.prune(model, reference, 0.3, engine="native", verbose=0)
+    schedule = AccuracyAware(steering="cross_fit")
+    result = klp.prune(model, reference, 0.3, engine="native", schedule=schedule, verbose=0)
     kept = result.kept["b"]
     kernel, bias = model.get_layer("head").get_weights()
     small_kernel, small_bias = result.model.get_layer("head").get_weights()
@@ -96,7 +97,7 @@ def test_fold_heads_do_not_enter_the_result(backbone, reference):
 @pytest.mark.parametrize("options", [{"recovery": "head"}, {"schedule": "cross_fit"}])
 def test_without_a_linear_head_the_error_says_so(options):
     if "schedule" in options:
-        options = {"schedule": klp.schedules.AccuracyAware(steering="cross_fit")}
+        options = {"schedule": AccuracyAware(steering="cross_fit")}
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(8, 3)(inputs)
     x = layers.Conv2D(CLASSES, 1)(x)
@@ -118,7 +119,7 @@ def test_an_unknown_recovery_or_steering_is_refused(backbone, reference):
     with pytest.raises(ValueError, match=r"Unknown recovery 'magic'.*head\+least_squares"):
         klp.prune(by_heart(backbone, reference), reference, 0.3, recovery="magic")
     with pytest.raises(ValueError, match="Unknown steering 'magic'"):
-        klp.schedules.AccuracyAware(steering="magic")
+        AccuracyAware(steering="magic")
 
 
 @pytest.mark.parametrize("recovery", ["head", "least_squares", "head+least_squares"])

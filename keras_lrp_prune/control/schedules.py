@@ -37,8 +37,8 @@ class AccuracyAware(PruningSchedule):
         order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
             `Order`, or its config.
         steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
-            see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head was
-            fitted on the reference set, so that its accuracy there is blind.
+            see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head has
+            at least 99 % of the reference set right, as it was fitted on it.
 
     Raises:
         ValueError: For arguments outside their ranges.
@@ -62,7 +62,7 @@ class AccuracyAware(PruningSchedule):
         shrink: float = 0.5,
         final_sparsity: float = 0.99,
         order: str | Mapping[str, Any] | Order = "harmonic",
-        steering: str = "auto",
+        steering: str = "as_is",
     ) -> None:
         if not 0 < min_step <= initial_step <= max_step < 1:
             raise ValueError(

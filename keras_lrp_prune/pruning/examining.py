@@ -72,6 +72,7 @@ class TwoPasses:
         self._problem, self._working = problem, working
         self._criterion, self._steering, self._head = criterion, steering, head
         self._rows, self._removed = np.empty(0), np.empty(0, bool)
+        steering.start(lambda: self._forward(problem.reference.x))
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
@@ -114,7 +115,7 @@ def make_examiner(
     head = LinearHead(problem) if steering == "cross_fit" or refit_head else None
     if isinstance(criterion, LRP) and head is None:
         return OnePass(problem, criterion)
-    made = CrossFit(head) if head and steering == "cross_fit" else AsIs(problem)
+    made = CrossFit(head, refit=refit_head) if head and steering == "cross_fit" else AsIs(problem)
     return TwoPasses(problem, criterion, made, head if refit_head else None)
 
 

@@ -12,7 +12,13 @@ from keras_lrp_prune.evaluation import class_accuracies, probabilities
 from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import TensorRef, UnsupportedModelError, references
-from keras_lrp_prune.recovery.head import best_strength, fit_head, held_out_probabilities
+from keras_lrp_prune.recovery.head import (
+    FoldHead,
+    best_strength,
+    fit_head,
+    fold_heads,
+    held_out_probabilities,
+)
 from keras_lrp_prune.relevance.criteria import Problem
 
 # Above it the accuracy on the reference set is blind: the head was fitted on these samples.
@@ -23,6 +29,10 @@ class Steering(Protocol):
     """Turns what the masked model computes into class probabilities of the reference samples."""
 
     tensor: TensorRef
+
+    def start(self, unpruned: Callable[[], np.ndarray]) -> None:
+        """Looks at the rows of the unpruned model, if it has to."""
+        ...
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """Class probabilities `(samples, classes)` from the rows of `tensor`."""
@@ -35,6 +45,9 @@ class AsIs:
     def __init__(self, problem: Problem) -> None:
         (self.tensor,) = references(problem.graph.outputs)
         self._kind = problem.head.kind
+
+    def start(self, unpruned: Callable[[], np.ndarray]) -> None:
+        """Does nothing."""
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """See `Steering`."""
@@ -99,23 +112,38 @@ class LinearHead:
 
 
 class CrossFit:
-    """Heads fitted on the other folds: each reference sample is scored by one that did not see it.
+    """Each reference sample is scored by a head that did not see it.
 
-    Multinomial logistic regression on the features of the masked model. These heads steer only.
+    Multinomial logistic regressions on pooled features, each fitted on four fifths of the samples.
+    They steer only.
 
     Args:
         head: The model's own.
+        refit: Whether they are fitted anew on the features of each masked model, as the model's
+            own head is then; else they are those of the unpruned model, frozen like its head.
     """
 
-    def __init__(self, head: LinearHead) -> None:
+    def __init__(self, head: LinearHead, *, refit: bool) -> None:
         self._head = head
+        self._refit = refit
+        self._folds: list[FoldHead] = []
         self.tensor = head.tensor
+
+    def start(self, unpruned: Callable[[], np.ndarray]) -> None:
+        """See `Steering`."""
+        rows = unpruned()
+        self._folds = fold_heads(rows, self._y, self._head.strength(rows))
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """See `Steering`."""
         features = self._head.visible(rows, removed)
-        strength = self._head.strength(features)
-        return held_out_probabilities(features, self._head.problem.reference.y, strength)
+        if self._refit:
+            self._folds = fold_heads(features, self._y, self._head.strength(features))
+        return held_out_probabilities(features, self._folds)
+
+    @property
+    def _y(self) -> np.ndarray:
+        return self._head.problem.reference.y
 
 
 def chosen_steering(schedule: Any, problem: Problem, unpruned: Callable[[], np.ndarray]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.generations import keras_of
@@ -108,8 +109,11 @@ def fit_head(features: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.n
     return kernel, bias
 
 
-def held_out_probabilities(features: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
-    """Class probabilities of each sample by a head fitted on the other folds.
+FoldHead = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def fold_heads(features: np.ndarray, y: np.ndarray, strength: float) -> list[FoldHead]:
+    """Heads for cross-fitting: each fitted without the samples of one fold.
 
     Args:
         features: Shape `(samples, features)`.
@@ -117,10 +121,31 @@ def held_out_probabilities(features: np.ndarray, y: np.ndarray, strength: float)
         strength: As in `fit_head`.
 
     Returns:
+        For each fold the indices of its samples, and weights and biases fitted on the others.
+    """
+    folds = _folds(y)
+    if folds is None:
+        raise ValueError("Cross-fitting takes at least two samples of each class.")
+    return [
+        (held_out, *fit_head(features[fitted], y[fitted], strength))
+        for fitted, held_out in folds.split(features, y)
+    ]
+
+
+def held_out_probabilities(features: np.ndarray, heads: list[FoldHead]) -> np.ndarray:
+    """Class probabilities of each sample by the head that was fitted without it.
+
+    Args:
+        features: Of the same samples as those of `fold_heads`, shape `(samples, features)`.
+        heads: What `fold_heads` returned.
+
+    Returns:
         Shape `(samples, classes)`.
     """
-    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS)
-    return cross_val_predict(regression, _scaled(features), y, cv=_folds(y), method="predict_proba")
+    found = np.empty((len(features), len(heads[0][2])))
+    for held_out, kernel, bias in heads:
+        found[held_out] = softmax(features[held_out].astype(np.float64) @ kernel + bias, axis=1)
+    return found
 
 
 def _folds(y: np.ndarray) -> StratifiedKFold | None:
