@@ -44,7 +44,7 @@ from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.heads import read_head
-from keras_lrp_prune.pruning.examining import examiner
+from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.relevance.criteria import Problem, make_criterion
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import CompiledForward, OverSamples, is_chief
@@ -287,7 +287,7 @@ def traces_of_a_run() -> dict[str, int]:
     criterion = make_criterion(LRP, asked)
     state = PruningLoop(
         structure=structure,
-        examiner=examiner(asked, criterion),
+        examiner=make_examiner(asked, criterion, "as_is", refit_head=False),
         schedule=AccuracyAware(),
         cost=CostModel(graph, structure),
         target_rate=0.4,
