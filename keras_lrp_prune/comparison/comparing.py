@@ -69,7 +69,8 @@ class Comparison:
     Example:
     >>> comparison = klp.compare((model, (x, y), (x_test, y_test)), ["l1", "taylor"])
     >>> comparison.summary()
-    >>> comparison.runs["taylor"][0].auc()
+    >>> first, *_ = comparison.runs["taylor"]
+    >>> first.auc()
     """
 
     runs: Mapping[str, Sequence[MethodCurve]]
