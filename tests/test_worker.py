@@ -32,7 +32,10 @@ LONG = {
     "layers": [],
 }
 PARENT = f"""
+import signal
 import sys
+# A shell starts what it puts into the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from keras_lrp_prune.relevance.worker_process import WorkerProcess
 worker = WorkerProcess()
 worker.ask({{"do": "versions"}})
