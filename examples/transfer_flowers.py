@@ -78,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0.2, help="pruning rate")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
-    parser.add_argument("--criterion", default="lrp.sequential_preset_a")
+    parser.add_argument("--criterion", help="what scores filters; default: lrp.log_odds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("flowers_output"))
     return parser.parse_args()

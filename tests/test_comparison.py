@@ -22,6 +22,7 @@ from keras_lrp_prune.control.proposal import Limits, rate_tolerance
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import class_accuracies
+from keras_lrp_prune.relevance.scores import Scores
 
 EqualSteps = klp.schedules.EqualSteps
 RATES = (0.0, 0.2, 0.5)
@@ -80,7 +81,7 @@ class AllIsWell:
         return Evaluation(np.ones(2), np.ones(2))
 
     def scores(self, removed):
-        return np.arange(len(removed), dtype=float)[None]
+        return Scores(np.arange(len(removed), dtype=float)[None])
 
 
 def run_through(task, schedule, targets):
@@ -233,7 +234,7 @@ def test_curve_as_data(model, test_data):
     [
         ({"method": "magic"}, "Unknown method 'magic'. There are: accuracy-aware, lrp-iterative"),
         ({"method": Method("own", "magic")}, "Unknown criterion 'magic'"),
-        ({"recovery": "head"}, "Unknown recovery 'head'. There is: None"),
+        ({"recovery": "tail"}, "Unknown recovery 'tail'. There are: .None, 'head'"),
         ({"engine": "magic"}, "Unknown engine"),
         ({"rates": [0.5, 0.2]}, "strictly increasing"),
         ({"rates": [0.5, 1.0]}, r"lie in \[0, 1\)"),
@@ -411,7 +412,7 @@ def test_bad_comparisons(model, test_data, tmp_path):
         ({"methods": ["l1"], "seeds": []}, "no seed"),
         ({"methods": ["l1"], "seeds": [0, 0]}, "0 is given twice"),
         ({"methods": ["magic"]}, "Unknown method"),
-        ({"recovery": "head"}, "Unknown recovery"),
+        ({"recovery": "tail"}, "Unknown recovery"),
     ):
         with pytest.raises(ValueError, match=words):
             klp.compare(task, **options)

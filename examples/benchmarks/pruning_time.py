@@ -26,7 +26,7 @@ from rich.table import Table
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.data import load_image_folder
-from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import CompiledForward
 
 CLASSES = 5
@@ -99,7 +99,7 @@ def main() -> None:
 
     relevance, evaluation, whole = Clock(), Clock(), Clock()
     with (
-        relevance.timing(LRPEngine, "unit_relevance"),
+        relevance.timing(NativeEngine, "log_odds_relevance"),
         evaluation.timing(CompiledForward, "__call__"),
         whole.timing(klp, "prune"),
     ):

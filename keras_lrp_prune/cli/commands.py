@@ -55,8 +55,11 @@ PerClassOption = Annotated[
     int | None, typer.Option(help="Images drawn per class; default all.", min=1)
 ]
 CriterionOption = Annotated[
-    str,
-    typer.Option(help="LRP analyzer, or l1, l2, taylor, activation, apoz, random."),
+    str | None,
+    typer.Option(
+        help="lrp.log_odds, an LRP analyzer, or l1, l2, taylor, activation, apoz, random.",
+        show_default="lrp.log_odds",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
 ProtectOption = Annotated[
@@ -130,7 +133,7 @@ def prune(
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     preprocess: PreprocessOption = None,
-    criterion: CriterionOption = "lrp.sequential_preset_a",
+    criterion: CriterionOption = None,
     engine: Annotated[
         str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
     ] = "auto",

@@ -13,10 +13,11 @@ import numpy as np
 from keras_lrp_prune.comparison.decisions import Decisions, decide
 from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.comparison.task import Measurement, read_task
+from keras_lrp_prune.comparison.task import Frozen, Measurement, Recovered, read_task
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.progress import PruningProgress
+from keras_lrp_prune.pruning.recovering import RECOVERIES
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_strategy, is_chief
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DEFAULT_RATES = tuple(number / 20 for number in range(20))
-RECOVERIES = (None,)
-
 _TIMINGS = 5
 
 
@@ -51,7 +50,8 @@ class Bench:
         worker_python: str | None = None,
     ) -> None:
         check_engine(engine)
-        check_recovery(recovery)
+        if recovery not in RECOVERIES:
+            raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")
         check_strategy(strategy)
         self._rates = checked_rates(rates)
         self._task = read_task(
@@ -64,6 +64,7 @@ class Bench:
             strategy=strategy,
         )
         self._test = self._task.samples(test, "test data")
+        self._recovery = recovery
         self._engine = engine
         self._worker_python = worker_python
         self._strategy = strategy
@@ -84,6 +85,7 @@ class Bench:
                 self._task,
                 method,
                 self._rates,
+                refit_head="head" in RECOVERIES[self._recovery],
                 seed=seed,
                 engine=self._engine,
                 worker_python=self._worker_python,
@@ -92,7 +94,7 @@ class Bench:
         rate = self._task.structure.pruning_rate
         return MethodCurve(
             rates=np.array(self._rates),
-            class_accuracy=self._measured(decisions.masks),
+            class_accuracy=self._measured(decisions.masks, self._measurement(method, seed)),
             reached=np.array([rate(mask) for mask in decisions.masks]),
             method=method.name,
             seed=seed,
@@ -123,8 +125,13 @@ class Bench:
         }
 
     @cached_property
-    def _measurement(self) -> Measurement:
-        return Measurement(self._task)
+    def _frozen(self) -> Frozen:
+        return Frozen(self._task)
+
+    def _measurement(self, method: Method, seed: int) -> Measurement:
+        if self._recovery is None:
+            return self._frozen
+        return Recovered(self._task, self._task.problem(method, seed), self._recovery)
 
     @cached_property
     def _forward_seconds(self) -> float:
@@ -132,17 +139,16 @@ class Bench:
         seconds = []
         for _ in range(_TIMINGS):
             start = time.perf_counter()
-            self._measurement.class_accuracies(self._task.unpruned, self._task.reference)
+            self._frozen.class_accuracies(self._task.unpruned, self._task.reference)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 
-    def _measured(self, masks: np.ndarray) -> np.ndarray:
+    def _measured(self, masks: np.ndarray, measurement: Measurement) -> np.ndarray:
         """Class accuracies at each rate; held points are measured once."""
         found: list[np.ndarray] = []
         for number, mask in enumerate(masks):
             held = number > 0 and np.array_equal(mask, masks[number - 1])
-            accuracies = self._measurement.class_accuracies
-            found.append(found[-1] if held else accuracies(mask, self._test))
+            found.append(found[-1] if held else measurement.class_accuracies(mask, self._test))
         return np.stack(found)
 
 
@@ -155,15 +161,6 @@ def checked_rates(rates: Sequence[float] | None) -> list[float]:
     asked = [float(rate) for rate in (DEFAULT_RATES if rates is None else rates)]
     AccuracyCurve(np.array(asked), np.zeros((len(asked), 1)))  # has the checks
     return asked
-
-
-def check_recovery(recovery: str | None) -> None:
-    """Raises `ValueError` for a recovery that there is not, listing those that there are."""
-    if recovery not in RECOVERIES:
-        raise ValueError(
-            f"Unknown recovery {recovery!r}. There is: {', '.join(map(repr, RECOVERIES))} "
-            "(all weights stay as they are)."
-        )
 
 
 def _digest(decisions: Decisions) -> str:

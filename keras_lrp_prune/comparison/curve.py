@@ -48,7 +48,8 @@ def accuracy_curve(
         rates: Pruning rates, increasing, in [0, 1); by default 0 to 0.95 in steps of 0.05. Each is
             met to within half the largest group; beyond the largest that can be reached, the last
             point is held.
-        recovery: What is refitted of the weights that are left; `None`: nothing.
+        recovery: What is refitted of the weights that are left, as in `prune`, the same for every
+            method: the head after each step, for each rate anew; layers at each rate.
         engine: What computes LRP, as in `prune`.
         protect: Layers to leave alone.
         min_channels: Channels that every group keeps, as in `prune`.

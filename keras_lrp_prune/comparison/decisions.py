@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ from keras_lrp_prune.control.proposal import largest_rate
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem, make_criterion
+from keras_lrp_prune.relevance.criteria import LRP, Criterion, make_criterion
 
 T = TypeVar("T")
 
@@ -59,6 +58,7 @@ def decide(
     method: Method,
     rates: Sequence[float],
     *,
+    refit_head: bool = False,
     seed: int = 0,
     engine: str = "auto",
     worker_python: str | None = None,
@@ -72,34 +72,28 @@ def decide(
         task: The model and its reference set.
         method: How to prune.
         rates: Pruning rates, increasing.
+        refit_head: Whether the linear head is fitted anew after each step.
         seed: For `criterion="random"`.
         engine: What computes LRP.
         worker_python: Interpreter that has iNNvestigate.
         on_step: Called with the record of each step.
     """
-    problem = Problem(
-        graph=task.graph,
-        structure=task.structure,
-        working=cache(task.working_copy),
-        head=task.head,
-        reference=task.reference,
-        batch_size=task.batch_size,
-        seed=seed,
-        analyzer_options=method.analyzer_options,
-        engine=engine,
-        worker_python=worker_python,
-        strategy=task.strategy,
-    )
+    problem = task.problem(method, seed, engine=engine, worker_python=worker_python)
+    refit_head = refit_head and not method.scored_once
     with closing(make_criterion(method.criterion, problem)) as scored:
         schedule = method.schedule()
-        steering = chosen_steering(schedule, problem, task.unpruned_probabilities)
+        steering = (
+            "cross_fit"
+            if refit_head
+            else chosen_steering(schedule, problem, task.unpruned_probabilities)
+        )
         in_one_pass = isinstance(scored, LRP) and not method.scored_once and steering == "as_is"
         criterion = scored if in_one_pass else _TimedCriterion(scored)
         examined = make_examiner(
             problem,
             ScoredOnce(criterion) if method.scored_once else criterion,
             steering,
-            refit_head=False,
+            refit_head=refit_head,
         )
         # Tracing, and the start of processes, are no cost of the method.
         scored.scores(task.unpruned)

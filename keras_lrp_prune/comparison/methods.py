@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
+from keras_lrp_prune.relevance.criteria import LOG_ODDS, Criterion, check_criterion
+from keras_lrp_prune.relevance.scores import Scores
 
 _LRP = "lrp.sequential_preset_a"
 _ALL_AT_ONCE = partial(EqualSteps, 1.0)
@@ -62,7 +63,7 @@ class Method:
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("accuracy-aware", _LRP, AccuracyAware),
+        Method("accuracy-aware", LOG_ODDS, AccuracyAware),
         # Yeom et al. 2021, arXiv:1912.08881: relevance with all classes alike, computed anew after
         # each step. They have one rule for all layers; the preset, another for dense layers, keeps
         # more of the accuracy.
@@ -101,9 +102,9 @@ class ScoredOnce:
 
     def __init__(self, criterion: Criterion) -> None:
         self._criterion = criterion
-        self._scores: np.ndarray | None = None
+        self._scores: Scores | None = None
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""
         if self._scores is None:
             self._scores = self._criterion.scores(removed)

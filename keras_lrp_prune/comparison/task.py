@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
 from keras_lrp_prune.evaluation import class_accuracies, probabilities
@@ -18,9 +19,11 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
+from keras_lrp_prune.pruning.recovering import recover
+from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import CompiledForward, chosen_batch_size, scope
 from keras_lrp_prune.surgery.building import Built, build
-from keras_lrp_prune.surgery.kept import Kept
+from keras_lrp_prune.surgery.kept import Kept, kept_without
 from keras_lrp_prune.surgery.masking import ChannelMask
 from keras_lrp_prune.surgery.sizing import sized
 
@@ -67,6 +70,21 @@ class Task:
         """A copy of the model to mask; a new one at each call."""
         with scope(self.strategy):
             return build(self.graph, Kept(), self.keras)
+
+    def problem(self, method: Method, seed: int, **how: Any) -> Problem:
+        """What a method's criterion scores, on one working copy; `how`: `Problem`'s engine."""
+        return Problem(
+            graph=self.graph,
+            structure=self.structure,
+            working=cache(self.working_copy),
+            head=self.head,
+            reference=self.reference,
+            batch_size=self.batch_size,
+            seed=seed,
+            analyzer_options=method.analyzer_options,
+            strategy=self.strategy,
+            **how,
+        )
 
     def samples(self, data: Any, name: str) -> ReferenceSet:
         """Other samples for the same classes, checked; `name` tells errors of theirs apart."""
@@ -118,8 +136,24 @@ def read_task(
     return Task(flat, structure, keras, head, samples, limits, batch, strategy)
 
 
-class Measurement:
-    """Class accuracies of the model without some of its units, all its weights frozen.
+class Measurement(Protocol):
+    """Gives class accuracies of the model without some of its units."""
+
+    def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
+        """Accuracy of each class.
+
+        Args:
+            removed: bool, shape `(units,)`.
+            samples: What to measure on.
+
+        Returns:
+            float64, shape `(classes,)`.
+        """
+        ...
+
+
+class Frozen:
+    """What is left keeps its weights; a measurement costs one forward pass.
 
     Args:
         task: The model. It is measured on a copy of its own, so that no mask of another's is on it.
@@ -133,15 +167,28 @@ class Measurement:
         self._forward = CompiledForward(copy.model, task.batch_size, task.strategy)
 
     def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
-        """Accuracy of each class; one forward pass.
-
-        Args:
-            removed: bool, shape `(units,)`.
-            samples: What to measure on.
-
-        Returns:
-            float64, shape `(classes,)`.
-        """
+        """See `Measurement`."""
         self._mask.set(removed)
         found = probabilities(self._forward(samples.x), self._head.kind)
         return class_accuracies(samples.y, found)
+
+
+class Recovered:
+    """What is left is refitted on the reference set, for each measurement anew.
+
+    Args:
+        task: The model.
+        problem: The model and its reference set; nothing is scored.
+        recovery: How, as in `prune`.
+    """
+
+    def __init__(self, task: Task, problem: Problem, recovery: str) -> None:
+        self._task, self._problem, self._recovery = task, problem, recovery
+
+    def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
+        """See `Measurement`."""
+        task = self._task
+        refitted = recover(task.graph, self._problem, removed, self._recovery, task.keras).graph
+        small = build(refitted, kept_without(task.structure, removed), task.keras).model
+        outputs = CompiledForward(small, task.batch_size)(samples.x)
+        return class_accuracies(samples.y, probabilities(outputs, task.head.kind))

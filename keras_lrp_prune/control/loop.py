@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_lrp_prune.control.balance import propose_balanced
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Limits, propose, rate_tolerance
@@ -15,6 +16,7 @@ from keras_lrp_prune.control.schedules import AccuracyAware, observed_class_weig
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.relevance.scores import Scores
 
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
@@ -37,8 +39,8 @@ class Examiner(Protocol):
         """Accuracies of the model without the removed units, bool `(units,)`."""
         ...
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
-        """Scores of the units there, for each class or for all: `(classes or 1, units)`."""
+    def scores(self, removed: np.ndarray) -> Scores:
+        """How much the units there matter."""
         ...
 
 
@@ -85,7 +87,7 @@ class PruningLoop:
         else:
             reached = self._reached(state.removed)
             state = replace(state, history=list(state.history), stopped=_REACHED if reached else "")
-        scores: np.ndarray | None = None
+        scores: Scores | None = None
         while not state.stopped:
             goal = self._next_goal(state)
             if goal is None:
@@ -93,9 +95,7 @@ class PruningLoop:
                 break
             if scores is None:
                 scores = self.examiner.scores(state.removed)
-            proposal = propose(
-                self.structure, state.removed, self._combined(scores, state), goal, self.limits
-            )
+            proposal = self._proposal(scores, state, goal)
             if (proposal == state.rejected).all() and self._can_go_slower():
                 continue  # just undone
             if self._try(state, proposal):
@@ -182,17 +182,23 @@ class PruningLoop:
     def _can_go_slower(self, tried: float | None = None) -> bool:
         return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step(tried)
 
-    def _combined(self, scores: np.ndarray, state: RunState) -> np.ndarray:
-        """One score per unit: the classes' scores, weighted by where the classes stand now.
+    def _proposal(self, scores: Scores, state: RunState, goal: float) -> np.ndarray:
+        """The units that would be gone, chosen with classes weighted by where they stand now.
 
         Not by an undone trial: there a lost class would take all the weight, and the next, smaller
         proposal would ruin the others.
         """
-        if len(scores) == 1:
-            return scores[0]
         now = next(record for record in reversed(state.history) if record.accepted)
         weights = observed_class_weights(self.schedule, np.array(now.soft_class_accuracies))
-        return weights @ scores
+        combined, known = scores.combined(weights), scores.contributions
+        width = getattr(self.schedule, "width", 1.0)
+        if known is None or width == 1:
+            return propose(self.structure, state.removed, combined, goal, self.limits)
+        return propose_balanced(
+            *(self.structure, state.removed, combined, known.weighted(weights), goal),
+            limits=self.limits,
+            width=width,
+        )
 
     def _record(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -67,18 +68,9 @@ def propose(
     Returns:
         The units that would be gone, bool; at least one more than before, unless none may go.
     """
-    filters = structure.unit_filters
-    bundles = _bundles(structure, removed, scores, filters, limits)
-    if not bundles:
-        return removed.copy()
-    sizes = np.array([filters[units].sum() for _, units in bundles])
-    order = np.argsort([score for score, _ in bundles], kind="stable")
-    after = filters[removed].sum() + np.cumsum(sizes[order])
-    count = int(np.argmin(np.abs(after - sparsity * filters.sum()))) + 1
-    proposal = removed.copy()
-    for index in order[:count]:
-        proposal[bundles[index][1]] = True
-    return proposal
+    bundles = cheapest_first(structure, removed, scores, limits)
+    goal = sparsity * structure.unit_filters.sum()
+    return without(removed, bundles[: nearest(structure, removed, bundles, goal)])
 
 
 def largest_rate(structure: ChannelStructure, limits: Limits) -> float:
@@ -97,28 +89,60 @@ def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
     return float(filters.max() * limits.round_to / filters.sum() / 2)
 
 
-def _bundles(
-    structure: ChannelStructure,
-    removed: np.ndarray,
-    scores: np.ndarray,
-    filters: np.ndarray,
-    limits: Limits,
-) -> list[tuple[float, np.ndarray]]:
-    """Units that may go, in bundles that keep every group's width a multiple of `round_to`.
+@dataclass(frozen=True)
+class Bundle:
+    """Units of a group that go at once, so that its width stays a multiple of `round_to`.
 
-    A bundle's score is that of its units per filter. Within a group, bundles ascend.
+    Args:
+        units: Which.
+        filters: How many filters they are.
+        score: Of the units, per filter.
+        group: Number of the group.
+        odd: Whether it makes the width a multiple, so that it goes before all others of the group.
     """
+
+    units: np.ndarray
+    filters: int
+    score: float
+    group: int
+    odd: bool
+
+
+def cheapest_first(
+    structure: ChannelStructure, removed: np.ndarray, scores: np.ndarray, limits: Limits
+) -> list[Bundle]:
+    """All units that may go, in bundles with ascending scores; arguments as those of `propose`."""
+    filters = structure.unit_filters
     bundles = []
     per_filter = scores / filters
-    for group in structure.groups:
+    for number, group in enumerate(structure.groups):
         left = group.units[~removed[group.units]]
         left = left[np.argsort(per_filter[left], kind="stable")]
         floor = limits.kept(group.size)
         start, size, score = 0, len(left) % limits.round_to or limits.round_to, -np.inf
         while len(left) - start - size >= floor:
             units = left[start : start + size]
+            count = int(filters[units].sum())
             # Equal but for float rounding: never less than the bundle that goes before.
-            score = max(score, float(scores[units].sum() / filters[units].sum()))
-            bundles.append((score, units))
+            score = max(score, float(scores[units].sum() / count))
+            bundles.append(Bundle(units, count, score, number, size != limits.round_to))
             start, size = start + size, limits.round_to
-    return bundles
+    return sorted(bundles, key=lambda bundle: bundle.score)
+
+
+def nearest(
+    structure: ChannelStructure, removed: np.ndarray, bundles: Sequence[Bundle], goal: float
+) -> int:
+    """How many of the first bundles have to go, at least one, to come nearest to `goal` filters."""
+    if not bundles:
+        return 0
+    after = structure.unit_filters[removed].sum() + np.cumsum([one.filters for one in bundles])
+    return int(np.argmin(np.abs(after - goal))) + 1
+
+
+def without(removed: np.ndarray, bundles: Iterable[Bundle]) -> np.ndarray:
+    """The units that are gone when these bundles go too."""
+    after = removed.copy()
+    for bundle in bundles:
+        after[bundle.units] = True
+    return after

@@ -12,6 +12,7 @@ from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 
+RATES = ("adaptive", "equal")
 STEERINGS = ("auto", "as_is", "cross_fit")
 # Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
 _DECIMALS = 6
@@ -36,6 +37,11 @@ class AccuracyAware(PruningSchedule):
         final_sparsity: Sparsity never exceeded; below 1.
         order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
             `Order`, or its config.
+        width: For criteria that know what each filter adds to each sample (`"lrp.log_odds"`): how
+            many times more of the lowest-scored filters stand for election than go; those go
+            whose contributions cancel out. At 1 the lowest-scored go, as with other criteria.
+        rate: `"adaptive"`, as described; `"equal"`: each proposal stands, and all steps are
+            `initial_step`.
         steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
             see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head has
             at least 99 % of the reference set right, as it was fitted on it.
@@ -62,6 +68,8 @@ class AccuracyAware(PruningSchedule):
         shrink: float = 0.5,
         final_sparsity: float = 0.99,
         order: str | Mapping[str, Any] | Order = "harmonic",
+        width: float = 3.0,
+        rate: str = "adaptive",
         steering: str = "as_is",
     ) -> None:
         if not 0 < min_step <= initial_step <= max_step < 1:
@@ -73,6 +81,10 @@ class AccuracyAware(PruningSchedule):
             raise ValueError(f"Give grow >= 1 and 0 < shrink < 1, not {grow} and {shrink}.")
         if not 0 <= tolerance < 1:
             raise ValueError(f"tolerance must lie in [0, 1), not {tolerance}.")
+        if not width >= 1:
+            raise ValueError(f"width must be at least 1, not {width}.")
+        if rate not in RATES:
+            raise ValueError(f"Unknown rate {rate!r}. There are: {', '.join(RATES)}.")
         if steering not in STEERINGS:
             raise ValueError(f"Unknown steering {steering!r}. There are: {', '.join(STEERINGS)}.")
         self._validate_sparsity(final_sparsity, "final_sparsity")
@@ -84,6 +96,8 @@ class AccuracyAware(PruningSchedule):
         self.shrink = shrink
         self.final_sparsity = final_sparsity
         self.order = make_order(order)
+        self.width = width
+        self.rate = rate
         self.steering = steering
         self._accepted = tf.Variable(0.0, trainable=False, dtype=tf.float32)
         self._step = tf.Variable(initial_step, trainable=False, dtype=tf.float32)
@@ -119,12 +133,13 @@ class AccuracyAware(PruningSchedule):
         if before < 0:
             self._harmonic_mean.assign(now)
             return True
+        adaptive = self.rate == "adaptive"
         holds = now >= before * (1 - self.tolerance) - 10**-_DECIMALS
-        if not holds and self.smaller_step(sparsity):
+        if adaptive and not holds and self.smaller_step(sparsity):
             return False
         self._accepted.assign(self(0)[1] if sparsity is None else sparsity)
         self._harmonic_mean.assign(now)
-        if holds:
+        if adaptive and holds:
             self._step.assign(min(float(self._step) * self.grow, self.max_step))
         return True
 
@@ -172,6 +187,8 @@ class AccuracyAware(PruningSchedule):
                 "shrink": self.shrink,
                 "final_sparsity": self.final_sparsity,
                 "order": order_config(self.order),
+                "width": self.width,
+                "rate": self.rate,
                 "steering": self.steering,
             },
         }

@@ -9,6 +9,7 @@ from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
+from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.surgery.masking import ChannelMask
 
@@ -27,7 +28,7 @@ class OnePass:
         self._y = problem.reference.y
         self._criterion = criterion
         self._removed = np.empty(0, bool)
-        self._scores = np.empty(0)
+        self._scores: Scores | None = None
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
@@ -35,10 +36,11 @@ class OnePass:
         self._removed = removed
         return _evaluation(self._y, found)
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
-        if not np.array_equal(removed, self._removed):
+        if self._scores is None or not np.array_equal(removed, self._removed):
             self.evaluate(removed)
+        assert self._scores is not None  # evaluate() has them
         return self._scores
 
 
@@ -81,7 +83,7 @@ class TwoPasses:
         found = self._steering.probabilities(self._rows, removed)
         return _evaluation(self._problem.reference.y, found)
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
         self._mask.set(removed)
         if self._head is not None:

@@ -27,7 +27,13 @@ from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, recover
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.relevance.criteria import LRP, Problem, check_criterion, make_criterion
+from keras_lrp_prune.relevance.criteria import (
+    LRP,
+    Problem,
+    check_criterion,
+    default_criterion,
+    make_criterion,
+)
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
@@ -58,7 +64,7 @@ def prune(
     min_accuracy: float | None = None,
     validation: Any = None,
     schedule: Any = None,
-    criterion: str = "lrp.sequential_preset_a",
+    criterion: str | None = None,
     analyzer_options: Mapping[str, Any] | None = None,
     engine: str = "auto",
     recovery: str | None = None,
@@ -75,10 +81,10 @@ def prune(
 ) -> PruningResult:
     """Removes the filters that a task does not need, and returns a smaller plain model.
 
-    Step by step, the filters with the lowest relevance are masked, the class accuracies on the
-    reference set are measured, and the step is kept or undone; their harmonic mean steers how many
-    filters go next (rate) and which (order). All weights stay as they are. A step costs one LRP
-    pass and one forward pass over the reference set; the model itself is not changed.
+    Step by step, filters of low relevance are masked, the class accuracies on the reference set
+    are measured, and the step is kept or undone; their harmonic mean steers how many filters go
+    next (rate) and which (order). All weights stay as they are. A step costs one LRP pass over the
+    reference set, which gives the accuracies too; the model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
@@ -92,8 +98,10 @@ def prune(
         validation: Held-out samples like `reference`: reported, steers nothing.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
             `AccuracyAware()`.
-        criterion: What scores filters: an LRP analyzer's name, or `"l1"`, `"l2"`, `"taylor"`,
-            `"activation"`, `"apoz"`, `"random"`.
+        criterion: What scores filters: `"lrp.log_odds"` (LRP of the log odds of each sample's
+            class, by the native engine), an LRP analyzer's name, or `"l1"`, `"l2"`, `"taylor"`,
+            `"activation"`, `"apoz"`, `"random"`. Default: the first, or with
+            `engine="innvestigate"` `"lrp.sequential_preset_a"`.
         analyzer_options: Keyword arguments of the analyzer.
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
@@ -137,8 +145,9 @@ def prune(
     """
     from keras_lrp_prune.graph.reading import read_model
 
-    check_criterion(criterion)
     check_engine(engine)
+    criterion = default_criterion(engine) if criterion is None else criterion
+    check_criterion(criterion)
     check_strategy(strategy)
     if recovery not in RECOVERIES:
         raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,11 +17,16 @@ from keras_lrp_prune.relevance.activations import FilterStatistics
 from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
 from keras_lrp_prune.relevance.engines import make_engine
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+from keras_lrp_prune.relevance.scores import Contributions, Scores
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 from keras_lrp_prune.surgery.building import Built
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from keras_lrp_prune.relevance.native.engine import NativeEngine
+
+LOG_ODDS = "lrp.log_odds"
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,11 @@ class Problem:
 class Criterion(Protocol):
     """Scores units for each class; low scores go first."""
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
-        """Scores of the model without the removed units, summed over the filters of each unit.
+    def scores(self, removed: np.ndarray) -> Scores:
+        """Scores of the units of the model without the removed ones.
 
         Args:
             removed: bool, shape `(units,)`; the working model is masked alike.
-
-        Returns:
-            float64, shape `(classes, units)`, or `(1, units)` if classes play no part.
         """
         ...
 
@@ -109,17 +111,17 @@ class LRP:
             worker_python=problem.worker_python,
         )
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""
         return self.examine(removed)[0]
 
-    def examine(self, removed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """Scores as `Criterion.scores` and, of the same pass, the samples' class probabilities."""
         structure, reference = self._problem.structure, self._problem.reference
         self.engine.set_mask(structure, removed)
         sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
         means = sums / reference.class_counts[:, None]
-        return relative_to_group(structure, means, order=1), probabilities
+        return Scores(relative_to_group(structure, means, order=1)), probabilities
 
     def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
         """See `Criterion`."""
@@ -128,6 +130,37 @@ class LRP:
     def close(self) -> None:
         """Frees what the engine holds."""
         self.engine.close()
+
+
+class LogOdds(LRP):
+    """What each unit adds to the log odds of each sample's class, by the native engine.
+
+    Relevance by the z-rule (for ReLU networks, activation times gradient: Ancona et al. 2018,
+    arXiv:1711.06104), not of one class's score but of its log odds against the others. A unit's
+    score is its mean square, relative to its group. A call costs one LRP pass over the reference
+    set.
+    """
+
+    engine: NativeEngine
+
+    def __init__(self, problem: Problem) -> None:
+        if problem.engine == "innvestigate":
+            raise ValueError(
+                f"Criterion {LOG_ODDS!r} is for the engine 'native'; iNNvestigate explains the "
+                "scores of single classes. Choose engine='auto', or an analyzer that it has."
+            )
+        super().__init__(replace(problem, engine="native"), "lrp.z")
+
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """See `LRP`."""
+        structure, reference = self._problem.structure, self._problem.reference
+        self.engine.set_mask(structure, removed)
+        values, probabilities = self.engine.log_odds_relevance(structure, reference.x, reference.y)
+        squares = np.stack(
+            [(values[reference.y == c] ** 2).mean(0) for c in range(len(reference.class_counts))]
+        )
+        scores = relative_to_group(structure, squares, order=2)
+        return Scores(scores, Contributions(values, reference.y)), probabilities
 
 
 class WeightNorm(_WithoutCopy):
@@ -145,9 +178,9 @@ class WeightNorm(_WithoutCopy):
                 norms = np.linalg.norm(rows.reshape(len(rows), -1), ord=order, axis=1)
                 owned = entry.units >= 0
                 np.add.at(scores[0], entry.units[owned], norms[owned])
-        self._scores = relative_to_group(structure, scores, order=2)
+        self._scores = Scores(relative_to_group(structure, scores, order=2))
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""
         return self._scores
 
@@ -157,9 +190,9 @@ class Random(_WithoutCopy):
 
     def __init__(self, problem: Problem) -> None:
         draw = np.random.default_rng(problem.seed).random(problem.structure.n_units)
-        self._scores = (draw * problem.structure.unit_filters)[None]
+        self._scores = Scores((draw * problem.structure.unit_filters)[None])
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""
         return self._scores
 
@@ -185,15 +218,16 @@ class Statistic(_WithoutCopy):
             strategy=problem.strategy,
         )
 
-    def scores(self, removed: np.ndarray) -> np.ndarray:
+    def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""
         reference = self._problem.reference
         means = self._statistics(reference.x, reference.y) / reference.class_counts[:, None]
-        return relative_to_group(self._problem.structure, means, order=2)
+        return Scores(relative_to_group(self._problem.structure, means, order=2))
 
 
 CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
     **{name: partial(LRP, analyzer=name) for name in NATIVE_ANALYZERS},
+    LOG_ODDS: LogOdds,
     "l1": partial(WeightNorm, order=1),
     "l2": partial(WeightNorm, order=2),
     "random": Random,
@@ -211,6 +245,11 @@ def make_criterion(name: str, problem: Problem) -> Criterion:
     if problem.analyzer_options and name not in NATIVE_ANALYZERS:
         raise ValueError(f"analyzer_options are for LRP analyzers; criterion {name!r} has none.")
     return CRITERIA[name](problem)
+
+
+def default_criterion(engine: str) -> str:
+    """The criterion that is best known to keep accuracy, of those that the engine can compute."""
+    return "lrp.sequential_preset_a" if engine == "innvestigate" else LOG_ODDS
 
 
 def check_criterion(name: str) -> None:

@@ -177,17 +177,8 @@ class LRPEngine(ABC):
             unit's channels. And, of the same forward pass, what the model says of the samples:
             class probabilities, `(samples, classes)`.
         """
-        carried = _output_units(structure)
-        relevance = np.zeros((self.n_classes, structure.n_units))
         sums, outputs = self._channel_sums(x, y)
-        for name, values in self._one_merged(sums).items():
-            readers = self._next[name]
-            if name not in carried or (readers and readers <= carried.keys() - self._owners):
-                continue
-            units = np.repeat(carried[name], values.shape[1] // len(carried[name]))
-            inside = units >= 0
-            np.add.at(relevance.T, units[inside], values.T[inside])
-        return relevance, self._probabilities(outputs)
+        return self._per_unit(structure, sums), self._probabilities(outputs)
 
     def input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
@@ -202,6 +193,20 @@ class LRPEngine(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _per_unit(self, structure: ChannelStructure, channels: dict[str, np.ndarray]) -> np.ndarray:
+        """Relevance `(rows, units)` from that of the output channels of layers, `(rows, ...)`."""
+        carried = _output_units(structure)
+        n_rows = len(next(iter(channels.values())))
+        relevance = np.zeros((structure.n_units, n_rows))
+        for name, values in self._one_merged(channels).items():
+            readers = self._next[name]
+            if name not in carried or (readers and readers <= carried.keys() - self._owners):
+                continue
+            units = np.repeat(carried[name], values.shape[1] // len(carried[name]))
+            inside = units >= 0
+            np.add.at(relevance, units[inside], values.T[inside])
+        return relevance.T
 
     def _one_merged(self, sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The sums, with one channel where one unit of the model computes two scores."""

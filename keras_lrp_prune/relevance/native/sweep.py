@@ -113,6 +113,30 @@ class Sweep:
         )
         return sums, values[self._output]
 
+    def log_odds(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:
+        """Relevance of all channels for the log odds of each sample's class, sample by sample.
+
+        The log odds `z_y - log sum_{c != y} exp z_c` are explained through the scores z: relevance
+        starts at each score as the score times the gradient there, positive for the own class and
+        negative for its rivals, as in contrastive LRP (Gu et al. 2018, arXiv:1812.02100; with
+        softmax gradients: Iwana et al. 2019, arXiv:1908.04351).
+
+        Args:
+            x: Samples.
+            y: Classes.
+
+        Returns:
+            Nothing to sum up, and float32 `(batch, channels + classes)`: the relevance of the
+            layers of `widths` side by side, then the outputs.
+        """
+        values = self._forward(x)
+        scores = values[self._output]
+        own = tf.one_hot(y, self._n_classes)
+        rivals = tf.nn.softmax(tf.where(own > 0, scores.dtype.min, scores))
+        relevance = self._back(values, self._shares(values), own - rivals)
+        channels = tf.cast(self._channels(relevance), tf.float32)
+        return (), tf.concat([channels, scores], -1)
+
     def of_input(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
         values = self._forward(x)

@@ -1,0 +1,75 @@
+"""Which units go next, given what each adds to each sample: those that make up for each other.
+
+Scores of single units ignore that many go at once. To first order, what a sample loses is the sum
+of their contributions, and that sum can stay small though its terms are not: what one unit adds to
+the log odds of a sample's class, another takes away. Units whose contributions cancel out in
+every sample leave the class scores where they were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_lrp_prune.control.proposal import Bundle, Limits, cheapest_first, nearest, without
+from keras_lrp_prune.graph.channels import ChannelStructure
+
+
+def propose_balanced(
+    structure: ChannelStructure,
+    removed: np.ndarray,
+    scores: np.ndarray,
+    contributions: np.ndarray,
+    sparsity: float,
+    limits: Limits,
+    width: float,
+) -> np.ndarray:
+    """Of the lowest-scored units, adds those whose contributions cancel out in each sample.
+
+    The units that `propose` would take for a step `width` times as large stand for election. One
+    after the other goes, each time the one after which the lost contributions, summed over units,
+    squared and summed over samples, have grown least for the filters that it takes along.
+
+    Costs no pass: `samples * candidates` multiplications for each unit that goes.
+
+    Args:
+        structure: Of the model.
+        removed: Units that are gone already, bool, shape `(units,)`.
+        scores: Score of each unit, summed over its filters, float, same shape.
+        contributions: What each unit adds to each sample, float, shape `(samples, units)`.
+        sparsity: Pruning rate to reach.
+        limits: What every group keeps.
+        width: How many times more units stand for election than go, at least 1.
+
+    Returns:
+        The units that would be gone, bool; at least one more than before, unless none may go.
+    """
+    total, gone = structure.unit_filters.sum(), structure.unit_filters[removed].sum()
+    need = sparsity * total - gone
+    bundles = cheapest_first(structure, removed, scores, limits)
+    bundles = bundles[: nearest(structure, removed, bundles, gone + width * need)]
+    if not bundles:
+        return removed.copy()
+    lost = np.stack([contributions[:, bundle.units].sum(1) for bundle in bundles])
+    elected = _elected(bundles, lost, need)
+    return without(removed, [bundles[index] for index in elected])
+
+
+def _elected(bundles: list[Bundle], lost: np.ndarray, need: float) -> list[int]:
+    """Which bundles go, for `need` filters in all; `lost` has a row for each bundle."""
+    filters = np.array([bundle.filters for bundle in bundles])
+    odd = {bundle.group: index for index, bundle in enumerate(bundles) if bundle.odd}
+    waits_for = np.array([-1 if one.odd else odd.get(one.group, -1) for one in bundles])
+    squared, along = (lost**2).sum(1), np.zeros(len(bundles))
+    taken = np.zeros(len(bundles), bool)
+    elected: list[int] = []
+    while (need > 0 or not elected) and not taken.all():
+        ready = ~taken & ((waits_for < 0) | taken[waits_for])
+        growth = np.where(ready, (2 * along + squared) / filters, np.inf)
+        best = int(np.argmin(growth))
+        if elected and filters[best] - need > need:
+            break  # nearer to the goal without it
+        along += lost @ lost[best]
+        need -= filters[best]
+        taken[best] = True
+        elected.append(best)
+    return elected

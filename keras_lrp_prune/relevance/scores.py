@@ -1,0 +1,54 @@
+"""What a criterion says of the units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each unit adds to a figure of each sample, such as the log odds of its class.
+
+    Args:
+        values: Signed, float64, shape `(samples, units)`.
+        y: Class of each sample, int, shape `(samples,)`.
+    """
+
+    values: np.ndarray
+    y: np.ndarray
+
+    def weighted(self, class_weights: np.ndarray) -> np.ndarray:
+        """The values with which squared sums over samples are weighted means over classes.
+
+        Args:
+            class_weights: Shape `(classes,)`.
+
+        Returns:
+            Shape `(samples, units)`.
+        """
+        counts = np.bincount(self.y, minlength=len(class_weights))
+        each = class_weights / np.maximum(counts, 1) / len(class_weights)
+        return np.sqrt(each[self.y])[:, None] * self.values
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How much units matter; low scores go first.
+
+    Args:
+        by_class: Summed over the filters of each unit, float64, shape `(classes, units)`, or
+            `(1, units)` if classes play no part.
+        contributions: What they come from, if the criterion knows.
+    """
+
+    by_class: np.ndarray
+    contributions: Contributions | None = None
+
+    def combined(self, class_weights: np.ndarray) -> np.ndarray:
+        """One score per unit, from those of the classes by their weights, shape `(units,)`."""
+        if len(self.by_class) == 1:
+            return self.by_class[0]
+        combined: np.ndarray = class_weights @ self.by_class
+        return combined
