@@ -22,6 +22,7 @@ from keras_lrp_prune.control.proposal import Limits, rate_tolerance
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import class_accuracies
+from keras_lrp_prune.relevance.criteria import default_criterion
 from keras_lrp_prune.relevance.scores import Scores
 
 EqualSteps = klp.schedules.EqualSteps
@@ -164,7 +165,8 @@ def test_a_point_of_the_curve_is_the_model_that_prune_gives(model, test_data, na
 
 def test_the_default_is_what_prune_does():
     method, defaults = METHODS["accuracy-aware"], inspect.signature(klp.prune).parameters
-    assert method.criterion == defaults["criterion"].default
+    assert defaults["criterion"].default is None
+    assert method.criterion == default_criterion("auto")
     assert method.schedule().get_config() == klp.schedules.AccuracyAware().get_config()
     assert inspect.signature(klp.accuracy_curve).parameters["method"].default == method.name
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.control.proposal import Bundle, Limits, cheapest_first, nearest, without
+from keras_lrp_prune.control.proposal import (
+    Bundle,
+    Limits,
+    cheapest_first,
+    nearest,
+    propose,
+    without,
+)
 from keras_lrp_prune.graph.channels import ChannelStructure
 
 
@@ -21,11 +28,11 @@ def propose_balanced(
     contributions: np.ndarray,
     sparsity: float,
     limits: Limits,
-    width: float,
+    pool: float,
 ) -> np.ndarray:
     """Of the lowest-scored units, adds those whose contributions cancel out in each sample.
 
-    The units that `propose` would take for a step `width` times as large stand for election. One
+    The units that `propose` would take for a step of the size of the pool stand for election. One
     after the other goes, each time the one after which the lost contributions, summed over units,
     squared and summed over samples, have grown least for the filters that it takes along.
 
@@ -38,15 +45,18 @@ def propose_balanced(
         contributions: What each unit adds to each sample, float, shape `(samples, units)`.
         sparsity: Pruning rate to reach.
         limits: What every group keeps.
-        width: How many times more units stand for election than go, at least 1.
+        pool: Share of all filters that stand for election; if it is no more than what goes, the
+            lowest-scored go.
 
     Returns:
         The units that would be gone, bool; at least one more than before, unless none may go.
     """
     total, gone = structure.unit_filters.sum(), structure.unit_filters[removed].sum()
     need = sparsity * total - gone
+    if pool * total <= need:
+        return propose(structure, removed, scores, sparsity, limits)
     bundles = cheapest_first(structure, removed, scores, limits)
-    bundles = bundles[: nearest(structure, removed, bundles, gone + width * need)]
+    bundles = bundles[: nearest(structure, removed, bundles, gone + pool * total)]
     if not bundles:
         return removed.copy()
     lost = np.stack([contributions[:, bundle.units].sum(1) for bundle in bundles])

@@ -191,13 +191,13 @@ class PruningLoop:
         now = next(record for record in reversed(state.history) if record.accepted)
         weights = observed_class_weights(self.schedule, np.array(now.soft_class_accuracies))
         combined, known = scores.combined(weights), scores.contributions
-        width = getattr(self.schedule, "width", 1.0)
-        if known is None or width == 1:
+        pool = getattr(self.schedule, "pool", 0.0)
+        if known is None or not pool:
             return propose(self.structure, state.removed, combined, goal, self.limits)
         return propose_balanced(
             *(self.structure, state.removed, combined, known.weighted(weights), goal),
             limits=self.limits,
-            width=width,
+            pool=pool,
         )
 
     def _record(

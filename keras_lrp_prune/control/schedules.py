@@ -37,9 +37,9 @@ class AccuracyAware(PruningSchedule):
         final_sparsity: Sparsity never exceeded; below 1.
         order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
             `Order`, or its config.
-        width: For criteria that know what each filter adds to each sample (`"lrp.log_odds"`): how
-            many times more of the lowest-scored filters stand for election than go; those go
-            whose contributions cancel out. At 1 the lowest-scored go, as with other criteria.
+        pool: For criteria that know what each filter adds to each sample (`"lrp.log_odds"`): share
+            of all filters, the lowest-scored ones, that stand for election at each step; those go
+            whose contributions cancel out. At 0 the lowest-scored go, as with other criteria.
         rate: `"adaptive"`, as described; `"equal"`: each proposal stands, and all steps are
             `initial_step`.
         steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
@@ -61,14 +61,14 @@ class AccuracyAware(PruningSchedule):
     def __init__(
         self,
         initial_step: float = 0.05,
-        min_step: float = 0.0125,
+        min_step: float = 0.025,
         max_step: float = 0.1,
-        tolerance: float = 0.02,
+        tolerance: float = 0.05,
         grow: float = 1.5,
         shrink: float = 0.5,
         final_sparsity: float = 0.99,
         order: str | Mapping[str, Any] | Order = "harmonic",
-        width: float = 3.0,
+        pool: float = 0.2,
         rate: str = "adaptive",
         steering: str = "as_is",
     ) -> None:
@@ -81,8 +81,8 @@ class AccuracyAware(PruningSchedule):
             raise ValueError(f"Give grow >= 1 and 0 < shrink < 1, not {grow} and {shrink}.")
         if not 0 <= tolerance < 1:
             raise ValueError(f"tolerance must lie in [0, 1), not {tolerance}.")
-        if not width >= 1:
-            raise ValueError(f"width must be at least 1, not {width}.")
+        if not 0 <= pool <= 1:
+            raise ValueError(f"pool must lie in [0, 1], not {pool}.")
         if rate not in RATES:
             raise ValueError(f"Unknown rate {rate!r}. There are: {', '.join(RATES)}.")
         if steering not in STEERINGS:
@@ -96,7 +96,7 @@ class AccuracyAware(PruningSchedule):
         self.shrink = shrink
         self.final_sparsity = final_sparsity
         self.order = make_order(order)
-        self.width = width
+        self.pool = pool
         self.rate = rate
         self.steering = steering
         self._accepted = tf.Variable(0.0, trainable=False, dtype=tf.float32)
@@ -187,7 +187,7 @@ class AccuracyAware(PruningSchedule):
                 "shrink": self.shrink,
                 "final_sparsity": self.final_sparsity,
                 "order": order_config(self.order),
-                "width": self.width,
+                "pool": self.pool,
                 "rate": self.rate,
                 "steering": self.steering,
             },
