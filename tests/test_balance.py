@@ -163,7 +163,7 @@ def test_those_go_that_cancel_out():
     election = structure, np.zeros(9, bool), scores, contributions.astype(float), 4 / 9, Limits()
     assert np.flatnonzero(propose_balanced(*election, 6 / 9)).tolist() == [2, 3, 4, 5]
     assert np.flatnonzero(propose_balanced(*election, 4 / 9)).tolist() == [0, 1, 2, 3]
-    assert np.flatnonzero(propose_balanced(*election, 1.0)).tolist() == [2, 6, 7, 8]
+    assert np.flatnonzero(propose_balanced(*election, 1.0)).tolist() == [2, 3, 6, 7]
 
 
 # In prune().
