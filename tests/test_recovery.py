@@ -17,9 +17,11 @@ from models import (
     sequential,
     vgg,
 )
+from sklearn.linear_model import LogisticRegression
 
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.recovery.head import fit_head
 from keras_lrp_prune.recovery.least_squares import refit_layers
 from keras_lrp_prune.recovery.patches import windows_of
 from keras_lrp_prune.recovery.ridge import RIDGES, Products, Rows, best_correction
@@ -359,3 +361,15 @@ class TestWithWeights:
             ValueError, match=r"'hidden': 'bias' of shape \(3,\).*kernel \(32, 10\)"
         ):
             with_weights(graph, {"hidden": {"bias": np.zeros(3)}})
+
+
+def test_few_samples_of_many_features_lose_nothing():
+    """The head is fitted in the span of the samples; scikit-learn's own answer is the same."""
+    rng = np.random.default_rng(0)
+    features, y = rng.normal(size=(30, 200)), np.arange(30) % 3
+    features += 2 * np.eye(3)[y] @ rng.normal(size=(3, 200)) / 10
+    kernel, bias = fit_head(features, y, 0.3)
+    scale = np.sqrt((features**2).mean())
+    expected = LogisticRegression(C=0.3, max_iter=2000, tol=1e-8).fit(features / scale, y)
+    np.testing.assert_allclose(features @ kernel, features / scale @ expected.coef_.T, atol=1e-2)
+    np.testing.assert_allclose(bias - bias.mean(), expected.intercept_, atol=1e-2)

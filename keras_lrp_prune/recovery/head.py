@@ -88,7 +88,7 @@ def best_strength(features: np.ndarray, y: np.ndarray) -> float:
         return 1.0
     regression = LogisticRegression(max_iter=_ITERATIONS)
     search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
-    return float(search.fit(_scaled(features), y).best_params_["C"])
+    return float(search.fit(_in_few_numbers(features)[0], y).best_params_["C"])
 
 
 def fit_head(features: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +102,9 @@ def fit_head(features: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.n
     Returns:
         Weights `(features, classes)` and biases `(classes,)` of class logits.
     """
-    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(_scaled(features), y)
-    kernel, bias = regression.coef_.T / _scale(features), regression.intercept_
+    rows, basis = _in_few_numbers(features)
+    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(rows, y)
+    kernel, bias = basis @ regression.coef_.T / _scale(features), regression.intercept_
     if kernel.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their scores
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     return kernel, bias
@@ -153,8 +154,16 @@ def _folds(y: np.ndarray) -> StratifiedKFold | None:
     return StratifiedKFold(count) if count >= 2 else None
 
 
-def _scaled(features: np.ndarray) -> np.ndarray:
-    return features.astype(np.float64) / _scale(features)
+def _in_few_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled features of few samples as coordinates, and the basis that they refer to.
+
+    With an L2 penalty the best weights lie in the span of the samples, so that nothing is lost.
+    """
+    scaled = features.astype(np.float64) / _scale(features)
+    if scaled.shape[0] >= scaled.shape[1]:
+        return scaled, np.eye(scaled.shape[1])
+    basis = np.linalg.svd(scaled, full_matrices=False)[2].T
+    return scaled @ basis, basis
 
 
 def _scale(features: np.ndarray) -> float:
