@@ -163,8 +163,10 @@ def test_compare_a_file(model_file, data, tmp_path):
 
 def test_compare_a_named_backbone(backbone_weights, data, tmp_path):
     options = ["--weights", backbone_weights, "--image-size", SIZE, "--method", "l1"]
-    result = compare("mobilenet:alpha=0.25", data, data, tmp_path / "out", *options)
+    out = tmp_path / "out"
+    result = compare("mobilenet:alpha=0.25", data, data, out, *options, "--recovery", "head")
     assert result.exit_code == 0, result.output
+    assert json.loads((out / "comparison.json").read_text())["settings"]["recovery"] == "head"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,7 @@ def test_compare_a_named_backbone(backbone_weights, data, tmp_path):
         (["--rates", "0;1"], "--rates takes numbers"),
         (["--rates", "0.5,0.1"], "strictly increasing"),
         (["--seeds", "1,1"], "1 is given twice"),
+        (["--recovery", "magic"], "Unknown recovery 'magic'"),
     ],
 )
 def test_bad_comparison(model_file, data, tmp_path, options, words):

@@ -8,6 +8,7 @@ from models import BUILDERS, CLASSES, analysed, difference, images, make_live, r
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.demo import digits, train_classifier
+from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
@@ -145,6 +146,33 @@ def test_recovery_brings_held_out_accuracy_back(digits_task, recovery, criterion
     assert high > low + 0.1
     assert recovered.settings["recovery"] == recovery
     assert all((one == other).all() for one, other in zip(model.get_weights(), before, strict=True))
+
+
+@pytest.mark.parametrize("recovery", ["head", "least_squares", "head+least_squares"])
+@pytest.mark.parametrize(("name", "gain"), [("accuracy-aware", -0.02), ("l1", 0.05)])
+def test_a_recovered_point_of_a_curve_is_the_model_that_prune_gives(
+    digits_task, recovery, name, gain
+):
+    """Methods that score once decide without it; all are measured with it."""
+    model, reference, (x, y) = digits_task
+    held_out, method = (x[:300], y[:300]), klp.METHODS[name]
+    with_it, without = (
+        klp.accuracy_curve(model, reference, held_out, name, [0.6], engine="native", recovery=how)
+        for how in (recovery, None)
+    )
+    result = klp.prune(
+        *(model, reference, 0.6),
+        criterion=method.criterion,
+        schedule=method.schedule(),
+        engine="native",
+        recovery=recovery,
+        verbose=0,
+    )
+    found = class_accuracies(held_out[1], np.asarray(result.model(held_out[0])))
+    np.testing.assert_allclose(with_it.class_accuracy[0], found, atol=0.05)
+    decides = "head" in recovery and not method.scored_once
+    assert decides or with_it.decisions == without.decisions
+    assert with_it.class_accuracy.mean() > without.class_accuracy.mean() + gain
 
 
 def test_head_alone_changes_no_other_weight(digits_task):

@@ -199,7 +199,7 @@ def main() -> None:
                 [ABLATION.get(method, method) for method in options.methods],
                 range(first, first + options.seeds),
                 np.arange(0, 0.951, 0.05 if protocol == "frozen" else 0.1).round(2).tolist(),
-                folder=folder / "runs",
+                folder=folder,
                 engine="native",
                 recovery=PROTOCOLS[protocol],
             )

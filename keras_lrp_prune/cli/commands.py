@@ -61,6 +61,10 @@ CriterionOption = Annotated[
         show_default="lrp.log_odds",
     ),
 ]
+RecoveryOption = Annotated[
+    str | None,
+    typer.Option(help="Refit what is left: head, least_squares or head+least_squares."),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
 ProtectOption = Annotated[
     list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
@@ -137,10 +141,7 @@ def prune(
     engine: Annotated[
         str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
     ] = "auto",
-    recovery: Annotated[
-        str | None,
-        typer.Option(help="Refit what is left: head, least_squares or head+least_squares."),
-    ] = None,
+    recovery: RecoveryOption = None,
     protect: ProtectOption = None,
     min_channels: Annotated[
         float, typer.Option(help="Channels that every group keeps: a number, or a share below 1.")
@@ -227,6 +228,7 @@ def compare(
     engine: Annotated[
         str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
     ] = "auto",
+    recovery: RecoveryOption = None,
     protect: ProtectOption = None,
     batch_size: BatchOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -262,6 +264,7 @@ def compare(
         folder=out,
         verbose=0 if quiet else 1,
         engine=engine,
+        recovery=recovery,
         protect=protect or (),
         batch_size=batch_size,
     )

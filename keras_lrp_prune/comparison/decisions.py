@@ -19,7 +19,7 @@ from keras_lrp_prune.control.proposal import largest_rate
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.relevance.criteria import LRP, Criterion, make_criterion
+from keras_lrp_prune.relevance.criteria import LRP, Criterion, default_criterion, make_criterion
 
 T = TypeVar("T")
 
@@ -80,7 +80,8 @@ def decide(
     """
     problem = task.problem(method, seed, engine=engine, worker_python=worker_python)
     refit_head = refit_head and not method.scored_once
-    with closing(make_criterion(method.criterion, problem)) as scored:
+    criterion_name = method.criterion or default_criterion(engine)
+    with closing(make_criterion(criterion_name, problem)) as scored:
         schedule = method.schedule()
         steering = (
             "cross_fit"

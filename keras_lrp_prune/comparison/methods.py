@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.relevance.criteria import LOG_ODDS, Criterion, check_criterion
+from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
 from keras_lrp_prune.relevance.scores import Scores
 
 _LRP = "lrp.sequential_preset_a"
@@ -23,7 +23,7 @@ class Method:
 
     Args:
         name: What tables and files call it: letters, digits, `-`, `_` and `.`.
-        criterion: As in `prune`.
+        criterion: As in `prune`; `None`: its default.
         schedule: Makes a fresh schedule, as in `prune`; a class will do.
         analyzer_options: As in `prune`.
         scored_once: Whether the filters are scored on the unpruned model only, and not again
@@ -38,7 +38,7 @@ class Method:
     """
 
     name: str
-    criterion: str
+    criterion: str | None
     schedule: Callable[[], Any] = EqualSteps
     analyzer_options: Mapping[str, Any] = field(default_factory=dict)
     scored_once: bool = False
@@ -63,7 +63,7 @@ class Method:
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("accuracy-aware", LOG_ODDS, AccuracyAware),
+        Method("accuracy-aware", None, AccuracyAware),
         # Yeom et al. 2021, arXiv:1912.08881: relevance with all classes alike, computed anew after
         # each step. They have one rule for all layers; the preset, another for dense layers, keeps
         # more of the accuracy.
@@ -88,7 +88,8 @@ def make_method(method: str | Method) -> Method:
         TypeError: If it is neither.
     """
     if isinstance(method, Method):
-        check_criterion(method.criterion)
+        if method.criterion is not None:
+            check_criterion(method.criterion)
         return method
     if not isinstance(method, str):
         raise TypeError(f"A method is given by its name or as a Method, not as {method!r}.")

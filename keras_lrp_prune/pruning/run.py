@@ -105,7 +105,8 @@ def prune(
         analyzer_options: Keyword arguments of the analyzer.
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
-            where it is installed and exact on the model, else native.
+            where it is installed and exact on the model, else native. `"lrp.log_odds"` is always
+            native.
         recovery: `None`: all weights stay as they are. `"head"`: the linear head on the pooled
             features is fitted anew, on the reference set, whenever filters have gone.
             `"least_squares"`: after the last step, layers are fitted to the outputs that they had
