@@ -650,20 +650,21 @@ def settings_and_log(caplog, model, **options):
 
 
 def test_auto_takes_innvestigate_where_it_is_exact(caplog):
-    engine, log = settings_and_log(caplog, live(BUILDERS["vgg"]))
+    engine, log = settings_and_log(caplog, live(BUILDERS["vgg"]), criterion=DEFAULT)
     assert engine == "innvestigate" and "LRP engine: innvestigate (it is installed" in log
 
 
 def test_auto_takes_native_where_the_dialect_refuses(caplog):
-    engine, log = settings_and_log(caplog, live(BUILDERS["squeeze_excite"]))
+    engine, log = settings_and_log(caplog, live(BUILDERS["squeeze_excite"]), criterion=DEFAULT)
     assert engine == "native"
     assert "LRP engine: native (The engine 'innvestigate' is not exact on" in log
     assert "'multiply" in log and "Choose" not in log
 
 
-def test_auto_takes_native_for_an_analyzer_of_its_own(caplog):
+@pytest.mark.parametrize("options", [{"criterion": "lrp.gamma"}, {}], ids=str)
+def test_auto_takes_native_for_an_analyzer_of_its_own(caplog, options):
     model = live(BUILDERS["vgg"])
-    engine, log = settings_and_log(caplog, model, criterion="lrp.gamma")
+    engine, log = settings_and_log(caplog, model, **options)
     assert engine == "native"
     assert "LRP engine: native (iNNvestigate does not have this analyzer)" in log
     with pytest.raises(ValueError, match=r"'lrp.gamma' is for the engine 'native'"):

@@ -43,6 +43,12 @@ the reference set); `mobilenet-flowers` MobileNet 0.75 with ImageNet weights on 
 128 x 128, head fitted on the reference set; `residual-digits` a small residual network on
 scikit-learn's digits.
 
+The methods are those of [the comparison](comparison.md#methods). Others switch off
+[a part of `accuracy-aware`](how-it-works.md): `no-balance` lets the lowest-scored filters go
+(`pool=0`), `no-rate` takes equal steps of 5 % (`rate="equal"`), `no-order` weighs classes alike
+(`order="uniform"`), `log-odds-alone` does all three, and `preset-a-aware` scores by
+`lrp.sequential_preset_a`, with order and rate.
+
 $sections
 ## Where it was measured
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,7 @@ from keras_lrp_prune.surgery.building import Built
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_lrp_prune.relevance.native.composites import Composite
     from keras_lrp_prune.relevance.native.engine import NativeEngine
 
 LOG_ODDS = "lrp.log_odds"
@@ -98,7 +99,7 @@ class LRP:
     against lower layers. A call costs one LRP pass over the reference set.
     """
 
-    def __init__(self, problem: Problem, analyzer: str) -> None:
+    def __init__(self, problem: Problem, analyzer: str | Composite) -> None:
         self._problem = problem
         self.engine: LRPEngine = make_engine(
             problem.engine,
@@ -149,7 +150,10 @@ class LogOdds(LRP):
                 f"Criterion {LOG_ODDS!r} is for the engine 'native'; iNNvestigate explains the "
                 "scores of single classes. Choose engine='auto', or an analyzer that it has."
             )
-        super().__init__(replace(problem, engine="native"), "lrp.z")
+        # Not at the top: it brings TensorFlow.
+        from keras_lrp_prune.relevance.native.composites import make_composite
+
+        super().__init__(problem, make_composite("lrp.z", {}))
 
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `LRP`."""
