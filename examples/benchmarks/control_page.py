@@ -81,7 +81,7 @@ def _table(task: str, per_class: str, comparison: Mapping[str, Any]) -> str:
     figures = comparison["figures"]
     seeds = len(next(iter(figures.values()))["AUC"])
     lines = [
-        f"### {task}, {per_class} images per class, {seeds} seeds\n",
+        f"### {task}, {per_class} images per class, {seeds} seed{'s' * (seeds > 1)}\n",
         "| method | " + " | ".join(COLUMNS) + " | Gain |",
         "| --- |" + " ---: |" * (len(COLUMNS) + 1),
     ]
@@ -95,9 +95,12 @@ def _table(task: str, per_class: str, comparison: Mapping[str, Any]) -> str:
 def _cells(found: Mapping[str, Sequence[float]]) -> Iterator[str]:
     for column in COLUMNS:
         values = np.array(found[column], float)
-        spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-        whole = column == "Passes"
-        yield f"{values.mean():.0f}" if whole else f"{values.mean():.1f} ± {spread:.1f}"
+        if column == "Passes":
+            yield f"{values.mean():.0f}"
+        elif len(values) == 1:
+            yield f"{values[0]:.1f}"
+        else:
+            yield f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
 
 
 def _gain(
