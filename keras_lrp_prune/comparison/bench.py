@@ -17,7 +17,7 @@ from keras_lrp_prune.comparison.task import Frozen, Measurement, Recovered, read
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.progress import PruningProgress
-from keras_lrp_prune.pruning.recovering import RECOVERIES
+from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_strategy, is_chief
 
@@ -50,8 +50,7 @@ class Bench:
         worker_python: str | None = None,
     ) -> None:
         check_engine(engine)
-        if recovery not in RECOVERIES:
-            raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")
+        check_recovery(recovery)
         check_strategy(strategy)
         self._rates = checked_rates(rates)
         self._task = read_task(

@@ -83,10 +83,8 @@ def decide(
     criterion_name = method.criterion or default_criterion(engine)
     with closing(make_criterion(criterion_name, problem)) as scored:
         schedule = method.schedule()
-        steering = (
-            "cross_fit"
-            if refit_head
-            else chosen_steering(schedule, problem, task.unpruned_probabilities)
+        steering = chosen_steering(
+            schedule, problem, task.unpruned_probabilities, refit_head=refit_head
         )
         in_one_pass = isinstance(scored, LRP) and not method.scored_once and steering == "as_is"
         criterion = scored if in_one_pass else _TimedCriterion(scored)

@@ -71,8 +71,15 @@ class Task:
         with scope(self.strategy):
             return build(self.graph, Kept(), self.keras)
 
-    def problem(self, method: Method, seed: int, **how: Any) -> Problem:
-        """What a method's criterion scores, on one working copy; `how`: `Problem`'s engine."""
+    def problem(
+        self,
+        method: Method,
+        seed: int,
+        *,
+        engine: str = "auto",
+        worker_python: str | None = None,
+    ) -> Problem:
+        """What a method's criterion scores, on one working copy."""
         return Problem(
             graph=self.graph,
             structure=self.structure,
@@ -82,8 +89,9 @@ class Task:
             batch_size=self.batch_size,
             seed=seed,
             analyzer_options=method.analyzer_options,
+            engine=engine,
+            worker_python=worker_python,
             strategy=self.strategy,
-            **how,
         )
 
     def samples(self, data: Any, name: str) -> ReferenceSet:

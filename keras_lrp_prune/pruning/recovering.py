@@ -25,6 +25,12 @@ RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
 }
 
 
+def check_recovery(recovery: str | None) -> None:
+    """Raises `ValueError` for an unknown recovery, listing those that there are."""
+    if recovery not in RECOVERIES:
+        raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")
+
+
 @dataclass(frozen=True)
 class Recovered:
     """A model with other weights, to be rebuilt without what was removed.

@@ -24,7 +24,7 @@ from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
-from keras_lrp_prune.pruning.recovering import RECOVERIES, recover
+from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery, recover
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
 from keras_lrp_prune.relevance.criteria import (
@@ -150,8 +150,7 @@ def prune(
     criterion = default_criterion(engine) if criterion is None else criterion
     check_criterion(criterion)
     check_strategy(strategy)
-    if recovery not in RECOVERIES:
-        raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")
+    check_recovery(recovery)
     target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
     limits = Limits(min_channels, round_to)
     graph = read_model(model)
@@ -214,10 +213,11 @@ def prune(
     before = forward(model)
     used = _fresh_schedule(schedule)
     refits = "head" in RECOVERIES[recovery]
-    settings["steering"] = (
-        "cross_fit"
-        if refits
-        else chosen_steering(used, problem, lambda: task.probabilities(before, task.reference))
+    settings["steering"] = chosen_steering(
+        used,
+        problem,
+        lambda: task.probabilities(before, task.reference),
+        refit_head=refits,
     )
     with (
         closing(make_criterion(criterion, problem)) as scored,

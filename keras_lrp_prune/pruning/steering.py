@@ -132,7 +132,9 @@ class CrossFit:
     def start(self, unpruned: Callable[[], np.ndarray]) -> None:
         """See `Steering`."""
         rows = unpruned()
-        self._folds = fold_heads(rows, self._y, self._head.strength(rows))
+        strength = self._head.strength(rows)
+        if not self._refit:
+            self._folds = fold_heads(rows, self._y, strength)
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """See `Steering`."""
@@ -146,19 +148,29 @@ class CrossFit:
         return self._head.problem.reference.y
 
 
-def chosen_steering(schedule: Any, problem: Problem, unpruned: Callable[[], np.ndarray]) -> str:
+def chosen_steering(
+    schedule: Any,
+    problem: Problem,
+    unpruned: Callable[[], np.ndarray],
+    *,
+    refit_head: bool,
+) -> str:
     """What steers under a schedule.
 
-    `"auto"` means cross-fitting where the head was, it seems, fitted on the reference set.
+    A head that is fitted anew on the reference set is blind there. `"auto"` means cross-fitting
+    where the head was, it seems, fitted on the reference set.
 
     Args:
         schedule: One that has a `steering`, or another one: nothing steers it.
         problem: The model and the reference set.
         unpruned: Gives class probabilities of the reference samples by the unpruned model.
+        refit_head: Whether the model's own head is fitted anew for each model that is scored.
 
     Returns:
         `"as_is"` or `"cross_fit"`.
     """
+    if refit_head:
+        return "cross_fit"
     wanted: str = getattr(schedule, "steering", "as_is")
     if wanted != "auto":
         return wanted
