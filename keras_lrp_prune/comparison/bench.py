@@ -13,7 +13,7 @@ import numpy as np
 from keras_lrp_prune.comparison.decisions import Decisions, decide
 from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.comparison.task import Frozen, Measurement, Recovered, read_task
+from keras_lrp_prune.comparison.task import RebuiltModels, read_task
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.progress import PruningProgress
@@ -91,9 +91,10 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._task.structure.pruning_rate
+        models = RebuiltModels(self._task, self._task.problem(method, seed), self._recovery)
         return MethodCurve(
             rates=np.array(self._rates),
-            class_accuracy=self._measured(decisions.masks, self._measurement(method, seed)),
+            class_accuracy=self._measured(decisions.masks, models),
             reached=np.array([rate(mask) for mask in decisions.masks]),
             method=method.name,
             seed=seed,
@@ -124,30 +125,23 @@ class Bench:
         }
 
     @cached_property
-    def _frozen(self) -> Frozen:
-        return Frozen(self._task)
-
-    def _measurement(self, method: Method, seed: int) -> Measurement:
-        if self._recovery is None:
-            return self._frozen
-        return Recovered(self._task, self._task.problem(method, seed), self._recovery)
-
-    @cached_property
     def _forward_seconds(self) -> float:
         """Seconds of a forward pass of the unpruned model over the reference set."""
+        forward = self._task.forward()
+        forward(self._task.reference.x)  # is traced
         seconds = []
         for _ in range(_TIMINGS):
             start = time.perf_counter()
-            self._frozen.class_accuracies(self._task.unpruned, self._task.reference)
+            forward(self._task.reference.x)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 
-    def _measured(self, masks: np.ndarray, measurement: Measurement) -> np.ndarray:
+    def _measured(self, masks: np.ndarray, models: RebuiltModels) -> np.ndarray:
         """Class accuracies at each rate; held points are measured once."""
         found: list[np.ndarray] = []
         for number, mask in enumerate(masks):
             held = number > 0 and np.array_equal(mask, masks[number - 1])
-            found.append(found[-1] if held else measurement.class_accuracies(mask, self._test))
+            found.append(found[-1] if held else models.class_accuracies(mask, self._test))
         return np.stack(found)
 
 

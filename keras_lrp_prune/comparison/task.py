@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import CompiledForward, chosen_batch_size, scope
 from keras_lrp_prune.surgery.building import Built, build
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.masking import ChannelMask
 from keras_lrp_prune.surgery.sizing import sized
 
 if TYPE_CHECKING:
@@ -63,8 +62,11 @@ class Task:
 
     def unpruned_probabilities(self) -> np.ndarray:
         """Class probabilities of the reference samples by the unpruned model."""
-        forward = CompiledForward(self.working_copy().model, self.batch_size, self.strategy)
-        return probabilities(forward(self.reference.x), self.head.kind)
+        return probabilities(self.forward()(self.reference.x), self.head.kind)
+
+    def forward(self) -> CompiledForward:
+        """The unpruned model's forward pass, not yet traced; a new one at each call."""
+        return CompiledForward(self.working_copy().model, self.batch_size, self.strategy)
 
     def working_copy(self) -> Built:
         """A copy of the model to mask; a new one at each call."""
@@ -144,59 +146,34 @@ def read_task(
     return Task(flat, structure, keras, head, samples, limits, batch, strategy)
 
 
-class Measurement(Protocol):
-    """Gives class accuracies of the model without some of its units."""
+class RebuiltModels:
+    """The models that come out: what is left after some units went, rebuilt and measured.
+
+    Rebuilt, because a masked model takes as long as a whole one. A measurement costs one forward
+    pass of the smaller model and its trace, and what the recovery takes.
+
+    Args:
+        task: The model.
+        problem: The model and its reference set, for the recovery; nothing is scored.
+        recovery: How what is left is refitted, as in `prune`.
+    """
+
+    def __init__(self, task: Task, problem: Problem, recovery: str | None) -> None:
+        self._task, self._problem, self._recovery = task, problem, recovery
 
     def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
         """Accuracy of each class.
 
         Args:
-            removed: bool, shape `(units,)`.
+            removed: Units that are gone, bool, shape `(units,)`.
             samples: What to measure on.
 
         Returns:
             float64, shape `(classes,)`.
         """
-        ...
-
-
-class Frozen:
-    """What is left keeps its weights; a measurement costs one forward pass.
-
-    Args:
-        task: The model. It is measured on a copy of its own, so that no mask of another's is on it.
-    """
-
-    def __init__(self, task: Task) -> None:
-        copy = task.working_copy()
-        names = {name: layer.weights for name, layer in task.graph.layers.items()}
-        self._head = task.head
-        self._mask = ChannelMask(task.structure, copy.layers, names)
-        self._forward = CompiledForward(copy.model, task.batch_size, task.strategy)
-
-    def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
-        """See `Measurement`."""
-        self._mask.set(removed)
-        found = probabilities(self._forward(samples.x), self._head.kind)
-        return class_accuracies(samples.y, found)
-
-
-class Recovered:
-    """What is left is refitted on the reference set, for each measurement anew.
-
-    Args:
-        task: The model.
-        problem: The model and its reference set; nothing is scored.
-        recovery: How, as in `prune`.
-    """
-
-    def __init__(self, task: Task, problem: Problem, recovery: str) -> None:
-        self._task, self._problem, self._recovery = task, problem, recovery
-
-    def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
-        """See `Measurement`."""
         task = self._task
         refitted = recover(task.graph, self._problem, removed, self._recovery, task.keras).graph
-        small = build(refitted, kept_without(task.structure, removed), task.keras).model
-        outputs = CompiledForward(small, task.batch_size)(samples.x)
+        with scope(task.strategy):
+            small = build(refitted, kept_without(task.structure, removed), task.keras).model
+        outputs = CompiledForward(small, task.batch_size, task.strategy)(samples.x)
         return class_accuracies(samples.y, probabilities(outputs, task.head.kind))
