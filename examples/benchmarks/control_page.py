@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
 
-BASELINE = "lrp-iterative"
+import keras_lrp_prune as klp
+from keras_lrp_prune.comparison.comparing import FIGURES
+from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.report import plot_curves
+
+DEFAULT, BASELINE = "accuracy-aware", "lrp-iterative"
+FROZEN = "frozen"
 COLUMNS = ("AUC", "Harmonic", "Worst", "At 30 %", "At 50 %", "At 70 %", "Passes")
 PROTOCOLS = {
-    "frozen": "All weights frozen",
+    FROZEN: "All weights frozen",
     "head": "The head refitted after each step",
     "least-squares": "Layers refitted by least squares at each rate",
     "head-least-squares": "Head and layers refitted",
 }
+# Of several tasks, the mean; a task alone otherwise.
+FAMILIES = {"VGG16": ("vgg16-10", "vgg16-5", "vgg16-3", "vgg16-2")}
+PICTURE = ("vgg16-5", 20, FROZEN)
+SHOWN = (DEFAULT, BASELINE, "lrp-one-shot", "pxp", "taylor", "l1", "random")
 
 PAGE = Template("""\
 # Which control keeps accuracy longest
@@ -39,7 +50,8 @@ Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page
 - *Passes* are forward-equivalents: what the decisions took, in forward passes of the unpruned
   model over the reference set.
 - *Gain*: AUC and harmonic AUC (means over the seeds) against those of `$baseline` with the same
-  seeds and the same protocol.
+  seeds and the same protocol. *Over frozen*: AUC of `$default` against that of `$baseline` with all
+  weights frozen.
 
 `vgg16-N` is VGG16 with CIFAR-10 weights on N classes with its own head (`-refit`: a head fitted on
 the reference set); `mobilenet-flowers` MobileNet 0.75 with ImageNet weights on five flowers,
@@ -59,18 +71,37 @@ Python $python, TensorFlow $tensorflow, Keras $keras, CPU.
 """)
 
 
-def write_page(runs: Path, docs: Path) -> None:
-    """Writes `control.md` from the comparisons in folders `TASK_IMAGES_PROTOCOL`."""
-    found: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
-    for path in sorted(runs.glob("*_*_*/comparison.json")):
-        task, per_class, protocol = path.parent.name.split("_")
-        found.setdefault(protocol, []).append((task, per_class, json.loads(path.read_text())))
-    sections = [
-        f"## {title}\n\n" + "\n".join(_table(*entry) for entry in found[protocol])
-        for protocol, title in PROTOCOLS.items()
-        if protocol in found
-    ]
+@dataclass(frozen=True)
+class Runs:
+    """The curves of one task, number of images and protocol: method to seed to curve."""
+
+    task: str
+    per_class: int
+    protocol: str
+    curves: Mapping[str, Mapping[int, MethodCurve]] = field(default_factory=dict)
+
+    def values(self, method: str, figure: str, seeds: Sequence[int]) -> np.ndarray:
+        """A figure of the method's runs, shape `(seeds,)`."""
+        curves = self.curves[method]
+        return np.array([FIGURES[figure](curves[seed]) for seed in seeds], float)
+
+    def shared_seeds(self, *methods: str) -> list[int]:
+        """Seeds that all of these methods have."""
+        return sorted(set.intersection(*(set(self.curves.get(name, ())) for name in methods)))
+
+
+def write_page(folder: Path, docs: Path) -> None:
+    """Writes `control.md`, and its picture, from the runs in folders `TASK_IMAGES_PROTOCOL`."""
+    found = [_read(path) for path in sorted(folder.glob("*_*_*")) if (path / "runs").is_dir()]
+    found.sort(key=lambda runs: (runs.task, runs.per_class))
+    sections = []
+    for protocol, title in PROTOCOLS.items():
+        here = [runs for runs in found if runs.protocol == protocol]
+        if here:
+            tables = "\n".join(map(_table, here))
+            sections.append(f"## {title}\n\n{_overview(here, found)}\n{tables}")
     page = PAGE.substitute(
+        default=DEFAULT,
         baseline=BASELINE,
         sections="\n".join(sections),
         python=platform.python_version(),
@@ -78,41 +109,116 @@ def write_page(runs: Path, docs: Path) -> None:
         keras=version("keras"),
     )
     (docs / "control.md").write_text(page)
+    for runs in found:
+        if (runs.task, runs.per_class, runs.protocol) == PICTURE:
+            curves = {name: list(each.values()) for name, each in runs.curves.items()}
+            shown = {name: curves[name] for name in curves if name in SHOWN}
+            plot_curves(shown, docs / "images" / "control.png", title="VGG16, 5 classes, held out")
 
 
-def _table(task: str, per_class: str, comparison: Mapping[str, Any]) -> str:
-    figures = comparison["figures"]
-    seeds = len(next(iter(figures.values()))["AUC"])
+def _read(path: Path) -> Runs:
+    task, per_class, protocol = path.name.split("_")
+    curves: dict[str, dict[int, MethodCurve]] = defaultdict(dict)
+    for file in (path / "runs").glob("*.json"):
+        curve = MethodCurve.from_dict(json.loads(file.read_text())["curve"])
+        curves[curve.method][curve.seed] = curve
+    ordered = {name: dict(sorted(curves[name].items())) for name in sorted(curves, key=_rank)}
+    return Runs(task, int(per_class), protocol, ordered)
+
+
+def _rank(method: str) -> tuple[int, str]:
+    order = list(klp.METHODS)
+    return (order.index(method) if method in order else len(order), method)
+
+
+def _overview(here: Sequence[Runs], everything: Sequence[Runs]) -> str:
+    """The default against the baseline: families of tasks, one row for each number of images."""
     lines = [
-        f"### {task}, {per_class} images per class, {seeds} seed{'s' * (seeds > 1)}\n",
-        "| method | " + " | ".join(COLUMNS) + " | Gain |",
-        "| --- |" + " ---: |" * (len(COLUMNS) + 1),
+        f"| | images per class | seeds | `{DEFAULT}` | `{BASELINE}` | gain | harmonic gain "
+        "| over frozen |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    grouped: dict[tuple[str, int], list[Runs]] = defaultdict(list)
+    for runs in here:
+        if runs.shared_seeds(DEFAULT, BASELINE):
+            family = next((name for name, tasks in FAMILIES.items() if runs.task in tasks), "")
+            grouped[family or runs.task, runs.per_class].append(runs)
+    for (name, per_class), members in sorted(grouped.items()):
+        seeds = sorted(
+            set.intersection(*(set(runs.shared_seeds(DEFAULT, BASELINE)) for runs in members))
+        )
+        tasks = f", mean of {len(members)} tasks" if len(members) > 1 else ""
+        mean = _mean_over(members, seeds)
+        ours, theirs = mean(DEFAULT, "AUC"), mean(BASELINE, "AUC")
+        harmonic = mean(DEFAULT, "Harmonic").mean() / mean(BASELINE, "Harmonic").mean() - 1
+        lines.append(
+            f"| {name}{tasks} | {per_class} | {len(seeds)} | {_spread(ours)} | {_spread(theirs)} "
+            f"| {_percent(ours.mean() / theirs.mean() - 1)} | {_percent(harmonic)} "
+            f"| {_over_frozen(members, everything, seeds)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _mean_over(members: Sequence[Runs], seeds: Sequence[int]) -> Callable[[str, str], np.ndarray]:
+    def mean(method: str, figure: str) -> np.ndarray:
+        each = [runs.values(method, figure, seeds) for runs in members]
+        return np.asarray(np.mean(each, axis=0))
+
+    return mean
+
+
+def _over_frozen(members: Sequence[Runs], everything: Sequence[Runs], seeds: Sequence[int]) -> str:
+    """The gain of the default over the baseline with all weights frozen, on the same seeds."""
+    frozen = {(runs.task, runs.per_class): runs for runs in everything if runs.protocol == FROZEN}
+    theirs = [frozen.get((runs.task, runs.per_class)) for runs in members]
+    baselines = [runs for runs in theirs if runs and BASELINE in runs.curves]
+    if len(baselines) < len(members):
+        return ""
+    shared = [seed for seed in seeds if all(seed in runs.curves[BASELINE] for runs in baselines)]
+    if not shared:
+        return ""
+    ours = _mean_over(members, shared)(DEFAULT, "AUC").mean()
+    return _percent(ours / _mean_over(baselines, shared)(BASELINE, "AUC").mean() - 1)
+
+
+def _table(runs: Runs) -> str:
+    lines = [
+        f"### {runs.task}, {runs.per_class} images per class\n",
+        "| method | seeds | " + " | ".join(COLUMNS) + " | Gain |",
+        "| --- |" + " ---: |" * (len(COLUMNS) + 2),
     ]
     lines += [
-        f"| `{method}` | " + " | ".join(_cells(found)) + f" | {_gain(found, figures)} |"
-        for method, found in figures.items()
+        f"| `{method}` | {len(curves)} | {' | '.join(_cells(runs, method))} "
+        f"| {_gain(runs, method)} |"
+        for method, curves in runs.curves.items()
     ]
     return "\n".join(lines) + "\n"
 
 
-def _cells(found: Mapping[str, Sequence[float]]) -> Iterator[str]:
+def _cells(runs: Runs, method: str) -> Iterator[str]:
     for column in COLUMNS:
-        values = np.array(found[column], float)
-        if column == "Passes":
-            yield f"{values.mean():.0f}"
-        elif len(values) == 1:
-            yield f"{values[0]:.1f}"
-        else:
-            yield f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
+        values = runs.values(method, column, list(runs.curves[method]))
+        yield f"{values.mean():.0f}" if column == "Passes" else _spread(values)
 
 
-def _gain(
-    found: Mapping[str, Sequence[float]], figures: Mapping[str, Mapping[str, Sequence[float]]]
-) -> str:
-    if BASELINE not in figures:
+def _spread(values: np.ndarray) -> str:
+    """Mean and standard error."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
+
+
+def _gain(runs: Runs, method: str) -> str:
+    """The gain in AUC and harmonic AUC over the baseline, on the seeds that both have."""
+    seeds = runs.shared_seeds(method, BASELINE)
+    if not seeds or method == BASELINE:
         return ""
     gains = [
-        np.mean(found[column]) / np.mean(figures[BASELINE][column]) - 1
-        for column in ("AUC", "Harmonic")
+        runs.values(method, figure, seeds).mean() / runs.values(BASELINE, figure, seeds).mean() - 1
+        for figure in ("AUC", "Harmonic")
     ]
-    return " / ".join(f"{100 * gain:+.0f} %" for gain in gains)
+    return " / ".join(map(_percent, gains))
+
+
+def _percent(gain: float) -> str:
+    return f"{100 * gain:+.0f} %"
