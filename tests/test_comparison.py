@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from contextlib import closing
 from functools import partial
 
 import keras
@@ -22,6 +23,7 @@ from keras_lrp_prune.control.proposal import Limits, rate_tolerance
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import class_accuracies
+from keras_lrp_prune.relevance.criteria import make_criterion
 from keras_lrp_prune.relevance.scores import Scores
 
 EqualSteps = klp.schedules.EqualSteps
@@ -120,7 +122,8 @@ def test_each_rate_is_met_within_half_a_group(model, test_data, task, name):
     assert np.abs(found.reached - found.rates).max() <= rate_tolerance(*limited(task)) + 1e-9
     assert found.class_accuracy.shape == (4, 10)
     assert found.mean()[0] > 0.9 > found.mean()[-1]
-    assert (found.engine == "native") == (METHODS[name].criterion or "lrp.").startswith("lrp.")
+    by_relevance = name in ("accuracy-aware", "lrp-iterative", "lrp-one-shot", "pxp")
+    assert (found.engine == "native") == by_relevance
 
 
 @settings(max_examples=10)
@@ -144,6 +147,18 @@ def test_one_shot_lrp_does_not_score_again(task):
     assert len(again.scorings) == 13 and again.forward_passes == 0
     assert (once.masks[1] != again.masks[1]).any()
     assert once.forward_equivalents(1.0) == pytest.approx(3 + min(once.scorings))
+
+
+def test_pxp_ranks_by_the_magnitude_of_relevance(task):
+    def scores(criterion, **options):
+        method = Method("one", criterion, analyzer_options=options)
+        problem = task.problem(method, 0, engine="native")
+        with closing(make_criterion(criterion, problem)) as scored:
+            return scored.scores(task.unpruned).by_class
+
+    signed = scores("lrp.epsilon", epsilon=1e-6)
+    assert (signed < 0).any()
+    np.testing.assert_array_equal(scores("pxp"), np.abs(signed))
 
 
 @pytest.mark.parametrize("name", ["lrp-iterative", "taylor", "l1", "accuracy-aware"])
@@ -332,6 +347,27 @@ def test_interrupted_comparison_goes_on(model, test_data, comparison, tmp_path):
     seconds = {(r.method, r.seed): r.seconds for runs in whole.runs.values() for r in runs}
     assert seconds == {(r.method, r.seed): r.seconds for runs in again.runs.values() for r in runs}
     assert seen == [0, 0, 1, 1, 0]
+
+
+def test_names_that_keras_counts_do_not_matter(test_data, tmp_path):
+    """A notebook that runs a cell again makes `conv2d_1` of what was `conv2d`."""
+
+    def run():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Conv2D(4, 3, activation="relu"),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(10),
+            ]
+        )
+        task = (model, reference(), test_data)
+        found = klp.compare(task, ["l1"], rates=[0.0, 0.5], folder=tmp_path, verbose=0)
+        return model.layers[0].name, found.runs["l1"][0].seconds
+
+    (first, seconds), (second, again) = run(), run()
+    assert first != second and seconds == again
 
 
 def test_folder_of_another_comparison_is_refused(model, test_data, tmp_path):

@@ -46,10 +46,8 @@ def probe(*statements, **environment):
 def untouched(request):
     """The environment variable, and what a process without this package sees."""
     environment = {"TF_USE_LEGACY_KERAS": request.param} if request.param else {}
-    return environment, {
-        "import tensorflow": probe("import tensorflow", **environment),
-        "import keras": probe("import keras", **environment),
-    }
+    orders = itertools.permutations(LIBRARIES)
+    return environment, {order: probe(*order, **environment) for order in orders}
 
 
 ORDERS = [
@@ -60,8 +58,8 @@ ORDERS = [
 @pytest.mark.parametrize("order", ORDERS, ids="; ".join)
 def test_tf_keras_and_environment_stay(order, untouched):
     environment, expected = untouched
-    first = next(statement for statement in order if statement in LIBRARIES)
-    assert probe(*order, **environment) == expected[first]
+    libraries = tuple(statement for statement in order if statement in LIBRARIES)
+    assert probe(*order, **environment) == expected[libraries]
 
 
 def test_import_loads_neither_tensorflow_nor_keras():

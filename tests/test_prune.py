@@ -22,7 +22,7 @@ from keras_lrp_prune.control.order import UniformOrder
 from keras_lrp_prune.runtime import CompiledForward
 
 AccuracyAware = klp.schedules.AccuracyAware
-CRITERIA = ("lrp.sequential_preset_a", "l1", "l2", "taylor", "activation", "apoz", "random")
+CRITERIA = ("lrp.sequential_preset_a", "pxp", "l1", "l2", "taylor", "activation", "apoz", "random")
 
 
 @pytest.fixture(scope="session")

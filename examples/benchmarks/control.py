@@ -176,11 +176,14 @@ TASKS: Mapping[str, Callable[[Draw], Triple]] = {
     "mobilenet-flowers": mobilenet,
     "residual-digits": residual_digits,
 }
-PROTOCOLS: Mapping[str, str | None] = {
-    "frozen": None,
-    "head": "head",
-    "least-squares": "least_squares",
-    "head-least-squares": "head+least_squares",
+# Refitting layers takes longer than pruning does: at fewer rates.
+FINE = tuple(np.arange(0, 0.951, 0.05).round(2).tolist())
+COARSE = (*FINE[:-1:2], FINE[-1])
+PROTOCOLS: Mapping[str, tuple[str | None, tuple[float, ...]]] = {
+    "frozen": (None, FINE),
+    "head": ("head", FINE),
+    "least-squares": ("least_squares", COARSE),
+    "head-least-squares": ("head+least_squares", COARSE),
 }
 
 
@@ -188,6 +191,7 @@ def main() -> None:
     options = parse_arguments()
     first = SELECTION_SEED if options.selection else 0
     for protocol in options.protocols:
+        recovery, rates = PROTOCOLS[protocol]
         for name in options.tasks:
             folder = options.out / f"{name}_{options.per_class}_{protocol}"
 
@@ -198,10 +202,10 @@ def main() -> None:
                 task,
                 [ABLATION.get(method, method) for method in options.methods],
                 range(first, first + options.seeds),
-                np.arange(0, 0.951, 0.05 if protocol == "frozen" else 0.1).round(2).tolist(),
+                rates,
                 folder=folder,
                 engine="native",
-                recovery=PROTOCOLS[protocol],
+                recovery=recovery,
             )
             comparison.save(folder)
             print(f"{name}, {options.per_class} images per class, {protocol}")

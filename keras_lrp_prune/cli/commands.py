@@ -209,8 +209,9 @@ def compare(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="accuracy-aware, lrp-iterative, lrp-one-shot, taylor, activation, apoz, l1, l2 or "
-            "random; can be repeated. Default: accuracy-aware, lrp-iterative, taylor, l1, random."
+            help="accuracy-aware, lrp-iterative, lrp-one-shot, pxp, taylor, activation, apoz, l1, "
+            "l2 or random; can be repeated. Default: accuracy-aware, lrp-iterative, taylor, l1, "
+            "random."
         ),
     ] = None,
     seeds: Annotated[

@@ -44,7 +44,8 @@ def accuracy_curve(
         reference: The few labelled samples that all decisions use, as in `prune`.
         test: Held-out samples of the same form.
         method: A name from `METHODS` (`"accuracy-aware"`, `"lrp-iterative"`, `"lrp-one-shot"`,
-            `"taylor"`, `"activation"`, `"apoz"`, `"l1"`, `"l2"`, `"random"`), or a `Method`.
+            `"pxp"`, `"taylor"`, `"activation"`, `"apoz"`, `"l1"`, `"l2"`, `"random"`), or a
+            `Method`.
         rates: Pruning rates, increasing, in [0, 1); by default 0 to 0.95 in steps of 0.05. Each is
             met to within half the largest group; beyond the largest that can be reached, the last
             point is held.

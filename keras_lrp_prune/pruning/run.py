@@ -99,8 +99,8 @@ def prune(
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
             `AccuracyAware()`.
         criterion: What scores filters: `"lrp.log_odds"` (LRP of the log odds of each sample's
-            class, by the native engine), an LRP analyzer's name, or `"l1"`, `"l2"`, `"taylor"`,
-            `"activation"`, `"apoz"`, `"random"`. Default: the first, or with
+            class, by the native engine), an LRP analyzer's name, or `"pxp"`, `"l1"`, `"l2"`,
+            `"taylor"`, `"activation"`, `"apoz"`, `"random"`. Default: the first, or with
             `engine="innvestigate"` `"lrp.sequential_preset_a"`.
         analyzer_options: Keyword arguments of the analyzer.
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -121,8 +121,13 @@ class LRP:
         structure, reference = self._problem.structure, self._problem.reference
         self.engine.set_mask(structure, removed)
         sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
-        means = sums / reference.class_counts[:, None]
+        means = self.ranked(sums / reference.class_counts[:, None])
         return Scores(relative_to_group(structure, means, order=1)), probabilities
+
+    @staticmethod
+    def ranked(relevance: np.ndarray) -> np.ndarray:
+        """What units are ranked by, given the mean relevance for each class: itself."""
+        return relevance
 
     def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
         """See `Criterion`."""
@@ -131,6 +136,22 @@ class LRP:
     def close(self) -> None:
         """Frees what the engine holds."""
         self.engine.close()
+
+
+class PXP(LRP):
+    """The magnitude of each unit's share of the relevance of its group, for each class.
+
+    Hatefi et al. 2024, arXiv:2408.12568, with the settings that come with their code: the epsilon
+    rule for all layers (with 1e-6), and relevance near zero goes first, whatever its sign.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(replace(problem, analyzer_options={"epsilon": 1e-6}), "lrp.epsilon")
+
+    @staticmethod
+    def ranked(relevance: np.ndarray) -> np.ndarray:
+        """The magnitudes."""
+        return np.abs(relevance)
 
 
 class LogOdds(LRP):
@@ -232,6 +253,7 @@ class Statistic(_WithoutCopy):
 CRITERIA: Mapping[str, Callable[[Problem], Criterion]] = {
     **{name: partial(LRP, analyzer=name) for name in NATIVE_ANALYZERS},
     LOG_ODDS: LogOdds,
+    "pxp": PXP,
     "l1": partial(WeightNorm, order=1),
     "l2": partial(WeightNorm, order=2),
     "random": Random,
