@@ -283,7 +283,7 @@ def fingerprint(graph: ModelGraph, samples: ReferenceSet, settings: Mapping[str,
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     digest.update(samples.fingerprint().encode())
     for layer in graph.flat().layers.values():
-        digest.update(f"{layer.name}:{layer.class_name}".encode())
+        digest.update(f"{layer.name}:{layer.settings()}".encode())
         for array in layer.arrays().values():
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

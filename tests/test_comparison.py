@@ -17,12 +17,12 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.comparison.task import read_task
 from keras_lrp_prune.control.loop import Evaluation, PruningLoop
 from keras_lrp_prune.control.proposal import Limits, rate_tolerance
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import class_accuracies
+from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.relevance.criteria import make_criterion
 from keras_lrp_prune.relevance.scores import Scores
 
@@ -90,7 +90,7 @@ def run_through(task, schedule, targets):
     loop, state = None, None
     for target in targets:
         loop = PruningLoop(
-            *(task.structure, AllIsWell(), schedule, CostModel(task.graph, task.structure)),
+            *(task.structure, AllIsWell(), schedule, CostModel(task.flat, task.structure)),
             target_rate=target,
             limits=task.limits,
         )
@@ -152,9 +152,9 @@ def test_one_shot_lrp_does_not_score_again(task):
 def test_pxp_ranks_by_the_magnitude_of_relevance(task):
     def scores(criterion, **options):
         method = Method("one", criterion, analyzer_options=options)
-        problem = task.problem(method, 0, engine="native")
+        problem = task.problem(seed=0, analyzer_options=method.analyzer_options, engine="native")
         with closing(make_criterion(criterion, problem)) as scored:
-            return scored.scores(task.unpruned).by_class
+            return scored.scores(np.zeros(task.structure.n_units, bool)).by_class
 
     signed = scores("lrp.epsilon", epsilon=1e-6)
     assert (signed < 0).any()
@@ -220,6 +220,15 @@ def test_method_of_ones_own(model, test_data):
     assert found.method == "gentle" and found.reached[-1] == pytest.approx(0.5, abs=0.02)
 
 
+def test_runs_share_no_schedule(model, test_data):
+    """A schedule that a run has used would hold what that run has seen."""
+    shared = klp.schedules.AccuracyAware()
+    method = Method("shared", "l1", lambda: shared)
+    found = klp.compare((model, reference(), test_data), method, (0, 1), RATES, verbose=0)
+    first, second = found.runs["shared"]
+    assert first.decisions == second.decisions and first.reached[-1] > 0.4
+
+
 def test_under_a_strategy(model, test_data):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     found, plain = (curve(model, test_data, "taylor", strategy=s) for s in (strategy, None))
@@ -255,6 +264,8 @@ def test_curve_as_data(model, test_data):
         ({"rates": [0.5, 1.0]}, r"lie in \[0, 1\)"),
         ({"rates": []}, "at least 1"),
         ({"min_channels": 0}, "min_channels"),
+        ({"round_to": 2.5}, "round_to must be a whole number"),
+        ({"method": Method("own", None, partial(EqualSteps, 0.0))}, "size"),
         ({"test": (np.zeros((3, 8, 8, 1)), [0, 1, 2])}, "The test data: .*classes have no sample"),
         ({"test": (np.zeros((10, 9, 8, 1)), range(10))}, "The test data: Each sample"),
     ],
@@ -391,6 +402,12 @@ def test_folder_of_another_comparison_is_refused(model, test_data, tmp_path):
     changed.set_weights([array * 0.9 for array in model.get_weights()])
     with pytest.raises(klp.CheckpointError, match="another model"):
         run((changed, reference(), test_data))
+    config = model.get_config()
+    config["layers"][1]["config"]["activation"] = "elu"
+    other = keras.Sequential.from_config(config)
+    other.set_weights(model.get_weights())
+    with pytest.raises(klp.CheckpointError, match="another model"):
+        run((other, reference(), test_data))
     # Fitted again, a head may differ in the last bits.
     changed.set_weights([array * (1 + 1e-6) for array in model.get_weights()])
     run((changed, reference(), test_data))
@@ -454,6 +471,12 @@ def test_bad_comparisons(model, test_data, tmp_path):
             klp.compare(task, **options)
     with pytest.raises(TypeError, match=r"\(model, reference, test\)"):
         klp.compare((model, reference()))
+    with pytest.raises(TypeError, match=r"no argument seed\. There are: recovery, engine"):
+        klp.compare(task, "l1", seed=1)
+    with pytest.raises(TypeError, match="makes a fresh schedule for each run"):
+        Method("own", "l1", klp.schedules.AccuracyAware())
+    with pytest.raises(ValueError, match="must be a tfmot"):
+        klp.compare(task, Method("own", "l1", dict), rates=[0.0, 0.5])
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="not a folder"):
         klp.compare(task, ["l1"], folder=tmp_path / "file")

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 from models import BUILDERS, CLASSES, analysed, difference, images, make_live, random_removal
+from sklearn.linear_model import LogisticRegression
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.data import DataError
 from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.graph.heads import linear_head
@@ -108,6 +110,48 @@ def test_without_a_linear_head_the_error_says_so(options):
         klp.prune(model, (x, y), 0.3, engine="native", verbose=0, **options)
 
 
+def test_a_sigmoid_for_each_class_is_no_head_to_refit(backbone, reference):
+    x, y = reference
+    scores = layers.Dense(3, activation="sigmoid")(backbone.output)
+    model = keras.Model(backbone.input, scores)
+    with pytest.raises(UnsupportedModelError, match="by a sigmoid of its own"):
+        klp.prune(model, (x, y), 0.3, engine="native", recovery="head", verbose=0)
+    schedule = AccuracyAware(steering="auto")
+    result = klp.prune(model, (x, y), 0.3, engine="native", schedule=schedule, verbose=0)
+    assert result.settings["steering"] == "as_is"
+
+
+def test_a_class_with_a_single_sample_cannot_be_cross_fitted(backbone, reference):
+    x, y = reference
+    one = np.concatenate([np.flatnonzero(y != 1), np.flatnonzero(y == 1)[:1]])
+    with pytest.raises(DataError, match="Class 1 has a single sample"):
+        klp.prune(by_heart(backbone, reference), (x[one], y[one]), 0.3, recovery="head", verbose=0)
+
+
+def test_a_head_without_bias_is_fitted_without_one(backbone, reference):
+    x, y = reference
+    x = x + 3.0 * y[:, None, None, None]  # so that a bias would matter
+    scores = layers.Dense(3, use_bias=False, name="head")(backbone.output)
+    result = klp.prune(
+        keras.Model(backbone.input, scores),
+        (x, y),
+        0.3,
+        engine="native",
+        recovery="head",
+        verbose=0,
+    )
+    (kernel,) = result.model.get_layer("head").get_weights()
+    pooled = keras.Model(result.model.input, result.model.get_layer("head").input)
+    features = np.asarray(pooled(x), np.float64)
+    scale = np.sqrt((features**2).mean())
+    fits = [
+        LogisticRegression(C=strength, fit_intercept=False, max_iter=5000).fit(features / scale, y)
+        for strength in 10.0 ** np.arange(-3, 4)
+    ]
+    nearest = min(np.abs(features @ kernel - features / scale @ fit.coef_.T).max() for fit in fits)
+    assert nearest < 0.02
+
+
 @pytest.mark.parametrize(
     ("name", "head"), [("resnet_v1", "logits"), ("vgg", None), ("mobilenet", "softmax")]
 )
@@ -145,6 +189,8 @@ def test_recovery_brings_held_out_accuracy_back(digits_task, recovery, criterion
     low, high = (result.validation["after"]["accuracy"] for result in (frozen, recovered))
     assert high > low + 0.1
     assert recovered.settings["recovery"] == recovery
+    head = linear_head(read_model(model).flat())
+    assert head not in recovered.settings["not_recovered"]
     assert all((one == other).all() for one, other in zip(model.get_weights(), before, strict=True))
 
 

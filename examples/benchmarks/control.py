@@ -193,7 +193,8 @@ def main() -> None:
     for protocol in options.protocols:
         recovery, rates = PROTOCOLS[protocol]
         for name in options.tasks:
-            folder = options.out / f"{name}_{options.per_class}_{protocol}"
+            kind = "-selection" * options.selection
+            folder = options.out / f"{name}_{options.per_class}_{protocol}{kind}"
 
             def task(seed: int, make: Callable[[Draw], Triple] = TASKS[name]) -> Triple:
                 return make(Draw(options.data, options.per_class, seed, options.selection))

@@ -12,14 +12,15 @@ import numpy as np
 
 from keras_lrp_prune.comparison.decisions import Decisions, decide
 from keras_lrp_prune.comparison.methods import Method
+from keras_lrp_prune.comparison.rebuilding import RebuiltModels
 from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.comparison.task import RebuiltModels, read_task
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery
+from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.relevance.engines import check_engine
-from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_strategy, is_chief
+from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_same, check_strategy, is_chief
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +64,7 @@ class Bench:
             strategy=strategy,
         )
         self._test = self._task.samples(test, "test data")
+        check_same(self._task.graph, self._test, strategy)
         self._recovery = recovery
         self._engine = engine
         self._worker_python = worker_python
@@ -91,7 +93,9 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._task.structure.pruning_rate
-        models = RebuiltModels(self._task, self._task.problem(method, seed), self._recovery)
+        models = RebuiltModels(
+            self._task, self._task.problem(seed=seed, analyzer_options={}), self._recovery
+        )
         return MethodCurve(
             rates=np.array(self._rates),
             class_accuracy=self._measured(decisions.masks, models),
@@ -110,13 +114,13 @@ class Bench:
         """Tells this task from others, as plain data.
 
         Weights are told apart by their norms: a head that is fitted anew may differ in the last
-        bits. Names of layers do not count: Keras numbers them by how many the process has made.
+        bits.
         """
-        layers = self._task.graph.layers.values()
+        layers = self._task.flat.layers.values()
         return {
             "reference": self._task.reference.fingerprint(),
             "test": self._test.fingerprint(),
-            "layers": [layer.class_name for layer in layers],
+            "layers": [layer.settings() for layer in layers],
             "norms": [
                 float(np.linalg.norm(np.asarray(array, np.float64)))
                 for layer in layers
@@ -127,7 +131,7 @@ class Bench:
     @cached_property
     def _forward_seconds(self) -> float:
         """Seconds of a forward pass of the unpruned model over the reference set."""
-        forward = self._task.forward()
+        forward = self._task.forward(self._task.model)
         forward(self._task.reference.x)  # is traced
         seconds = []
         for _ in range(_TIMINGS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,9 @@ _PICTURES: Mapping[str, Literal["mean", "harmonic", "worst"]] = {
 _TABLE_WIDTH = 120
 
 Triple = tuple[Any, Any, Any]
+_OPTIONS = dict.fromkeys(
+    name for name, given in signature(Bench).parameters.items() if given.kind is given.KEYWORD_ONLY
+)
 
 
 def _area(kind: Literal["mean", "harmonic", "worst"]) -> Callable[[MethodCurve], float | None]:
@@ -141,7 +145,7 @@ class Comparison:
 
 def compare(
     task: Triple | Callable[[int], Triple],
-    methods: Iterable[str | Method] = DEFAULT_METHODS,
+    methods: str | Method | Iterable[str | Method] = DEFAULT_METHODS,
     seeds: Iterable[int] = (0,),
     rates: Sequence[float] | None = None,
     *,
@@ -154,8 +158,8 @@ def compare(
     Args:
         task: `(model, reference, test)`, as `accuracy_curve` takes them; or a function of the seed
             that returns them, so that each seed has a reference set (and a head) of its own.
-            Where they are the same for all seeds, only draws of a method differ.
-        methods: Names from `METHODS`, or `Method`s.
+            Where they are the same for all seeds, only what is drawn at random differs.
+        methods: Names from `METHODS`, or `Method`s; or a single one.
         seeds: One run of each method for each.
         rates: Pruning rates, increasing, in [0, 1); by default 0 to 0.95 in steps of 0.05.
         folder: Where finished runs are kept, a file for each; the same call goes on from there,
@@ -179,10 +183,16 @@ def compare(
     >>> comparison = klp.compare(task, ["accuracy-aware", "l1"], seeds=range(5), folder="runs/")
     >>> comparison.summary()
     """
-    chosen = [make_method(method) for method in methods]
+    several = [methods] if isinstance(methods, str | Method) else methods
+    chosen = [make_method(method) for method in several]
     numbers = [int(seed) for seed in seeds]
     _check_once("method", [method.name for method in chosen])
     _check_once("seed", numbers)
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise TypeError(
+            f"compare() has no argument {', '.join(unknown)}. There are: {', '.join(_OPTIONS)}."
+        )
     strategy = options.get("strategy")
     if folder is not None and is_chief(strategy):
         check_result_folder(Path(folder))
@@ -193,8 +203,8 @@ def compare(
     for seed in numbers:
         if bench is None or callable(task):
             bench = Bench(*_triple(task(seed) if callable(task) else task), rates, **options)
-            identity = bench.identity()
             if store is not None:
+                identity = bench.identity()
                 store.check(bench.settings)
         for method in chosen:
             curve = store.load(method, seed, identity) if store is not None else None

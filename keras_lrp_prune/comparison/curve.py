@@ -47,7 +47,7 @@ def accuracy_curve(
             `"pxp"`, `"taylor"`, `"activation"`, `"apoz"`, `"l1"`, `"l2"`, `"random"`), or a
             `Method`.
         rates: Pruning rates, increasing, in [0, 1); by default 0 to 0.95 in steps of 0.05. Each is
-            met to within half the largest group; beyond the largest that can be reached, the last
+            met to within half the largest unit; beyond the largest that can be reached, the last
             point is held.
         recovery: What is refitted of the weights that are left, as in `prune`, the same for every
             method: the head after each step, for each rate anew; layers at each rate.
@@ -58,7 +58,7 @@ def accuracy_curve(
         batch_size: Samples per batch and replica; default: as many as the memory budget allows.
         memory_budget: Bytes that the activations of one batch may take on each replica.
         strategy: A `tf.distribute` strategy, as in `prune`.
-        seed: For the method `"random"`.
+        seed: For what is drawn: by the method `"random"`, and what least squares holds out.
         verbose: 1 shows a progress bar, 0 nothing.
         worker_python: Interpreter that has iNNvestigate, as in `prune`.
 

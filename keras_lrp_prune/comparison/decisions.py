@@ -11,14 +11,15 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from keras_lrp_prune.comparison.methods import Method, ScoredOnce
-from keras_lrp_prune.comparison.task import Task
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.loop import Examiner, PruningLoop
 from keras_lrp_prune.control.proposal import largest_rate
+from keras_lrp_prune.control.schedules import fresh_schedule
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.steering import chosen_steering
+from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, default_criterion, make_criterion
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def decide(
     worker_python: str | None = None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Decisions:
-    """Prunes from rate to rate; each one is met to within half the largest group.
+    """Prunes from rate to rate; each one is met to within half the largest unit.
 
     Beyond the largest rate that the limits leave, what is left there stays.
 
@@ -73,18 +74,27 @@ def decide(
         method: How to prune.
         rates: Pruning rates, increasing.
         refit_head: Whether the linear head is fitted anew after each step.
-        seed: For `criterion="random"`.
+        seed: For the criterion `"random"`.
         engine: What computes LRP.
         worker_python: Interpreter that has iNNvestigate.
         on_step: Called with the record of each step.
     """
-    problem = task.problem(method, seed, engine=engine, worker_python=worker_python)
+    problem = task.problem(
+        seed=seed,
+        analyzer_options=method.analyzer_options,
+        engine=engine,
+        worker_python=worker_python,
+    )
+    unpruned = np.zeros(task.structure.n_units, bool)
     refit_head = refit_head and not method.scored_once
     criterion_name = method.criterion or default_criterion(engine)
     with closing(make_criterion(criterion_name, problem)) as scored:
-        schedule = method.schedule()
+        schedule = fresh_schedule(method.schedule())
         steering = chosen_steering(
-            schedule, problem, task.unpruned_probabilities, refit_head=refit_head
+            schedule,
+            problem,
+            lambda: task.probabilities(task.forward(task.model), task.reference),
+            refit_head=refit_head,
         )
         in_one_pass = isinstance(scored, LRP) and not method.scored_once and steering == "as_is"
         criterion = scored if in_one_pass else _TimedCriterion(scored)
@@ -95,15 +105,15 @@ def decide(
             refit_head=refit_head,
         )
         # Tracing, and the start of processes, are no cost of the method.
-        scored.scores(task.unpruned)
-        examined.evaluate(task.unpruned)
+        scored.scores(unpruned)
+        examined.evaluate(unpruned)
         timed = _TimedExaminer(examined)
         start = time.perf_counter()
         loop = PruningLoop(
             structure=task.structure,
             examiner=timed,
             schedule=schedule,
-            cost=CostModel(task.graph, task.structure),
+            cost=CostModel(task.flat, task.structure),
             target_rate=0.0,
             limits=task.limits,
             on_step=on_step,

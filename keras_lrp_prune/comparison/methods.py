@@ -31,6 +31,7 @@ class Method:
 
     Raises:
         ValueError: For a name that cannot be that of a file.
+        TypeError: If `schedule` makes none, but is one itself.
 
     Example:
     >>> gentle = Method("gentle", "lrp.z", partial(klp.schedules.AccuracyAware, tolerance=0.01))
@@ -48,6 +49,12 @@ class Method:
         if not (plain.isascii() and plain.isalnum()):
             raise ValueError(
                 f"A method's name has letters, digits, '-', '_' and '.', unlike {self.name!r}."
+            )
+        is_one = hasattr(self.schedule, "get_config") and not isinstance(self.schedule, type)
+        if is_one or not callable(self.schedule):
+            raise TypeError(
+                f"schedule makes a fresh schedule for each run, such as AccuracyAware or "
+                f"partial(AccuracyAware, pool=0); {self.schedule!r} is one itself."
             )
 
     def describe(self) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class MethodCurve(AccuracyCurve):
         decisions: Digest of the units removed at each rate: where it is the same, the same units
             were.
         forward_passes: Number of plain forward passes over the reference set.
-        scoring_passes: Number of passes of the criterion over it, such as LRP's, which gives the
-            accuracies too.
+        scoring_passes: How often the criterion scored: by a pass over it, such as LRP's, which
+            gives the accuracies too, or without one (`"l1"`, `"l2"`, `"random"`).
         forward_equivalents: Both together: a scoring pass counts by its time over that of a
             forward pass of the unpruned model, measured in the same run.
         seconds: What the decisions took, without start-up and without the measurement.

@@ -121,7 +121,7 @@ class PruningLoop:
                 f"accuracy on the reference set is only {hard:.4f}."
             )
         if self._reached(state.removed):
-            state.stopped = "target rate reached"
+            state.stopped = _REACHED
         self._save(state)
         return state
 

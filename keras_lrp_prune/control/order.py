@@ -70,18 +70,19 @@ def make_order(order: str | Mapping[str, Any] | Order) -> Order:
     """An order from its name, its `{"class_name", "config"}`, or itself.
 
     Raises:
-        ValueError: For an unknown name.
+        ValueError: For an unknown name, or what is no order.
     """
     if isinstance(order, Mapping):
         by_class = {cls.__name__: cls for cls in ORDERS.values()}
         if order.get("class_name") in by_class:
             made: Order = by_class[order["class_name"]](**order.get("config", {}))
             return made
-    elif not isinstance(order, str):
+    elif isinstance(order, str):
+        if order in ORDERS:
+            made = ORDERS[order]()
+            return made
+    elif hasattr(order, "class_weights"):
         return order
-    elif order in ORDERS:
-        made = ORDERS[order]()
-        return made
     raise ValueError(f"Unknown order {order!r}. There are: {', '.join(ORDERS)}.")
 
 

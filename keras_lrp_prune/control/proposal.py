@@ -33,8 +33,8 @@ class Limits:
                 "min_channels must be at least 1, or a share of each group's channels between 0 "
                 f"and 1, not {self.min_channels}."
             )
-        if self.round_to < 1:
-            raise ValueError(f"round_to must be at least 1, not {self.round_to}.")
+        if self.round_to < 1 or self.round_to % 1:
+            raise ValueError(f"round_to must be a whole number from 1 on, not {self.round_to}.")
 
     @property
     def is_share(self) -> bool:

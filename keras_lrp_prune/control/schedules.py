@@ -41,7 +41,7 @@ class AccuracyAware(PruningSchedule):
             of all filters, the lowest-scored ones, that stand for election at each step; those go
             whose contributions cancel out. At 0 the lowest-scored go, as with other criteria.
         rate: `"adaptive"`, as described; `"equal"`: each proposal stands, and all steps are
-            `initial_step`.
+            `initial_step`, but where `min_accuracy` asks for smaller ones.
         steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
             see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head has
             at least 99 % of the reference set right, as it was fitted on it.
@@ -244,3 +244,22 @@ def observed_class_weights(schedule: Any, class_accuracies: np.ndarray) -> np.nd
     """Class weights by the schedule's order; equal ones for schedules that have none."""
     order = getattr(schedule, "order", None) or make_order("uniform")
     return order.class_weights(class_accuracies)
+
+
+def fresh_schedule(schedule: Any) -> Any:
+    """The schedule as it was made, so that a second run with it starts anew.
+
+    Args:
+        schedule: A `tfmot.sparsity.keras.PruningSchedule`.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(schedule, PruningSchedule):
+        raise ValueError(
+            f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
+        )
+    if isinstance(schedule, AccuracyAware):
+        config = schedule.get_config()["config"]
+        return type(schedule).from_config({**config, "order": schedule.order})
+    return schedule

@@ -6,6 +6,7 @@ same graph.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -53,6 +54,17 @@ class LayerSpec:
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights as NumPy arrays, to be read only: those of variables are not copied."""
         return {name: _array(value) for name, value in self.weights.items()}
+
+    def settings(self) -> str:
+        """Class and config as JSON, without what a layer that is made anew has of its own.
+
+        That is its name, which Keras numbers by how many the process has made, and the seed that
+        it draws.
+        """
+        own = ("name", "seed", "build_config")
+        config = {key: value for key, value in self.config.items() if key not in own}
+        text = json.dumps(config, sort_keys=True, default=lambda value: type(value).__name__)
+        return f"{self.class_name} {text}"
 
 
 def _array(value: Any) -> np.ndarray:

@@ -59,6 +59,10 @@ def recover(
         removed: Units that are gone, bool, shape `(units,)`.
         recovery: One of `RECOVERIES`.
         keras: The Keras that the model is of.
+
+    Raises:
+        UnsupportedModelError: If the head is to be refitted, and is no linear one.
+        ValueError: If layers are to be refitted to a single image.
     """
     parts = RECOVERIES[recovery]
     skipped: Mapping[str, str] = {}
@@ -83,4 +87,5 @@ def recover(
         features = keras.Model(built.model.inputs[0], built.tensors[head.tensor])
         rows = CompiledForward(features, problem.batch_size)(problem.reference.x)
         graph = with_weights(graph, {head.name: head.spread(head.fitted(rows), removed)})
+        skipped = {name: reason for name, reason in skipped.items() if name != head.name}
     return Recovered(graph, skipped)

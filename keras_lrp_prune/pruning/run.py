@@ -5,31 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
+from keras_lrp_prune.control.checkpoint import Checkpoint
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
 from keras_lrp_prune.cost import CostModel
-from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
-from keras_lrp_prune.evaluation import classification_report, probabilities
-from keras_lrp_prune.graph.analysis import channel_structure
-from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.graph.heads import Head, read_head
-from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery, recover
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
+from keras_lrp_prune.pruning.task import Task, read_task
 from keras_lrp_prune.relevance.criteria import (
     LRP,
-    Problem,
     check_criterion,
     default_criterion,
     make_criterion,
@@ -37,17 +30,12 @@ from keras_lrp_prune.relevance.criteria import (
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
-    CompiledForward,
-    check_same,
     check_strategy,
-    chosen_batch_size,
     fingerprint,
     is_chief,
-    scope,
 )
-from keras_lrp_prune.surgery.building import Built, build, rebuild
-from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.sizing import sized
+from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:
     import keras
@@ -92,8 +80,9 @@ def prune(
             unit.
         reference: The few labelled samples that all decisions use: `(x, y)` arrays, `y` sparse or
             one-hot, or a batched `tf.data.Dataset`.
-        target_rate: Pruning rate to reach, in [0, 1), to within half the largest group; default
-            0.5. Rate: filters removed over all filters in unprotected groups.
+        target_rate: Pruning rate to reach, in [0, 1), to within half the largest unit (filters
+            that can only go together); default 0.5. Rate: filters removed over all filters in
+            unprotected groups.
         min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
         validation: Held-out samples like `reference`: reported, steers nothing.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
@@ -121,7 +110,7 @@ def prune(
             mirrored, multi-worker mirrored or one device. All workers take the same decisions and
             return the same result; the chief alone writes checkpoints and shows progress.
         checkpoint_dir: Folder where each step is saved; the same call goes on from there.
-        seed: For `criterion="random"`.
+        seed: For what is drawn: the criterion `"random"`, and what least squares holds out.
         verbose: 1 shows a progress bar, 0 nothing.
         worker_python: Interpreter that has iNNvestigate; default: the variable
             `KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON`, else this interpreter.
@@ -144,7 +133,8 @@ def prune(
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
     >>> result.model.save("small.keras")
     """
-    from keras_lrp_prune.graph.reading import read_model
+    # Not at the top: it brings TensorFlow.
+    from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
 
     check_engine(engine)
     criterion = default_criterion(engine) if criterion is None else criterion
@@ -152,66 +142,46 @@ def prune(
     check_strategy(strategy)
     check_recovery(recovery)
     target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
-    limits = Limits(min_channels, round_to)
-    graph = read_model(model)
-    task = _task(graph, reference, validation)
-    check_same(graph, task.reference, strategy)
-    if isinstance(protect, str) or not all(isinstance(name, str) for name in protect):
-        raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
-    structure = channel_structure(graph, tuple(protect))
-    _check_target(target, structure, limits)
-    keras = keras_of(model)
-    flat = sized(graph, task.reference.x.shape[1:], keras)
-    batch = chosen_batch_size(flat, batch_size, memory_budget)
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
+    used = fresh_schedule(AccuracyAware() if schedule is None else schedule)
+    task = read_task(
+        model,
+        reference,
+        limits=Limits(min_channels, round_to),
+        protect=protect,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        strategy=strategy,
+    )
+    held_out = None if validation is None else task.samples(validation, "validation data")
+    _check_target(target, task)
     settings = {
         "target_rate": target,
         "min_accuracy": min_accuracy,
-        "schedule": _schedule_config(schedule),
+        "schedule": used.get_config(),
         "criterion": criterion,
         "analyzer_options": dict(analyzer_options or {}),
         "recovery": recovery,
         "protect": list(protect),
         "min_channels": min_channels,
         "round_to": round_to,
-        "batch_size": batch,
+        "batch_size": task.batch_size,
         "seed": seed,
     }
     checkpoint = None
     if checkpoint_dir is not None:
-        identity = fingerprint(graph, task.reference, settings)
+        identity = fingerprint(task.graph, task.reference, settings)
         checkpoint = Checkpoint(checkpoint_dir, identity, strategy)
         checkpoint.load()  # a checkpoint that does not fit is an error before any work
-
-    @cache
-    def working() -> Built:
-        with scope(strategy):
-            return build(flat, Kept(), keras)
-
-    problem = Problem(
-        flat,
-        structure,
-        working,
-        task.head,
-        task.reference,
-        batch,
-        seed,
-        settings["analyzer_options"],
-        engine,
-        worker_python,
-        strategy,
+    problem = task.problem(
+        seed=seed,
+        analyzer_options=settings["analyzer_options"],
+        engine=engine,
+        worker_python=worker_python,
     )
-    cost = CostModel(flat, structure)
-
-    def forward(of: Any) -> CompiledForward:
-        with scope(strategy):
-            # Variables made outside the strategy's scope are not the strategy's.
-            copy = of if strategy is None else build(read_model(of), Kept(), keras).model
-            return CompiledForward(copy, batch, strategy)
-
-    before = forward(model)
-    used = _fresh_schedule(schedule)
+    cost = CostModel(task.flat, task.structure)
+    before = task.forward(model)
     refits = "head" in RECOVERIES[recovery]
     settings["steering"] = chosen_steering(
         used,
@@ -231,121 +201,52 @@ def prune(
             refit_head=refits,
         )
         state = PruningLoop(
-            structure=structure,
+            structure=task.structure,
             examiner=examiner,
             schedule=used,
             cost=cost,
             target_rate=target,
-            limits=limits,
+            limits=task.limits,
             min_accuracy=min_accuracy,
             checkpoint=checkpoint,
             on_step=progress.show,
         ).run()
-    recovered = recover(graph, problem, state.removed, recovery, keras)
+    recovered = recover(task.graph, problem, state.removed, recovery, task.keras_module)
     settings["not_recovered"] = dict(recovered.skipped)
-    small = rebuild(recovered.graph, kept_without(structure, state.removed), keras)
-    forwards = {"before": before, "after": forward(small)}
-    return _result(small, state, task, structure, cost, settings, forwards)
+    kept = kept_without(task.structure, state.removed)
+    small = rebuild(recovered.graph, kept, task.keras_module)
+    forwards = {"before": before, "after": task.forward(small)}
 
-
-@dataclass(frozen=True)
-class _Task:
-    """What is asked of the model: its classes, and the samples to judge it by."""
-
-    head: Head
-    reference: ReferenceSet
-    validation: ReferenceSet | None
-
-    def probabilities(self, forward: CompiledForward, samples: ReferenceSet) -> np.ndarray:
-        """What a model says of any samples."""
-        return probabilities(forward(samples.x), self.head.kind)
-
-    def report(self, forward: CompiledForward, samples: ReferenceSet) -> dict[str, Any]:
-        """Metrics on any samples."""
-        scores = self.probabilities(forward, samples)
-        return classification_report(samples.y, scores).as_dict()
-
-
-def _task(graph: ModelGraph, reference: Any, validation: Any) -> _Task:
-    inputs = list(references(graph.inputs))
-    if len(inputs) != 1:
-        raise UnsupportedModelError(
-            f"Model {graph.name!r} has {len(inputs)} inputs; prune() needs a model with one."
-        )
-    head = read_head(graph)
-    shape = graph.shape(inputs[0])[1:]
-    checked = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
-    held_out = None
-    if validation is not None:
-        try:
-            held_out = reference_set(validation, n_classes=head.n_classes, input_shape=shape)
-        except DataError as error:
-            raise DataError(f"The validation data: {error}") from error
-    return _Task(head, checked, held_out)
-
-
-def _check_target(target: float, structure: ChannelStructure, limits: Limits) -> None:
-    if not 0 <= target < 1:
-        raise ValueError(f"target_rate must lie in [0, 1), not {target}.")
-    if not structure.n_units:
-        reasons = [f"{layer}: {reason}" for layer, reason in structure.protected.items()]
-        raise UnsupportedModelError(
-            "The model has no filters that can be pruned. "
-            + ("; ".join(reasons) or "It has no layer with filters.")
-        )
-    largest = largest_rate(structure, limits)
-    if target > largest + rate_tolerance(structure, limits):
-        raise ValueError(
-            f"target_rate {target} cannot be reached: with min_channels={limits.min_channels} "
-            f"and round_to={limits.round_to} the largest pruning rate is {largest:.4f}."
-        )
-
-
-def _schedule_config(schedule: Any) -> Any:
-    return _fresh_schedule(schedule).get_config()
-
-
-def _fresh_schedule(schedule: Any) -> Any:
-    """The schedule as it was made, so that a second run with it starts anew."""
-    from keras_lrp_prune.control.schedules import AccuracyAware
-    from keras_lrp_prune.control.tfmot import PruningSchedule
-
-    if schedule is None:
-        return AccuracyAware()
-    if not isinstance(schedule, PruningSchedule):
-        raise ValueError(
-            f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
-        )
-    if isinstance(schedule, AccuracyAware):
-        config = schedule.get_config()["config"]
-        return type(schedule).from_config({**config, "order": schedule.order})
-    return schedule
-
-
-def _result(
-    small: keras.Model,
-    state: RunState,
-    task: _Task,
-    structure: ChannelStructure,
-    cost: CostModel,
-    settings: Mapping[str, Any],
-    forwards: Mapping[str, CompiledForward],
-) -> PruningResult:
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
-        return {when: task.report(forward, samples) for when, forward in forwards.items()}
+        return {
+            when: classification_report(samples.y, task.probabilities(forward, samples)).as_dict()
+            for when, forward in forwards.items()
+        }
 
     return PruningResult(
         model=small,
-        kept=structure.kept_filters(state.removed),
+        kept=task.structure.kept_filters(state.removed),
         history=tuple(state.history),
         cost_before=cost(np.zeros_like(state.removed)),
         cost_after=cost(state.removed),
         reference=reports(task.reference),
-        validation=None if task.validation is None else reports(task.validation),
+        validation=None if held_out is None else reports(held_out),
         settings=settings,
         stopped=state.stopped,
-        rate=structure.pruning_rate(state.removed),
-        protected=structure.protected,
-        barriers=structure.barriers,
+        rate=task.structure.pruning_rate(state.removed),
+        protected=task.structure.protected,
+        barriers=task.structure.barriers,
         uncounted=cost.uncounted,
     )
+
+
+def _check_target(target: float, task: Task) -> None:
+    limits = task.limits
+    if not 0 <= target < 1:
+        raise ValueError(f"target_rate must lie in [0, 1), not {target}.")
+    largest = largest_rate(task.structure, limits)
+    if target > largest + rate_tolerance(task.structure, limits):
+        raise ValueError(
+            f"target_rate {target} cannot be reached: with min_channels={limits.min_channels} "
+            f"and round_to={limits.round_to} the largest pruning rate is {largest:.4f}."
+        )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_lrp_prune.data import DataError
 from keras_lrp_prune.evaluation import class_accuracies, probabilities
 from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.heads import linear_head
@@ -62,7 +63,8 @@ class LinearHead:
         problem: The model and the reference set.
 
     Raises:
-        UnsupportedModelError: If the model does not end with such a layer.
+        UnsupportedModelError: If the model does not end with such a layer, or scores each of
+            several classes by a sigmoid of its own.
     """
 
     problem: Problem
@@ -70,13 +72,18 @@ class LinearHead:
     def __post_init__(self) -> None:
         graph = self.problem.graph
         name = linear_head(graph)
-        if name is None:
+        if name is None or not _is_multinomial(self.problem):
+            what = (
+                "does not end with a Dense layer on pooled features"
+                if name is None
+                else "scores each class by a sigmoid of its own, not by a softmax of all"
+            )
             raise UnsupportedModelError(
-                f"Model {graph.name!r} does not end with a Dense layer on pooled features, which "
-                "steering='cross_fit' and recovery='head' need. Choose steering='as_is' and "
-                "recovery=None."
+                f"Model {graph.name!r} {what}, as steering='cross_fit' and recovery='head' need. "
+                "Choose steering='as_is' and recovery=None."
             )
         self.name = name
+        self.has_bias = "bias" in graph.layers[name].weights
         (node,) = [node for node in graph.nodes if node.layer.name == name]
         self.tensor = node.inputs[0]
         self._strength: float | None = None
@@ -96,15 +103,17 @@ class LinearHead:
         return {**weights, "kernel": kernel}
 
     def strength(self, features: np.ndarray) -> float:
-        """The penalty that suits the first features, those of the unpruned model, for all."""
+        """The penalty that suits the first features that are asked about; it serves for all."""
         if self._strength is None:
-            self._strength = best_strength(features, self.problem.reference.y)
+            self._strength = best_strength(features, self.problem.reference.y, bias=self.has_bias)
         return self._strength
 
     def fitted(self, features: np.ndarray) -> Mapping[str, np.ndarray]:
         """Weights of the layer, fitted on features of the reference samples."""
         layer = self.problem.graph.layers[self.name]
-        kernel, bias = fit_head(features, self.problem.reference.y, self.strength(features))
+        kernel, bias = fit_head(
+            features, self.problem.reference.y, self.strength(features), bias=self.has_bias
+        )
         if self.problem.head.one_unit:
             kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
         arrays = {"kernel": kernel, "bias": bias}
@@ -121,11 +130,19 @@ class CrossFit:
         head: The model's own.
         refit: Whether they are fitted anew on the features of each masked model, as the model's
             own head is then; else they are those of the unpruned model, frozen like its head.
+
+    Raises:
+        DataError: If a class has a single sample.
     """
 
     def __init__(self, head: LinearHead, *, refit: bool) -> None:
         self._head = head
         self._refit = refit
+        if _alone(self._y):
+            raise DataError(
+                f"Class {_alone(self._y)[0]} has a single sample in the reference set; "
+                "steering='cross_fit' and recovery='head' take at least two of each class."
+            )
         self._folds: list[FoldHead] = []
         self.tensor = head.tensor
 
@@ -134,18 +151,29 @@ class CrossFit:
         rows = unpruned()
         strength = self._head.strength(rows)
         if not self._refit:
-            self._folds = fold_heads(rows, self._y, strength)
+            self._folds = fold_heads(rows, self._y, strength, bias=self._head.has_bias)
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """See `Steering`."""
         features = self._head.visible(rows, removed)
         if self._refit:
-            self._folds = fold_heads(features, self._y, self._head.strength(features))
+            strength = self._head.strength(features)
+            self._folds = fold_heads(features, self._y, strength, bias=self._head.has_bias)
         return held_out_probabilities(features, self._folds)
 
     @property
     def _y(self) -> np.ndarray:
         return self._head.problem.reference.y
+
+
+def _is_multinomial(problem: Problem) -> bool:
+    """Whether the classes share one distribution."""
+    return problem.head.kind != "sigmoid" or problem.head.one_unit
+
+
+def _alone(y: np.ndarray) -> list[int]:
+    """Classes of a single sample."""
+    return np.flatnonzero(np.bincount(y) == 1).tolist()
 
 
 def chosen_steering(
@@ -175,7 +203,6 @@ def chosen_steering(
     if wanted != "auto":
         return wanted
     y = problem.reference.y
-    few = np.bincount(y).min() < 2
-    if few or linear_head(problem.graph) is None:
+    if _alone(y) or linear_head(problem.graph) is None or not _is_multinomial(problem):
         return "as_is"
     return "cross_fit" if class_accuracies(y, unpruned()).mean() >= _FITTED else "as_is"

@@ -76,59 +76,74 @@ def with_linear_head(
     return model
 
 
-def best_strength(features: np.ndarray, y: np.ndarray) -> float:
+def best_strength(features: np.ndarray, y: np.ndarray, *, bias: bool = True) -> float:
     """The inverse strength of the penalty that cross-validation favours.
 
     Args:
         features: Shape `(samples, features)`.
         y: Classes, shape `(samples,)`.
+        bias: Whether the classifier has one.
+
+    Returns:
+        It, for features of unit mean square.
     """
     folds = _folds(y)
     if folds is None:
         return 1.0
-    regression = LogisticRegression(max_iter=_ITERATIONS)
+    regression = LogisticRegression(max_iter=_ITERATIONS, fit_intercept=bias)
     search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
     return float(search.fit(_in_few_numbers(features)[0], y).best_params_["C"])
 
 
-def fit_head(features: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+def fit_head(
+    features: np.ndarray, y: np.ndarray, strength: float, *, bias: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Fits a linear classifier on features: multinomial logistic regression.
 
     Args:
         features: Shape `(samples, features)`.
         y: Classes, shape `(samples,)`.
         strength: Inverse strength of the L2 penalty, for features of unit mean square.
+        bias: Whether the classifier has one.
 
     Returns:
-        Weights `(features, classes)` and biases `(classes,)` of class logits.
+        Weights `(features, classes)` and biases `(classes,)` of class logits; zeros without bias.
     """
     rows, basis = _in_few_numbers(features)
-    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(rows, y)
-    kernel, bias = basis @ regression.coef_.T / _scale(features), regression.intercept_
+    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS, fit_intercept=bias)
+    regression.fit(rows, y)
+    kernel = basis @ regression.coef_.T / _scale(features)
+    shift = np.broadcast_to(regression.intercept_, kernel.shape[1])
     if kernel.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their scores
-        kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
-    return kernel, bias
+        kernel, shift = np.hstack([-kernel, kernel]) / 2, np.concatenate([-shift, shift]) / 2
+    return kernel, shift
 
 
 FoldHead = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def fold_heads(features: np.ndarray, y: np.ndarray, strength: float) -> list[FoldHead]:
+def fold_heads(
+    features: np.ndarray, y: np.ndarray, strength: float, *, bias: bool = True
+) -> list[FoldHead]:
     """Heads for cross-fitting: each fitted without the samples of one fold.
 
     Args:
         features: Shape `(samples, features)`.
         y: Classes, shape `(samples,)`; at least two samples of each.
         strength: As in `fit_head`.
+        bias: As in `fit_head`.
 
     Returns:
         For each fold the indices of its samples, and weights and biases fitted on the others.
+
+    Raises:
+        ValueError: If a class has a single sample.
     """
     folds = _folds(y)
     if folds is None:
         raise ValueError("Cross-fitting takes at least two samples of each class.")
     return [
-        (held_out, *fit_head(features[fitted], y[fitted], strength))
+        (held_out, *fit_head(features[fitted], y[fitted], strength, bias=bias))
         for fitted, held_out in folds.split(features, y)
     ]
 

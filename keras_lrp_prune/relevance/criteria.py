@@ -41,7 +41,7 @@ class Problem:
         head: What its outputs mean.
         reference: The reference set.
         batch_size: Samples per batch and replica.
-        seed: For criteria that draw at random.
+        seed: For what is drawn at random.
         analyzer_options: Keyword arguments of the analyzer.
         engine: What computes LRP.
         worker_python: Interpreter that has iNNvestigate.
@@ -225,10 +225,10 @@ class Random(_WithoutCopy):
 class Statistic(_WithoutCopy):
     """A statistic of each unit's activations, relative to its group.
 
-    `activation`: mean activation (Molchanov et al. 2017). `apoz`: share of positive activations,
-    one minus APoZ (Hu et al. 2016). `taylor`: squared first-order change of the loss without the
-    unit (Molchanov et al. 2019). A call costs one forward pass over the reference set, for
-    `taylor` a backward pass too.
+    `activation`: mean magnitude of the activation (Molchanov et al. 2017). `apoz`: share of
+    positive activations, one minus APoZ (Hu et al. 2016). `taylor`: squared first-order change of
+    the loss without the unit (Molchanov et al. 2019). A call costs one forward pass over the
+    reference set, for `taylor` a backward pass too.
     """
 
     def __init__(self, problem: Problem, name: str) -> None:

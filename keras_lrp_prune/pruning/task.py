@@ -1,0 +1,154 @@
+"""What is asked of a model: read and checked once, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
+from keras_lrp_prune.evaluation import probabilities
+from keras_lrp_prune.graph.analysis import channel_structure
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.graph.heads import Head, read_head
+from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
+from keras_lrp_prune.relevance.criteria import Problem
+from keras_lrp_prune.runtime import CompiledForward, check_same, chosen_batch_size, scope
+from keras_lrp_prune.surgery.building import Built, build
+from keras_lrp_prune.surgery.kept import Kept
+from keras_lrp_prune.surgery.sizing import sized
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model to prune, and the samples that decide.
+
+    Args:
+        model: The user's own; it is not changed.
+        graph: What was read of it.
+        flat: The same without nesting, of all sizes known.
+        structure: Its channel structure.
+        keras_module: The Keras that it is of.
+        head: What its outputs mean.
+        reference: The samples that all decisions use.
+        limits: What every group keeps.
+        batch_size: Samples per batch and replica.
+        strategy: `tf.distribute` strategy to run under.
+    """
+
+    model: keras.Model
+    graph: ModelGraph
+    flat: ModelGraph
+    structure: ChannelStructure
+    keras_module: ModuleType
+    head: Head
+    reference: ReferenceSet
+    limits: Limits
+    batch_size: int
+    strategy: tf.distribute.Strategy | None
+
+    def samples(self, data: Any, name: str) -> ReferenceSet:
+        """Other samples for the same classes, checked; `name` tells errors of theirs apart."""
+        shape = self.reference.x.shape[1:]
+        try:
+            return reference_set(data, n_classes=self.head.n_classes, input_shape=shape)
+        except DataError as error:
+            raise DataError(f"The {name}: {error}") from error
+
+    def working_copy(self) -> Built:
+        """A copy of the model to mask; a new one at each call."""
+        with scope(self.strategy):
+            return build(self.flat, Kept(), self.keras_module)
+
+    def problem(
+        self,
+        *,
+        seed: int,
+        analyzer_options: Mapping[str, Any],
+        engine: str = "auto",
+        worker_python: str | None = None,
+    ) -> Problem:
+        """What a criterion scores, on one working copy; arguments as those of `prune`."""
+        return Problem(
+            graph=self.flat,
+            structure=self.structure,
+            working=cache(self.working_copy),
+            head=self.head,
+            reference=self.reference,
+            batch_size=self.batch_size,
+            seed=seed,
+            analyzer_options=analyzer_options,
+            engine=engine,
+            worker_python=worker_python,
+            strategy=self.strategy,
+        )
+
+    def forward(self, model: keras.Model) -> CompiledForward:
+        """The forward pass of this model or another that was made of it."""
+        from keras_lrp_prune.graph.reading import read_model
+
+        with scope(self.strategy):
+            if self.strategy is not None:
+                # Variables made outside the strategy's scope are not the strategy's.
+                model = build(read_model(model), Kept(), self.keras_module).model
+            return CompiledForward(model, self.batch_size, self.strategy)
+
+    def probabilities(self, forward: CompiledForward, samples: ReferenceSet) -> np.ndarray:
+        """Class probabilities `(samples, classes)` by a model."""
+        return probabilities(forward(samples.x), self.head.kind)
+
+
+def read_task(
+    model: keras.Model,
+    reference: Any,
+    *,
+    limits: Limits,
+    protect: Sequence[str],
+    batch_size: int | None,
+    memory_budget: float,
+    strategy: tf.distribute.Strategy | None,
+) -> Task:
+    """Takes a model apart and checks the reference set; arguments as those of `prune`.
+
+    Raises:
+        DataError: For unusable samples or labels.
+        UnsupportedModelError: For a model that cannot be pruned.
+        TypeError: If `protect` is no list of names.
+        ValueError: For an unusable batch size or memory budget, or if the workers of a strategy
+            were given different models or samples.
+    """
+    from keras_lrp_prune.graph.reading import read_model
+
+    if isinstance(protect, str) or not all(isinstance(name, str) for name in protect):
+        raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
+    graph = read_model(model)
+    inputs = list(references(graph.inputs))
+    if len(inputs) != 1:
+        raise UnsupportedModelError(
+            f"Model {graph.name!r} has {len(inputs)} inputs; pruning needs a model with one."
+        )
+    head = read_head(graph)
+    shape = graph.shape(inputs[0])[1:]
+    samples = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
+    check_same(graph, samples, strategy)
+    structure = channel_structure(graph, tuple(protect))
+    if not structure.n_units:
+        reasons = [f"{layer}: {reason}" for layer, reason in structure.protected.items()]
+        raise UnsupportedModelError(
+            f"Model {graph.name!r} has no filters that can be pruned. "
+            + ("; ".join(reasons) or "It has no layer with filters.")
+        )
+    keras = keras_of(model)
+    flat = sized(graph, samples.x.shape[1:], keras)
+    batch = chosen_batch_size(flat, batch_size, memory_budget)
+    return Task(model, graph, flat, structure, keras, head, samples, limits, batch, strategy)
