@@ -34,7 +34,9 @@ class Limits:
                 f"and 1, not {self.min_channels}."
             )
         if self.round_to < 1 or self.round_to % 1:
-            raise ValueError(f"round_to must be a whole number from 1 on, not {self.round_to}.")
+            raise ValueError(
+                f"round_to must be at least 1 and a whole number, not {self.round_to}."
+            )
 
     @property
     def is_share(self) -> bool:
