@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.generations import keras_of
@@ -92,7 +93,9 @@ def best_strength(features: np.ndarray, y: np.ndarray, *, bias: bool = True) -> 
         return 1.0
     regression = LogisticRegression(max_iter=_ITERATIONS, fit_intercept=bias)
     search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
-    return float(search.fit(_in_few_numbers(features)[0], y).best_params_["C"])
+    with _one_thread():
+        search.fit(_in_few_numbers(features)[0], y)
+    return float(search.best_params_["C"])
 
 
 def fit_head(
@@ -111,7 +114,8 @@ def fit_head(
     """
     rows, basis = _in_few_numbers(features)
     regression = LogisticRegression(C=strength, max_iter=_ITERATIONS, fit_intercept=bias)
-    regression.fit(rows, y)
+    with _one_thread():
+        regression.fit(rows, y)
     kernel = basis @ regression.coef_.T / _scale(features)
     shift = np.broadcast_to(regression.intercept_, kernel.shape[1])
     if kernel.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their scores
@@ -162,6 +166,11 @@ def held_out_probabilities(features: np.ndarray, heads: list[FoldHead]) -> np.nd
     for held_out, kernel, bias in heads:
         found[held_out] = softmax(features[held_out].astype(np.float64) @ kernel + bias, axis=1)
     return found
+
+
+def _one_thread() -> threadpool_limits:
+    """For many small products: BLAS's threads wait for each other where the cores are shared."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def _folds(y: np.ndarray) -> StratifiedKFold | None:
