@@ -32,7 +32,7 @@ _PICTURES: Mapping[str, Literal["mean", "harmonic", "worst"]] = {
 _TABLE_WIDTH = 120
 
 Triple = tuple[Any, Any, Any]
-_OPTIONS = dict.fromkeys(
+_OPTIONS = tuple(
     name for name, given in signature(Bench).parameters.items() if given.kind is given.KEYWORD_ONLY
 )
 
