@@ -274,8 +274,14 @@ def check_same(
         )
 
 
-def fingerprint(graph: ModelGraph, samples: ReferenceSet, settings: Mapping[str, Any]) -> str:
-    """Tells a run from others: settings, samples, layers and weights.
+def fingerprint(
+    graph: ModelGraph,
+    samples: ReferenceSet,
+    settings: Mapping[str, Any],
+    *,
+    weights: bool = True,
+) -> str:
+    """Tells a run from others: settings, samples, layers and, unless they are trained, weights.
 
     Returns:
         A SHA-256 hex digest.
@@ -284,7 +290,7 @@ def fingerprint(graph: ModelGraph, samples: ReferenceSet, settings: Mapping[str,
     digest.update(samples.fingerprint().encode())
     for layer in graph.flat().layers.values():
         digest.update(f"{layer.name}:{layer.settings()}".encode())
-        for array in layer.arrays().values():
+        for array in layer.arrays().values() if weights else ():
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

@@ -163,6 +163,7 @@ class _TimedCriterion:
     def __init__(self, criterion: Criterion) -> None:
         self.scores = _Timed(criterion.scores)
         self.set_weights = criterion.set_weights
+        self.refresh = criterion.refresh
         self.close = criterion.close
 
 

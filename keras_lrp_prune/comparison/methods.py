@@ -125,6 +125,10 @@ class ScoredOnce:
         """See `Criterion`."""
         self._criterion.set_weights(layer, weights)
 
+    def refresh(self) -> None:
+        """See `Criterion`; the scores stay."""
+        self._criterion.refresh()
+
     def close(self) -> None:
         """See `Criterion`."""
         self._criterion.close()

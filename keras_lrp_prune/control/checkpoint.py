@@ -19,8 +19,6 @@ from keras_lrp_prune.runtime import from_chief, is_chief
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_FILE = "pruning.npz"
-
 
 class CheckpointError(ValueError):
     """The checkpoint cannot be used for this run."""
@@ -54,6 +52,7 @@ class Checkpoint:
         folder: Where the file lies; made if it does not exist.
         fingerprint: Tells this run from others: model, data and settings.
         strategy: Of its workers, the chief alone touches the folder, and tells the others.
+        file: Name of the file.
     """
 
     def __init__(
@@ -61,8 +60,10 @@ class Checkpoint:
         folder: str | os.PathLike[str],
         fingerprint: str,
         strategy: tf.distribute.Strategy | None = None,
+        file: str = "pruning.npz",
     ) -> None:
         self._folder = Path(folder)
+        self.path = self._folder / file
         self._fingerprint = fingerprint
         self._strategy = strategy
         if not is_chief(strategy):
@@ -76,11 +77,6 @@ class Checkpoint:
             raise CheckpointError(
                 f"Cannot write to checkpoint_dir {str(self._folder)!r}: {error.strerror}."
             ) from error
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint file."""
-        return self._folder / _FILE
 
     def save(self, state: RunState) -> None:
         """Writes the state under a temporary name, then renames it; the chief does.

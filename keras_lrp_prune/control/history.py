@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+
+from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,32 @@ class StepRecord:
     flops: int
     accepted: bool
     reason: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        step: int,
+        rate: float,
+        hard: np.ndarray,
+        soft: np.ndarray,
+        cost: Cost,
+        *,
+        reason: str = "",
+    ) -> Self:
+        """A record from hard and soft class accuracies; with a `reason`, of an undone step."""
+        return cls(
+            step=step,
+            rate=rate,
+            harmonic_mean=harmonic_mean_accuracy(hard),
+            class_accuracies=tuple(map(float, hard)),
+            soft_harmonic_mean=harmonic_mean_accuracy(soft),
+            soft_class_accuracies=tuple(round(float(value), 6) for value in soft),
+            filters=cost.filters,
+            params=cost.parameters,
+            flops=cost.flops,
+            accepted=not reason,
+            reason=reason,
+        )
 
     @property
     def worst_class(self) -> int:

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_lrp_prune.control.balance import propose_balanced
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
+from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Limits, propose, rate_tolerance
-from keras_lrp_prune.control.schedules import AccuracyAware, observed_class_weights
+from keras_lrp_prune.control.proposal import Limits, rate_tolerance
+from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelStructure
@@ -113,7 +113,7 @@ class PruningLoop:
         evaluation = self.examiner.evaluate(nothing)
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.observe(evaluation.soft)
-        self._record(state, state.removed, evaluation, accepted=True)
+        self._record(state, state.removed, evaluation)
         hard = state.history[0].harmonic_mean
         if self.min_accuracy is not None and hard < self.min_accuracy:
             raise ValueError(
@@ -159,7 +159,7 @@ class PruningLoop:
             return False
         evaluation = self.examiner.evaluate(proposal)
         reason = self._objection(evaluation, self._rate(proposal))
-        self._record(state, proposal, evaluation, accepted=not reason, reason=reason)
+        self._record(state, proposal, evaluation, reason)
         if not reason:
             state.removed = proposal
             state.rejected = np.zeros_like(proposal)
@@ -189,15 +189,11 @@ class PruningLoop:
         proposal would ruin the others.
         """
         now = next(record for record in reversed(state.history) if record.accepted)
-        weights = observed_class_weights(self.schedule, np.array(now.soft_class_accuracies))
-        combined, known = scores.combined(weights), scores.contributions
-        pool = getattr(self.schedule, "pool", 0.0)
-        if known is None or not pool:
-            return propose(self.structure, state.removed, combined, goal, self.limits)
-        return propose_balanced(
-            *(self.structure, state.removed, combined, known.weighted(weights), goal),
+        return choose(
+            *(self.structure, state.removed, scores, goal),
             limits=self.limits,
-            pool=pool,
+            schedule=self.schedule,
+            class_accuracies=np.array(now.soft_class_accuracies),
         )
 
     def _record(
@@ -205,21 +201,13 @@ class PruningLoop:
         state: RunState,
         removed: np.ndarray,
         evaluation: Evaluation,
-        accepted: bool,
         reason: str = "",
     ) -> None:
-        cost = self.cost(removed)
-        record = StepRecord(
-            step=len(state.history),
-            rate=self._rate(removed),
-            harmonic_mean=harmonic_mean_accuracy(evaluation.hard),
-            class_accuracies=tuple(map(float, evaluation.hard)),
-            soft_harmonic_mean=harmonic_mean_accuracy(evaluation.soft),
-            soft_class_accuracies=tuple(round(float(value), 6) for value in evaluation.soft),
-            filters=cost.filters,
-            params=cost.parameters,
-            flops=cost.flops,
-            accepted=accepted,
+        record = StepRecord.of(
+            len(state.history),
+            self._rate(removed),
+            *(evaluation.hard, evaluation.soft),
+            self.cost(removed),
             reason=reason,
         )
         state.history.append(record)

@@ -42,6 +42,9 @@ class AccuracyAware(PruningSchedule):
             whose contributions cancel out. At 0 the lowest-scored go, as with other criteria.
         rate: `"adaptive"`, as described; `"equal"`: each proposal stands, and all steps are
             `initial_step`, but where `min_accuracy` asks for smaller ones.
+        begin_step, end_step, frequency: When it proposes: every `frequency` steps from the first to
+            the last, -1 for no end, as those of TFMOT's schedules. Steps are proposals in `prune`,
+            and optimizer steps in training.
         steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
             see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head has
             at least 99 % of the reference set right, as it was fitted on it.
@@ -71,6 +74,9 @@ class AccuracyAware(PruningSchedule):
         pool: float = 0.2,
         rate: str = "adaptive",
         steering: str = "as_is",
+        begin_step: int = 0,
+        end_step: int = -1,
+        frequency: int = 1,
     ) -> None:
         if not 0 < min_step <= initial_step <= max_step < 1:
             raise ValueError(
@@ -88,6 +94,7 @@ class AccuracyAware(PruningSchedule):
         if steering not in STEERINGS:
             raise ValueError(f"Unknown steering {steering!r}. There are: {', '.join(STEERINGS)}.")
         self._validate_sparsity(final_sparsity, "final_sparsity")
+        self._validate_step(begin_step, end_step, frequency, allow_negative_1=True)
         self.initial_step = initial_step
         self.min_step = min_step
         self.max_step = max_step
@@ -99,6 +106,9 @@ class AccuracyAware(PruningSchedule):
         self.pool = pool
         self.rate = rate
         self.steering = steering
+        self.begin_step = begin_step
+        self.end_step = end_step
+        self.frequency = frequency
         self._accepted = tf.Variable(0.0, trainable=False, dtype=tf.float32)
         self._step = tf.Variable(initial_step, trainable=False, dtype=tf.float32)
         self._harmonic_mean = tf.Variable(-1.0, trainable=False, dtype=tf.float32)
@@ -107,13 +117,23 @@ class AccuracyAware(PruningSchedule):
         """Proposes a sparsity.
 
         Args:
-            step: Number of the proposal; the answer does not depend on it.
+            step: Number of the step; it says when to prune, not how much.
 
         Returns:
             `(should_prune, sparsity)`: a bool and a float32 scalar tensor.
         """
         sparsity = tf.minimum(self._accepted + self._step, self.final_sparsity)
-        return sparsity > self._accepted, sparsity
+        step = tf.cast(step, tf.int64)
+        turn = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
+        return tf.logical_and(turn, sparsity > self._accepted), sparsity
+
+    def rebase(self, class_accuracies: Any) -> None:
+        """Takes the class accuracies under the accepted sparsity, after training in between.
+
+        Args:
+            class_accuracies: As those of `observe`.
+        """
+        self._harmonic_mean.assign(round(harmonic_mean_accuracy(class_accuracies), _DECIMALS))
 
     def observe(self, class_accuracies: Any, sparsity: float | None = None) -> bool:
         """Takes the class accuracies under the last proposal, and decides whether it stands.
@@ -190,6 +210,9 @@ class AccuracyAware(PruningSchedule):
                 "pool": self.pool,
                 "rate": self.rate,
                 "steering": self.steering,
+                "begin_step": self.begin_step,
+                "end_step": self.end_step,
+                "frequency": self.frequency,
             },
         }
 

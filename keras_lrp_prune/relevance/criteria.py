@@ -76,6 +76,10 @@ class Criterion(Protocol):
         """Tells of new weights that a layer of the working model has."""
         ...
 
+    def refresh(self) -> None:
+        """Takes over the weights that the live model behind the problem's graph has by now."""
+        ...
+
     def close(self) -> None:
         """Frees what the criterion holds."""
         ...
@@ -132,6 +136,10 @@ class LRP:
     def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
         """See `Criterion`."""
         self.engine.set_weights(layer, weights)
+
+    def refresh(self) -> None:
+        """See `Criterion`; costs no pass and no retracing."""
+        self.engine.refresh(self._problem.graph)
 
     def close(self) -> None:
         """Frees what the engine holds."""
@@ -192,13 +200,19 @@ class WeightNorm(_WithoutCopy):
     """Norm of each filter's kernel (Li et al. 2017), relative to its group; costs no pass."""
 
     def __init__(self, problem: Problem, order: int) -> None:
+        self._problem, self._order = problem, order
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See `Criterion`."""
+        problem, order = self._problem, self._order
         structure = problem.structure
         scores = np.zeros((1, structure.n_units))
         for entry in structure.weight_axes:
             # What makes a filter: not what reads it, nor what scales it behind.
             makes = entry.role == "zeroed" and "kernel" in entry.weight
             if makes and entry.layer in structure.filter_units:
-                kernel = problem.graph.layers[entry.layer].weights[entry.weight]
+                kernel = problem.graph.layers[entry.layer].arrays()[entry.weight]
                 rows = np.moveaxis(np.asarray(kernel, np.float64), entry.axis, 0)
                 norms = np.linalg.norm(rows.reshape(len(rows), -1), ord=order, axis=1)
                 owned = entry.units >= 0
@@ -216,6 +230,9 @@ class Random(_WithoutCopy):
     def __init__(self, problem: Problem) -> None:
         draw = np.random.default_rng(problem.seed).random(problem.structure.n_units)
         self._scores = Scores((draw * problem.structure.unit_filters)[None])
+
+    def refresh(self) -> None:
+        """Does nothing: the order stays."""
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""
@@ -242,6 +259,13 @@ class Statistic(_WithoutCopy):
             batch_size=problem.batch_size,
             strategy=problem.strategy,
         )
+
+    def refresh(self) -> None:
+        """See `Criterion`; the working model gets the weights, as they are masked."""
+        for name, layer in self._problem.graph.layers.items():
+            copies = self._problem.working().layers[name].weights if layer.weights else ()
+            for copy, value in zip(copies, layer.weights.values(), strict=True):
+                copy.assign(value)
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Criterion`."""

@@ -55,17 +55,14 @@ class LRPEngine(ABC):
         import keras
 
         self._batch_size = batch_size
+        self._two_class = two_class
         graph = drop_identities(graph.flat())
         self._owners = {name for name, layer in graph.layers.items() if layer.class_name in _OWNERS}
         self._samples = graph.shape(next(references(graph.inputs)))[1:]
-        self._front, graph = split_preprocessing(graph)
+        self._front, graph = _canonical(graph, two_class)
         if self._front is not None:
             self._preprocessing = build(in_float32(self._front), Kept(), keras).model
-        graph = strip_softmax(canonize(graph))
-        self._merged = ""
-        if two_class:
-            graph = two_class_logits(graph)
-            self._merged = next(references(graph.outputs)).node
+        self._merged = next(references(graph.outputs)).node if two_class else ""
         self._graph = graph
         self._kind = read_head(graph).kind
         (output, *_) = references(graph.outputs)
@@ -139,6 +136,19 @@ class LRPEngine(ABC):
         if layer == self._merged:
             weights = both_scores(weights)
         self._set_weights(layer, {key: np.asarray(v, np.float32) for key, v in weights.items()})
+
+    def refresh(self, graph: ModelGraph) -> None:
+        """Analyses the model with the weights that it has now; masks stay.
+
+        Costs what rewriting and setting the weights takes, and no retracing.
+
+        Args:
+            graph: The graph that the engine was made for, or another one read from the same model.
+        """
+        _, canonical = _canonical(drop_identities(graph.flat()), self._two_class)
+        for layer in canonical.layers.values():
+            if layer.weights:
+                self._set_weights(layer.name, layer.arrays())
 
     def filter_relevance(
         self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False
@@ -229,6 +239,13 @@ class LRPEngine(ABC):
                 height, width = relevance.shape[1:3]
                 relevance = relevance[:, top : height - bottom, left : width - right]
         return relevance
+
+
+def _canonical(graph: ModelGraph, two_class: bool) -> tuple[ModelGraph | None, ModelGraph]:
+    """The layers that prepare the input, if there are any, and what is analysed behind them."""
+    front, graph = split_preprocessing(graph)
+    graph = strip_softmax(canonize(graph))
+    return front, two_class_logits(graph) if two_class else graph
 
 
 def _output_units(structure: ChannelStructure) -> dict[str, np.ndarray]:

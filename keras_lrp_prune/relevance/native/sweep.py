@@ -160,6 +160,10 @@ class Sweep:
         """Gives a layer its weights, what is masked of them as zeros."""
         layer = self._graph.layers[name]
         arrays = self._changed.get(name) or layer.arrays()
+        if layer.class_name not in LINEAR:
+            for variable, array in zip(self._live[name].weights, arrays.values(), strict=True):
+                variable.assign(array)
+            return
         kernel, bias = arrays["kernel"], arrays.get("bias")
         made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
         made_shape, read_shape = _mask_shapes(layer.class_name, kernel)

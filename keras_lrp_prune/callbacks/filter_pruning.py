@@ -1,0 +1,323 @@
+"""`FilterPruning`: prunes filters while a model is trained."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lrp_prune.callbacks.states import States
+from keras_lrp_prune.callbacks.training_run import TrainingRun, check_reachable, strategy_of
+from keras_lrp_prune.control.checkpoint import RunState
+from keras_lrp_prune.control.choosing import choose
+from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
+from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.pruning.task import read_task
+from keras_lrp_prune.relevance.criteria import (
+    check_criterion,
+    default_criterion,
+    make_criterion,
+)
+from keras_lrp_prune.relevance.engines import check_engine
+from keras_lrp_prune.runtime import (
+    DEFAULT_MEMORY,
+    CompiledForward,
+    fingerprint,
+    scope,
+)
+from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.holding import HeldMask
+from keras_lrp_prune.surgery.kept import kept_without
+
+_log = logging.getLogger(__name__)
+
+
+class FilterPruning(keras.callbacks.Callback):
+    """Prunes filters during `model.fit`, at the steps that a schedule names.
+
+    At such a step the filters are scored on the reference set, the next ones are masked, and stay
+    exactly zero whatever the optimizer does: constraints on the weights hold them, inside the
+    compiled training step. A step costs one pass of the criterion and two forward passes over the
+    samples that are watched, an epoch one forward pass; the criterion keeps a copy of the model.
+
+    Put it before callbacks that read `logs`: at the end of each epoch it adds `pruning_rate`,
+    `harmonic_mean_accuracy`, `worst_class` (its number) and `worst_class_accuracy`.
+
+    After `fit` the model is masked, and `pruned_model()` gives the small one. The zeros in the
+    weights tell what is masked: if another callback brings back those of an earlier epoch,
+    `pruned_model()` is that of then.
+
+    Args:
+        reference: The few labelled samples that filters are scored on: `(x, y)` arrays, `y` sparse
+            or one-hot, or a batched `tf.data.Dataset`.
+        schedule: When and how much: any `tfmot.sparsity.keras.PruningSchedule`. Step:
+            `optimizer.iterations`; sparsity: pruning rate over all prunable filters. With
+            `AccuracyAware(frequency=...)` the accuracies decide how much goes, and what is undone.
+        criterion: As in `prune`.
+        engine: As in `prune`.
+        validation: Samples like `reference` on which accuracies are watched; default: `reference`.
+        min_accuracy: Harmonic mean accuracy on the watched samples: a step that falls below it is
+            undone. Without it, the schedule is followed exactly.
+        state_dir: Folder where each step is saved, so that training that goes on after an
+            interruption (with `keras.callbacks.BackupAndRestore`) has the same masks, history and
+            schedule. Without it, the masks are found in the weights.
+        analyzer_options, protect, min_channels, round_to, batch_size, memory_budget, seed,
+            worker_python: As in `prune`.
+
+    Attributes:
+        history: One `StepRecord` for each step that pruned, its `step` the optimizer's.
+
+    Raises:
+        ValueError: For arguments outside their ranges, and in `fit` for a schedule whose final
+            sparsity cannot be reached.
+        DataError, UnsupportedModelError, CheckpointError: In `fit`, before the first step: for
+            unusable samples, a model that cannot be pruned, a strategy of several workers, or a
+            `state_dir` of another run.
+        RuntimeError: In `fit`, if the model's own `train_step` updates weights without its
+            optimizer, so that masks do not hold.
+
+    Example:
+    >>> pruning = klp.callbacks.FilterPruning(
+    ...     (x_few, y_few), klp.schedules.AccuracyAware(final_sparsity=0.5, frequency=20)
+    ... )
+    >>> model.fit(x, y, epochs=4, callbacks=[pruning])
+    >>> pruning.pruned_model().save("small.keras")
+    """
+
+    def __init__(
+        self,
+        reference: Any,
+        schedule: Any,
+        criterion: str | None = None,
+        *,
+        engine: str = "auto",
+        validation: Any = None,
+        min_accuracy: float | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        analyzer_options: Mapping[str, Any] | None = None,
+        protect: Sequence[str] = (),
+        min_channels: float = 1,
+        round_to: int = 1,
+        batch_size: int | None = None,
+        memory_budget: float = DEFAULT_MEMORY,
+        seed: int = 0,
+        worker_python: str | None = None,
+    ) -> None:
+        super().__init__()
+        check_engine(engine)
+        self.criterion = default_criterion(engine) if criterion is None else criterion
+        check_criterion(self.criterion)
+        if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+            raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
+        self.schedule = fresh_schedule(schedule)
+        self.min_accuracy = min_accuracy
+        self.history: list[StepRecord] = []
+        self._reference, self._validation = reference, validation
+        self._state_dir = state_dir
+        self._task_options: dict[str, Any] = {
+            "limits": Limits(min_channels, round_to),
+            "protect": protect,
+            "batch_size": batch_size,
+            "memory_budget": memory_budget,
+        }
+        self._problem_options: dict[str, Any] = {
+            "seed": seed,
+            "analyzer_options": dict(analyzer_options or {}),
+            "engine": engine,
+            "worker_python": worker_python,
+        }
+        self._run: TrainingRun | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Checks model and samples, and gets everything ready."""
+        if self._run is None or self._run.model is not self.model:
+            self.history = []
+            self._run = self._prepared()
+        self._run.start()
+        # Steps that were traced before know nothing of the constraints.
+        self.model.make_train_function(force=True)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Before the first epoch, when others have restored weights: finds out what is masked."""
+        run = self._running()
+        if run.answered is None:
+            now = self._now()
+            self._resume(run, now)
+            self._answer(run, now)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Answers every step of the schedule since the last call."""
+        run, now = self._running(), self._now()
+        if run.unproven:
+            run.check_held()
+        self._answer(run, now)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Adds to `logs`."""
+        if logs is not None:
+            run = self._running()
+            hard, _ = run.accuracies()
+            logs["pruning_rate"] = run.rate(run.removed)
+            logs["harmonic_mean_accuracy"] = harmonic_mean_accuracy(hard)
+            logs["worst_class"] = int(np.argmin(hard))
+            logs["worst_class_accuracy"] = float(hard.min())
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Leaves the model masked, but as free to be trained as it was."""
+        run = self._running()
+        if self.model.optimizer.use_ema:  # the averages that are weights now lag behind
+            run.mask.set(run.removed)
+        run.stop()
+        self.model.make_train_function(force=True)
+
+    @property
+    def pruning_rate(self) -> float:
+        """Filters masked over all filters in unprotected groups."""
+        run = self._running()
+        return run.rate(run.removed)
+
+    def pruned_model(self) -> keras.Model:
+        """The small model: without the masked filters, with the same outputs.
+
+        Returns:
+            A plain `keras.Model`, compiled as the model was; the optimizer starts anew.
+
+        Raises:
+            RuntimeError: Before `fit`.
+        """
+        run = self._running()
+        masked = run.mask.found()
+        if run.rate(masked) < run.rate(run.removed):
+            _log.warning(
+                "Weights of an earlier epoch were restored: the pruning rate is %.1f %%, not %.1f.",
+                *(100 * run.rate(masked), 100 * run.rate(run.removed)),
+            )
+        return rebuild(run.task.graph, kept_without(run.task.structure, masked), keras)
+
+    def _running(self) -> TrainingRun:
+        if self._run is None:
+            raise RuntimeError("FilterPruning has not seen a model yet: give it to model.fit.")
+        return self._run
+
+    def _now(self) -> int:
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _prepared(self) -> TrainingRun:
+        strategy = strategy_of(self.model)
+        task = read_task(self.model, self._reference, **self._task_options, strategy=strategy)
+        check_reachable(self.schedule, task)
+        watched = task.reference
+        if self._validation is not None:
+            watched = task.samples(self._validation, "validation data")
+        problem = task.problem(**self._problem_options)
+        states = None
+        if self._state_dir is not None:
+            settings = {
+                "schedule": self.schedule.get_config(),
+                "criterion": self.criterion,
+                "min_accuracy": self.min_accuracy,
+                "watched": watched.fingerprint(),
+                **{key: str(value) for key, value in self._task_options.items()},
+                **{key: str(value) for key, value in self._problem_options.items()},
+            }
+            identity = fingerprint(task.graph, task.reference, settings, weights=False)
+            states = States(self._state_dir, identity)
+        with scope(strategy):
+            mask = HeldMask(task.structure, task.flat.layers)
+            forward = CompiledForward(self.model, task.batch_size, strategy)
+        return TrainingRun(
+            model=self.model,
+            task=task,
+            watched=watched,
+            forward=forward,
+            mask=mask,
+            cost=CostModel(task.flat, task.structure),
+            states=states,
+            make_criterion=lambda: make_criterion(self.criterion, problem),
+            removed=np.zeros(task.structure.n_units, bool),
+        )
+
+    def _resume(self, run: TrainingRun, now: int) -> None:
+        """Takes up the masks: those saved at this step or the last before, or the zeros there."""
+        state = None if run.states is None else run.states.at(now)
+        if state is None:
+            run.removed, run.answered = run.mask.found(), now - 1
+        else:
+            run.removed, run.answered = state.removed, state.step
+            self.history = list(state.history)
+            if isinstance(self.schedule, AccuracyAware):
+                self.schedule.set_state(state.schedule)
+        run.mask.set(run.removed)
+        if run.removed.any():
+            _log.info("Pruning goes on at rate %.1f %%.", 100 * run.rate(run.removed))
+
+    def _answer(self, run: TrainingRun, now: int) -> None:
+        """Prunes to what the schedule asks for at the last of the steps since the last answer."""
+        assert run.answered is not None  # set at the begin of the first epoch
+        goal = None
+        for step in range(run.answered + 1, now + 1):
+            should_prune, sparsity = self.schedule(step)
+            if bool(should_prune):
+                goal = float(sparsity)
+        run.answered = max(run.answered, now)
+        if goal is not None:
+            self._prune(run, now, goal)
+
+    def _prune(self, run: TrainingRun, now: int, goal: float) -> None:
+        """Tries the next units as a mask, and keeps or undoes it."""
+        proposal = self._proposal(run, goal)
+        if proposal is None:
+            return
+        undo = run.mask.set(proposal)
+        hard, soft = run.accuracies()
+        rate = run.rate(proposal)
+        reason = self._objection(hard, soft, rate)
+        record = StepRecord.of(now, rate, hard, soft, run.cost(proposal), reason=reason)
+        self.history.append(record)
+        if reason:
+            undo()
+            _log.info("Step %d, pruning rate %.1f %%, undone: %s", now, 100 * rate, reason)
+        else:
+            run.removed, run.unproven = proposal, True
+        if run.states is not None:
+            adaptive = isinstance(self.schedule, AccuracyAware)
+            known = self.schedule.get_state() if adaptive else {}
+            nothing = np.zeros_like(proposal)
+            run.states.save(RunState(run.removed, nothing, now, self.history, known))
+
+    def _proposal(self, run: TrainingRun, goal: float) -> np.ndarray | None:
+        """The units that would be masked, unless fewer come nearer to the goal."""
+        structure, limits = run.task.structure, run.task.limits
+        missing = (goal - run.rate(run.removed)) * structure.unit_filters.sum()
+        if missing < structure.unit_filters.min() / 2:
+            return None
+        _, soft = run.accuracies()
+        if isinstance(self.schedule, AccuracyAware):
+            self.schedule.rebase(soft)
+        proposal = choose(
+            *(structure, run.removed, run.scores(), goal),
+            limits=limits,
+            schedule=self.schedule,
+            class_accuracies=soft,
+        )
+        taken = structure.unit_filters[proposal & ~run.removed].sum()
+        return proposal if taken and taken - missing <= missing else None
+
+    def _objection(self, hard: np.ndarray, soft: np.ndarray, rate: float) -> str:
+        """Why a step is undone; empty if it is not."""
+        adaptive = isinstance(self.schedule, AccuracyAware)
+        reached = harmonic_mean_accuracy(hard)
+        if self.min_accuracy is not None and reached < self.min_accuracy:
+            if adaptive:
+                self.schedule.smaller_step(rate)
+            return f"floor: the harmonic mean accuracy would fall to {reached:.4f}"
+        if adaptive and not self.schedule.observe(soft, rate):
+            return "the soft harmonic mean accuracy fell too far"
+        return ""

@@ -1,0 +1,131 @@
+"""What a pruning callback holds while a model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_lrp_prune.callbacks.states import States
+from keras_lrp_prune.control.proposal import largest_rate, rate_tolerance
+from keras_lrp_prune.control.schedules import AccuracyAware
+from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.evaluation import class_accuracies, probabilities, soft_class_accuracies
+from keras_lrp_prune.graph.generations import generation
+from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.pruning.task import Task
+from keras_lrp_prune.relevance.criteria import Criterion
+from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.runtime import CompiledForward, check_strategy
+from keras_lrp_prune.surgery.holding import HeldMask
+
+
+@dataclass
+class TrainingRun:
+    """A model in training, and what prunes it.
+
+    Args:
+        model: The live model.
+        task: What was read of it.
+        watched: The samples on which accuracies are watched.
+        forward: The live model's forward pass.
+        mask: On the live model.
+        cost: Counts what is left.
+        states: Where to save each step, if anywhere.
+        make_criterion: Makes what scores units; it holds a copy of the model.
+        removed: Units that are masked, bool, shape `(units,)`.
+        answered: The last optimizer step that the schedule was asked about.
+        unproven: Whether no step has shown yet that the mask holds.
+        criterion: What scores units, while the model is trained.
+    """
+
+    model: keras.Model
+    task: Task
+    watched: ReferenceSet
+    forward: CompiledForward
+    mask: HeldMask
+    cost: CostModel
+    states: States | None
+    make_criterion: Callable[[], Criterion]
+    removed: np.ndarray
+    answered: int | None = None
+    unproven: bool = False
+    criterion: Criterion | None = None
+
+    def start(self) -> None:
+        """Puts the mask in place; what is masked is not known yet."""
+        self.answered, self.unproven = None, False
+        self.criterion = self.make_criterion()
+        self.mask.hold()
+
+    def stop(self) -> None:
+        """Takes the mask's hold away, and frees what the criterion holds."""
+        self.mask.release()
+        if self.criterion is not None:
+            self.criterion.close()
+            self.criterion = None
+
+    def rate(self, removed: np.ndarray) -> float:
+        """The pruning rate."""
+        return self.task.structure.pruning_rate(removed)
+
+    def accuracies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hard and soft class accuracies of the model as it is; costs one forward pass."""
+        found = probabilities(self.forward(self.watched.x), self.task.head.kind)
+        y = self.watched.y
+        return class_accuracies(y, found), soft_class_accuracies(y, found)
+
+    def scores(self) -> Scores:
+        """Scores of the units by the weights as they are."""
+        assert self.criterion is not None  # made when training starts
+        self.criterion.refresh()
+        return self.criterion.scores(self.removed)
+
+    def check_held(self) -> None:
+        """Checks, once after each change, that the training step holds the mask."""
+        self.unproven = False
+        if broken := self.mask.broken():
+            raise RuntimeError(
+                f"Masked filters were trained: {', '.join(broken[:5])} changed where they are "
+                f"masked. {type(self.model).__name__}.train_step must update weights by "
+                "self.optimizer.apply(gradients, self.trainable_variables)."
+            )
+
+
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
+    """The strategy that the model is trained under, if it has several replicas."""
+    if generation(model) != "keras":
+        raise UnsupportedModelError(
+            "FilterPruning works in model.fit of Keras 3; legacy Keras models (tf_keras) can be "
+            "pruned by prune()."
+        )
+    strategy = model.distribute_strategy
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise UnsupportedModelError(
+            "FilterPruning does not work under MultiWorkerMirroredStrategy, because model.fit of "
+            "Keras 3 does not (keras issue 20585). Train under MirroredStrategy, or prune with "
+            "prune(..., strategy=strategy)."
+        )
+    if strategy.num_replicas_in_sync == 1:
+        return None
+    check_strategy(strategy)
+    return strategy
+
+
+def check_reachable(schedule: Any, task: Task) -> None:
+    """Refuses a schedule whose end lies beyond what the limits leave."""
+    if isinstance(schedule, AccuracyAware):
+        return  # its final sparsity is a bound
+    final = getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", 0.0))
+    largest = largest_rate(task.structure, task.limits)
+    if final > largest + rate_tolerance(task.structure, task.limits):
+        raise ValueError(
+            f"The schedule's final sparsity {final} cannot be reached: with "
+            f"min_channels={task.limits.min_channels} and round_to={task.limits.round_to} the "
+            f"largest pruning rate is {largest:.4f}."
+        )

@@ -1,0 +1,168 @@
+"""Masks that hold while a model is trained: what is masked is zero after every weight update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
+from keras_lrp_prune.graph.model_graph import LayerSpec
+
+Undo = Callable[[], None]
+
+
+class HeldMask:
+    """Zeroes the weights of removed units in a live Keras 3 model, and keeps them at zero.
+
+    Each weight gets a `keras.constraints.Constraint`, which the optimizer applies in the same
+    compiled step as its update: whatever the update adds (momentum, weight decay, accumulated
+    gradients), also in the steps between two calls from Python. A mask is a variable, so that a
+    change costs no retracing; it takes a byte for each channel.
+
+    Make it in the scope of the model's strategy.
+
+    Args:
+        structure: Of the model.
+        layers: Layer name (as in the structure) to the layer, read from the live model.
+
+    Example:
+    >>> mask = HeldMask(structure, graph.flat().layers)
+    >>> mask.hold()
+    >>> mask.set(removed)  # bool, shape (units,)
+    """
+
+    def __init__(self, structure: ChannelStructure, layers: Mapping[str, LayerSpec]) -> None:
+        by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
+        for entry in structure.weight_axes:
+            if entry.role != "sliced":
+                by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
+        self._structure = structure
+        self._weights = {
+            f"{layer}/{weight}": _HeldWeight(layers[layer].weights[weight], entries)
+            for (layer, weight), entries in by_weight.items()
+        }
+
+    def hold(self) -> None:
+        """Puts the constraints in place; steps that are traced from now on apply them."""
+        for weight in self._weights.values():
+            weight.hold()
+
+    def release(self) -> None:
+        """Takes the constraints away; what is zero stays zero until it is trained."""
+        for weight in self._weights.values():
+            weight.release()
+
+    def set(self, removed: np.ndarray) -> Undo:
+        """Masks these units; others are left as they are, and no longer held.
+
+        Args:
+            removed: bool, shape `(units,)`.
+
+        Returns:
+            A function that takes this back, bit for bit, if the model was not trained since.
+        """
+        undos = [weight.set(removed) for weight in self._weights.values()]
+
+        def undo() -> None:
+            for one in undos:
+                one()
+
+        return undo
+
+    def broken(self) -> list[str]:
+        """Names of the weights that are not zero where they are masked."""
+        return [name for name, weight in self._weights.items() if weight.is_broken()]
+
+    def found(self) -> np.ndarray:
+        """Units that are zero in the weights as they are, bool, shape `(units,)`.
+
+        Groups of which nothing would be left count as not masked.
+        """
+        zero = np.zeros(self._structure.n_units, bool)
+        for weight in self._weights.values():
+            zero[weight.units] = True
+        for weight in self._weights.values():
+            weight.rule_out(zero)
+        for group in self._structure.groups:
+            if zero[group.units].all():
+                zero[group.units] = False
+        return zero
+
+
+class _HeldWeight:
+    """One weight, of which positions along one axis or several can be masked."""
+
+    def __init__(self, variable: Any, entries: Sequence[WeightAxis]) -> None:
+        self._variable, self._entries = variable, entries
+        rank = len(variable.shape)
+        axes = {entry.axis % rank for entry in entries}
+        shape = [size if axis in axes else 1 for axis, size in enumerate(variable.shape)]
+        self._kept = tf.Variable(np.ones(shape, bool), trainable=False)
+
+    @property
+    def units(self) -> np.ndarray:
+        """The units that can be masked here."""
+        units = np.concatenate([entry.units for entry in self._entries])
+        return units[units >= 0]
+
+    def hold(self) -> None:
+        self.release()
+        self._variable.constraint = _KeptOnly(self._kept, self._variable.constraint)
+
+    def release(self) -> None:
+        if isinstance(self._variable.constraint, _KeptOnly):
+            self._variable.constraint = self._variable.constraint.inner
+
+    def set(self, removed: np.ndarray) -> Undo:
+        kept_before, kept = self._kept.numpy(), self._without(removed)
+        values = np.asarray(self._variable).copy()
+        gone = np.broadcast_to(~kept, values.shape) & (values != 0)
+        saved = values[gone]
+
+        def undo() -> None:
+            self._kept.assign(kept_before)
+            if saved.size:
+                restored = np.asarray(self._variable).copy()
+                restored[gone] = saved
+                self._variable.assign(restored)
+
+        if (kept != kept_before).any():
+            self._kept.assign(kept)
+        if saved.size:
+            values[gone] = 0
+            self._variable.assign(values)
+        return undo
+
+    def is_broken(self) -> bool:
+        values = np.asarray(self._variable)
+        return bool((values[np.broadcast_to(~self._kept.numpy(), values.shape)] != 0).any())
+
+    def rule_out(self, zero: np.ndarray) -> None:
+        """Clears, in place, the units that have something here that is not zero."""
+        values = np.asarray(self._variable) != 0
+        for entry in self._entries:
+            axis = entry.axis % values.ndim
+            alive = values.any(tuple(other for other in range(values.ndim) if other != axis))
+            zero[entry.units[alive & (entry.units >= 0)]] = False
+
+    def _without(self, removed: np.ndarray) -> np.ndarray:
+        kept = np.ones(self._kept.shape, bool)
+        for entry in self._entries:
+            np.moveaxis(kept, entry.axis, 0)[selects(removed, entry.units)] = False
+        return kept
+
+
+class _KeptOnly(keras.constraints.Constraint):
+    """Zeroes what is not kept, after the constraint that the weight has already."""
+
+    def __init__(self, kept: tf.Variable, inner: Any) -> None:
+        self.kept, self.inner = kept, inner
+
+    def __call__(self, w: Any) -> Any:
+        w = tf.convert_to_tensor(w if self.inner is None else self.inner(w))
+        # Not a product: zero times infinity is not zero.
+        return tf.where(self.kept, w, tf.zeros((), w.dtype))
