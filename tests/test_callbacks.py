@@ -222,7 +222,8 @@ def test_every_step_within_an_execution_is_answered(trained):
     schedule = Steps(7, 0.3)
     pruning = FilterPruning(reference(), schedule)
     fit(model, pruning)
-    assert schedule.asked == list(range(17))
+    assert schedule.asked == list(range(int(model.optimizer.iterations) + 1))
+    assert len(schedule.asked) >= 17
     assert [record.step for record in pruning.history] == [10]
     assert pruning.pruning_rate == pytest.approx(0.3, abs=0.02)
 

@@ -161,6 +161,8 @@ class FilterPruning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds to `logs`."""
+        # Older versions of Keras do not tell of an execution that the end of the samples cut short.
+        self.on_train_batch_end(-1)
         if logs is not None:
             run = self._running()
             hard, _ = run.accuracies()
@@ -207,7 +209,9 @@ class FilterPruning(keras.callbacks.Callback):
         return self._run
 
     def _now(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        # Of an optimizer that scales the loss, the one inside counts the updates.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
     def _prepared(self) -> TrainingRun:
         strategy = strategy_of(self.model)

@@ -110,7 +110,8 @@ class _Builder:
             path = self._names.name(node.layer, prefix)
             layer = self._layer(node, path)
             if graph.class_name == "Sequential":
-                sequence.append(layer)
+                # What is no layer, older versions of Keras add by themselves: casts.
+                sequence += [layer] if isinstance(layer, self.keras.layers.Layer) else []
             else:
                 outputs = self._call(node, path, layer, tensors)
                 for index, tensor in enumerate(flatten(outputs)):
