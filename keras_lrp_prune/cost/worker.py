@@ -49,11 +49,13 @@ def _saved_model(request: Request) -> dict[str, Any]:
     function = _signature(loaded, request["path"])
     specs = function.structured_input_signature[1]
     shapes = {
-        name: _sample_shape(name, spec.shape.as_list(), request["input_shape"])
+        name: _sample_shape(name, _listed(spec.shape), request["input_shape"])
         for name, spec in specs.items()
     }
 
     def call(batch_size: int) -> Call:
+        for name, spec in specs.items():
+            _check_batch(name, spec.shape[0], batch_size)
         inputs = {
             name: tf.constant(_drawn((batch_size, *shapes[name]), specs[name].dtype.name, name))
             for name in specs
@@ -66,7 +68,13 @@ def _saved_model(request: Request) -> dict[str, Any]:
         "timings": timings,
         "parameters": sum(variable.shape.num_elements() for variable in weights),
         "weights": _bytes_by_dtype(weights),
-        "flops": _profiled_flops(function, shapes),
+        "flops": profiled_flops(
+            function,
+            {
+                name: tf.TensorSpec((1, *shapes[name]), spec.dtype, name)
+                for name, spec in specs.items()
+            },
+        ),
     }
 
 
@@ -144,6 +152,11 @@ def _signature(loaded: Any, path: str) -> Any:
     return signatures[SIGNATURE]
 
 
+def _listed(shape: Any) -> list[int | None] | None:
+    """A `tf.TensorShape` as a list; `None` if not even its rank is known."""
+    return None if shape.rank is None else shape.as_list()
+
+
 def _sample_shape(
     name: str, shape: Sequence[int | None] | None, given: Sequence[int] | None
 ) -> Sequence[int]:
@@ -160,6 +173,13 @@ def _sample_shape(
             f"sizes, not {given}."
         )
     return given
+
+
+def _check_batch(name: str, fixed: int | None, batch_size: int) -> None:
+    if fixed not in (None, batch_size):
+        raise Unmeasurable(
+            f"Input {name!r} takes batches of {fixed} only; give batch_sizes=({fixed},)."
+        )
 
 
 def _fits(given: Sequence[int], sample: Sequence[int | None]) -> bool:
@@ -191,20 +211,21 @@ def _bytes_by_dtype(variables: Any) -> dict[str, int]:
     return found
 
 
-def _profiled_flops(function: Any, shapes: Mapping[str, Sequence[int]]) -> int:
-    """What TensorFlow's graph profiler counts for one sample."""
+def profiled_flops(function: Any, specs: Mapping[str, Any]) -> int:
+    """What TensorFlow's graph profiler counts in one call.
+
+    Args:
+        function: A concrete function.
+        specs: `tf.TensorSpec` of each argument by name, of known sizes.
+    """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    specs = function.structured_input_signature[1]
-    single = {
-        name: tf.TensorSpec((1, *shapes[name]), spec.dtype, name) for name, spec in specs.items()
-    }
     called = tf.function(lambda **inputs: function(**inputs), autograph=False)
     # In a frozen graph, calls of functions are inlined: the profiler does not look into them.
-    frozen = convert_variables_to_constants_v2(called.get_concrete_function(**single))
+    frozen = convert_variables_to_constants_v2(called.get_concrete_function(**specs))
     builder = tf.compat.v1.profiler.ProfileOptionBuilder
     options = builder(builder.float_operation()).with_empty_output().build()
     return int(tf.compat.v1.profiler.profile(frozen.graph, options=options).total_float_ops)

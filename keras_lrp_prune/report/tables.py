@@ -84,11 +84,13 @@ def ratio_table(
         for header in ((name, "Ratio") if number else (name,))
     ]
     table = _table(("", *headers), title)
+    for column in table.columns[1:]:
+        column.overflow = "fold"
     for row in dict.fromkeys(name for column in columns.values() for name in column):
         base = first.get(row)
         cells: list[object] = [base]
-        for column in others:
-            value = column.get(row)
+        for other in others:
+            value = other.get(row)
             cells += [value, value / base if value is not None and base else None]
         table.add_row(Text(row), *(Text(_figure(cell)) for cell in cells))
     return table
