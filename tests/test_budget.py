@@ -208,6 +208,15 @@ def test_nothing_goes_where_all_may_remain(model):
     assert result.rate == 0 and result.stopped == "budget met" and len(result.history) == 1
 
 
+def test_all_of_the_latency_may_remain_whatever_was_measured(model):
+    graph, structure = analysed(model)
+    latency = LatencyShare(lambda removed: model, images(model, 1), lambda share: 1.3)
+    shares = Shares(CostModel(graph, structure), latency)
+    BudgetGoal(structure, Limits(), {"latency": 1.0}, shares).check()
+    with pytest.raises(ValueError, match=r"the smallest share that can remain is 1\.0000"):
+        BudgetGoal(structure, Limits(), {"latency": 0.9}, shares).check()
+
+
 def test_floor_stops_before_a_budget(model):
     result = prune(model, budget={"params": 0.03}, min_accuracy=0.9)
     assert result.stopped.startswith("floor") and result.settings["remaining"]["params"] > 0.03

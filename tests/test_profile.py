@@ -245,15 +245,19 @@ def test_missing_litert_runtime(tmp_path, monkeypatch):
 
 def test_files_of_other_kinds(tmp_path):
     (tmp_path / "model.keras").touch()
-    (tmp_path / "model.tflite").write_bytes(b"no model, though it is long enough")
     for name, words in {
         "none": "There is no file or folder",
         ".": "is a folder without saved_model.pb",
         "model.keras": r"is a .keras file.*load_model",
-        "model.tflite": "not a LiteRT file",
     }.items():
         with pytest.raises(ValueError, match=words):
             klp.profile(tmp_path / name)
+
+
+def test_file_that_is_no_litert_model(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"no model, though it is long enough")
+    with pytest.raises(ValueError, match=r"model.tflite is not a LiteRT file"):
+        klp.profile(tmp_path / "model.tflite")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class BudgetGoal:
         """Raises `ValueError` for what the smallest model exceeds, and names its share."""
         smallest = most_removed(self.structure, self.limits)
         for name, most in self.budget.items():
-            share = self.shares(name, smallest)
+            share = min(self.shares(name, smallest), 1.0)  # all can remain, whatever was measured
             if share > most + _ROUNDING:
                 raise ValueError(
                     f"budget {name}={most:g} cannot be met: with {_described(self.limits)} and "
