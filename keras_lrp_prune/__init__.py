@@ -21,6 +21,9 @@ _MODULES = {
     "Method": "keras_lrp_prune.comparison",
     "MethodCurve": "keras_lrp_prune.comparison",
     "METHODS": "keras_lrp_prune.comparison",
+    "profile": "keras_lrp_prune.profiling",
+    "profile_table": "keras_lrp_prune.profiling",
+    "Profile": "keras_lrp_prune.profiling",
     "filter_relevance": "keras_lrp_prune.relevance.attribution",
     "input_relevance": "keras_lrp_prune.relevance.attribution",
     "explain": "keras_lrp_prune.explaining",
@@ -66,6 +69,9 @@ if TYPE_CHECKING:
     from keras_lrp_prune.graph.channels import ChannelGroup as ChannelGroup
     from keras_lrp_prune.graph.model_graph import UnsupportedModelError as UnsupportedModelError
     from keras_lrp_prune.graph.rules import register_layer_rule as register_layer_rule
+    from keras_lrp_prune.profiling import Profile as Profile
+    from keras_lrp_prune.profiling import profile as profile
+    from keras_lrp_prune.profiling import profile_table as profile_table
     from keras_lrp_prune.pruning import PruningResult as PruningResult
     from keras_lrp_prune.pruning import load_result as load_result
     from keras_lrp_prune.pruning import prune as prune

@@ -38,6 +38,7 @@ from models import (
 )
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.control.schedules import AccuracyAware
@@ -290,7 +291,7 @@ def traces_of_a_run() -> dict[str, int]:
         examiner=make_examiner(asked, criterion, "as_is", refit_head=False),
         schedule=AccuracyAware(),
         cost=CostModel(graph, structure),
-        target_rate=0.4,
+        goal=RateGoal(structure, Limits(1, 1), 0.4),
         limits=Limits(1, 1),
     ).run()
     return {"steps": len(state.history), "traces": criterion.engine.traces}

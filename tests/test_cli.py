@@ -104,6 +104,16 @@ def test_prune_a_file(model_file, data, tmp_path):
     assert "blue" in result.output and "Pruning rate 50.0%" in result.output
 
 
+def test_prune_to_a_budget(model_file, data, tmp_path):
+    budgets = ("--budget", "flops=0.6", "--budget", "filters=0.9")
+    done = prune(model_file, data, tmp_path / "out", *budgets, "--criterion", "l1", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "budget met" in done.output and "60.00% allowed" in done.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["cost_after"]["flops"] <= 0.6 * record["cost_before"]["flops"]
+    assert record["settings"]["budget"] == {"flops": 0.6, "filters": 0.9}
+
+
 def test_validation_is_reported(model_file, data, tmp_path):
     held_out = write_images(tmp_path / "held_out", per_class=3, seed=1)
     options = ["--criterion", "l1", "--validation", held_out, "--quiet"]
@@ -302,6 +312,10 @@ def test_unwritable_output(model_file, data, tmp_path):
     [
         (["--rate", 1.5], "target_rate must lie in [0, 1)"),
         (["--rate", 0.99], "the largest pruning rate is"),
+        (["--budget", "flops=0.5", "--rate", 0.5], "Give --rate or --budget, not both"),
+        (["--budget", "flops"], "such as flops=0.5, not 'flops'"),
+        (["--budget", "speed=0.5"], "Unknown budget 'speed'"),
+        (["--budget", "flops=0.0001"], "the smallest share that can remain is"),
         (["--criterion", "magic"], "Unknown criterion 'magic'"),
         (["--engine", "magic"], "Unknown engine 'magic'"),
         (["--protect", "magic"], "magic"),

@@ -17,6 +17,7 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import Evaluation, PruningLoop
 from keras_lrp_prune.control.proposal import Limits, rate_tolerance
 from keras_lrp_prune.cost import CostModel
@@ -91,7 +92,7 @@ def run_through(task, schedule, targets):
     for target in targets:
         loop = PruningLoop(
             *(task.structure, AllIsWell(), schedule, CostModel(task.flat, task.structure)),
-            target_rate=target,
+            goal=RateGoal(*limited(task), target),
             limits=task.limits,
         )
         state = loop.run(state)

@@ -15,7 +15,7 @@ from keras_lrp_prune.callbacks.training_run import TrainingRun, check_reachable,
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.control.proposal import Limits, without
 from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -305,12 +305,13 @@ class FilterPruning(keras.callbacks.Callback):
         _, soft = run.accuracies()
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.rebase(soft)
-        proposal = choose(
+        bundles = choose(
             *(structure, run.removed, run.scores(), goal),
             limits=limits,
             schedule=self.schedule,
             class_accuracies=soft,
         )
+        proposal = without(run.removed, bundles)
         taken = structure.unit_filters[proposal & ~run.removed].sum()
         return proposal if taken and taken - missing <= missing else None
 

@@ -51,6 +51,13 @@ PreprocessOption = Annotated[
         "[bold]vgg16[/]. Default: the named backbone's own; none for a file.",
     ),
 ]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Instead of --rate: what may remain of a cost, such as [bold]flops=0.5[/]; filters, "
+        "params, flops, energy or latency; can be repeated.",
+    ),
+]
 PerClassOption = Annotated[
     int | None, typer.Option(help="Images drawn per class; default all.", min=1)
 ]
@@ -125,7 +132,11 @@ def prune(
     model: ModelArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
-    rate: Annotated[float, typer.Option(help="Share of the filters to remove, in [0, 1).")] = 0.5,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Share of the filters to remove, in [0, 1).", show_default="0.5"),
+    ] = None,
+    budget: BudgetOption = None,
     min_accuracy: Annotated[
         float | None,
         typer.Option(help="Stop before the harmonic mean accuracy on DATA falls below this."),
@@ -159,10 +170,11 @@ def prune(
     Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.2
     --out pruned/
     """
-    from keras_lrp_prune.cli.task import load_task
+    from keras_lrp_prune.cli.task import load_task, parsed_budget
     from keras_lrp_prune.pruning import prune as prune_model
     from keras_lrp_prune.pruning.result import check_result_folder
 
+    allowed = parsed_budget(budget, rate)
     check_result_folder(out)
     task = load_task(
         model,
@@ -179,6 +191,7 @@ def prune(
         task.model,
         task.reference,
         rate,
+        budget=allowed,
         min_accuracy=min_accuracy,
         validation=task.validation,
         criterion=criterion,

@@ -122,6 +122,31 @@ def load_network(model: str) -> keras.Model:
     return keras.Model(backbone.input, scores, name=backbone.name)
 
 
+def parsed_budget(entries: list[str] | None, rate: float | None) -> dict[str, float] | None:
+    """The budget that `--budget` describes, if any.
+
+    Raises:
+        DataError: If an entry is not of the form name=share, or there is a `--rate` too.
+        ValueError: For an unknown cost, or a share outside (0, 1].
+    """
+    from keras_lrp_prune.cost import check_budget
+
+    if not entries:
+        return None
+    if rate is not None:
+        raise DataError("Give --rate or --budget, not both.")
+    budget = {}
+    for entry in entries:
+        name, _, share = entry.partition("=")
+        try:
+            budget[name] = float(share)
+        except ValueError as error:
+            raise DataError(
+                f"--budget takes a cost and a share, such as flops=0.5, not {entry!r}."
+            ) from error
+    return check_budget(budget)
+
+
 def numbers(text: str, kind: Callable[[str], T], option: str) -> list[T]:
     """The numbers of an option that takes several, with commas between.
 

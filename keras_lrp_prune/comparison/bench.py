@@ -81,7 +81,8 @@ class Bench:
     def curve(self, method: Method, seed: int = 0, verbose: int = 0) -> MethodCurve:
         """Prunes by the method, then measures; see `accuracy_curve`."""
         enabled = verbose > 0 and is_chief(self._strategy)
-        with PruningProgress(self._rates[-1], enabled=enabled) as progress:
+        last = max(self._rates[-1], 1e-9)
+        with PruningProgress(lambda record: record.rate / last, enabled=enabled) as progress:
             decisions = decide(
                 self._task,
                 method,

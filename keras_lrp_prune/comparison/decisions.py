@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_lrp_prune.comparison.methods import Method, ScoredOnce
 from keras_lrp_prune.control.checkpoint import RunState
+from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.loop import Examiner, PruningLoop
 from keras_lrp_prune.control.proposal import largest_rate
@@ -114,7 +115,7 @@ def decide(
             examiner=timed,
             schedule=schedule,
             cost=CostModel(task.flat, task.structure),
-            target_rate=0.0,
+            goal=RateGoal(task.structure, task.limits, 0.0),
             limits=task.limits,
             on_step=on_step,
         )
@@ -138,7 +139,8 @@ def _from_rate_to_rate(loop: PruningLoop, rates: Sequence[float]) -> np.ndarray:
     state: RunState | None = None
     masks = []
     for rate in rates:
-        state = replace(loop, target_rate=min(rate, largest)).run(state)
+        goal = RateGoal(loop.structure, loop.limits, min(rate, largest))
+        state = replace(loop, goal=goal).run(state)
         masks.append(state.removed)
     return np.stack(masks)
 

@@ -14,14 +14,13 @@ from keras_lrp_prune.control.proposal import (
     Bundle,
     Limits,
     cheapest_first,
+    lowest_scored,
     nearest,
-    propose,
-    without,
 )
 from keras_lrp_prune.graph.channels import ChannelStructure
 
 
-def propose_balanced(
+def balanced(
     structure: ChannelStructure,
     removed: np.ndarray,
     scores: np.ndarray,
@@ -29,12 +28,12 @@ def propose_balanced(
     sparsity: float,
     limits: Limits,
     pool: float,
-) -> np.ndarray:
+) -> list[Bundle]:
     """Of the lowest-scored units, adds those whose contributions cancel out in each sample.
 
-    The units that `propose` would take for a step of the size of the pool stand for election. One
-    after the other goes, each time the one after which the lost contributions, summed over units,
-    squared and summed over samples, have grown least for the filters that it takes along.
+    What `lowest_scored` would take for a step of the size of the pool stands for election. One
+    bundle after the other goes, each time the one after which the lost contributions, summed over
+    units, squared and summed over samples, have grown least for the filters that it takes along.
 
     Costs no pass: `samples * candidates` multiplications for each unit that goes.
 
@@ -49,19 +48,19 @@ def propose_balanced(
             lowest-scored go.
 
     Returns:
-        The units that would be gone, bool; at least one more than before, unless none may go.
+        What goes, in the order in which it is elected; at least one bundle, unless none may go.
     """
     total, gone = structure.unit_filters.sum(), structure.unit_filters[removed].sum()
     need = sparsity * total - gone
     if pool * total <= need:
-        return propose(structure, removed, scores, sparsity, limits)
+        return lowest_scored(structure, removed, scores, sparsity, limits)
     bundles = cheapest_first(structure, removed, scores, limits)
     bundles = bundles[: nearest(structure, removed, bundles, gone + pool * total)]
     if not bundles:
-        return removed.copy()
+        return []
     lost = np.stack([contributions[:, bundle.units].sum(1) for bundle in bundles])
     elected = _elected(bundles, lost, need)
-    return without(removed, [bundles[index] for index in elected])
+    return [bundles[index] for index in elected]
 
 
 def _elected(bundles: list[Bundle], lost: np.ndarray, need: float) -> list[int]:

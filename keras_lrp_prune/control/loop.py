@@ -1,4 +1,4 @@
-"""The loop: propose units, try them as a mask, keep them or undo, until the target is reached."""
+"""The loop: propose units, try them as a mask, keep them or undo, until the goal is reached."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
 from keras_lrp_prune.control.choosing import choose
+from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Limits, rate_tolerance
+from keras_lrp_prune.control.proposal import Bundle, Limits, without
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -20,8 +21,6 @@ from keras_lrp_prune.relevance.scores import Scores
 
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
-
-_REACHED = "target rate reached"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class PruningLoop:
         examiner: Judges what is proposed, and scores what is left.
         schedule: Any TFMOT pruning schedule; `AccuracyAware` decides what is kept.
         cost: Counts what is left.
-        target_rate: Pruning rate to reach.
+        goal: How far to go.
         limits: What every group keeps.
         min_accuracy: Harmonic mean accuracy never crossed.
         checkpoint: Where to save each step, if anywhere.
@@ -66,17 +65,17 @@ class PruningLoop:
     examiner: Examiner
     schedule: Any
     cost: CostModel
-    target_rate: float
+    goal: Goal
     limits: Limits
     min_accuracy: float | None = None
     checkpoint: Checkpoint | None = None
     on_step: Callable[[StepRecord], None] = lambda record: None
 
     def run(self, state: RunState | None = None) -> RunState:
-        """Prunes until the target is reached, or nothing more can go.
+        """Prunes until the goal is reached, or nothing more can go.
 
         Args:
-            state: Where to go on from, such as the end of a run with a lower target; the schedule
+            state: Where to go on from, such as the end of a run with a nearer goal; the schedule
                 must be the one of that run. By default the checkpoint, or the unpruned model.
 
         Returns:
@@ -85,23 +84,24 @@ class PruningLoop:
         if state is None:
             state = self._resumed() or self._started()
         else:
-            reached = self._reached(state.removed)
-            state = replace(state, history=list(state.history), stopped=_REACHED if reached else "")
+            reached = self.goal.reached(state.removed)
+            stopped = self.goal.reason if reached else ""
+            state = replace(state, history=list(state.history), stopped=stopped)
         scores: Scores | None = None
         while not state.stopped:
-            goal = self._next_goal(state)
-            if goal is None:
+            rate = self._next_rate(state)
+            if rate is None:
                 state.stopped = f"the schedule ends at rate {self._rate(state.removed):.3f}"
                 break
             if scores is None:
                 scores = self.examiner.scores(state.removed)
-            proposal = self._proposal(scores, state, goal)
+            proposal = self._proposal(scores, state, rate)
             if (proposal == state.rejected).all() and self._can_go_slower():
                 continue  # just undone
             if self._try(state, proposal):
                 scores = None
-            if not state.stopped and self._reached(state.removed):
-                state.stopped = _REACHED
+            if not state.stopped and self.goal.reached(state.removed):
+                state.stopped = self.goal.reason
             self._save(state)
         self._save(state)
         return state
@@ -120,8 +120,8 @@ class PruningLoop:
                 f"min_accuracy is {self.min_accuracy}, but the unpruned model's harmonic mean "
                 f"accuracy on the reference set is only {hard:.4f}."
             )
-        if self._reached(state.removed):
-            state.stopped = _REACHED
+        if self.goal.reached(state.removed):
+            state.stopped = self.goal.reason
         self._save(state)
         return state
 
@@ -134,22 +134,22 @@ class PruningLoop:
                 self.on_step(record)
         return state
 
-    def _next_goal(self, state: RunState) -> float | None:
-        """The next pruning rate that the schedule proposes above the present one, up to the target.
+    def _next_rate(self, state: RunState) -> float | None:
+        """The next pruning rate that the schedule proposes above the present one, up to the goal's.
 
-        Counts the schedule's steps: one for each answer, but not for one that the target cuts
-        short, so that a run with a higher target takes it up again.
+        Counts the schedule's steps: one for each answer, but not for one that the goal's rate cuts
+        short, so that a run with a higher one takes it up again.
         """
-        now = self._rate(state.removed)
-        highest = self.target_rate + rate_tolerance(self.structure, self.limits)
+        now, most = self._rate(state.removed), self.goal.rate
+        highest = most + self.goal.tolerance
         for _ in range(_PATIENCE):
             should_prune, sparsity = self.schedule(state.step)
-            goal = min(float(sparsity), self.target_rate)
-            proposes = bool(should_prune) and goal > now
+            rate = min(float(sparsity), most)
+            proposes = bool(should_prune) and rate > now
             if not proposes or float(sparsity) <= highest:
                 state.step += 1
             if proposes:
-                return goal
+                return rate
         return None
 
     def _try(self, state: RunState, proposal: np.ndarray) -> bool:
@@ -182,15 +182,20 @@ class PruningLoop:
     def _can_go_slower(self, tried: float | None = None) -> bool:
         return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step(tried)
 
-    def _proposal(self, scores: Scores, state: RunState, goal: float) -> np.ndarray:
-        """The units that would be gone, chosen with classes weighted by where they stand now.
+    def _proposal(self, scores: Scores, state: RunState, rate: float) -> np.ndarray:
+        """The units that would be gone, no more of them than the goal takes."""
+        chosen = self._chosen(scores, state, rate)
+        return without(state.removed, self.goal.trimmed(state.removed, chosen))
+
+    def _chosen(self, scores: Scores, state: RunState, rate: float) -> list[Bundle]:
+        """What would go for that rate, chosen with classes weighted by where they stand now.
 
         Not by an undone trial: there a lost class would take all the weight, and the next, smaller
         proposal would ruin the others.
         """
         now = next(record for record in reversed(state.history) if record.accepted)
         return choose(
-            *(self.structure, state.removed, scores, goal),
+            *(self.structure, state.removed, scores, rate),
             limits=self.limits,
             schedule=self.schedule,
             class_accuracies=np.array(now.soft_class_accuracies),
@@ -215,11 +220,6 @@ class PruningLoop:
 
     def _rate(self, removed: np.ndarray) -> float:
         return self.structure.pruning_rate(removed)
-
-    def _reached(self, removed: np.ndarray) -> bool:
-        """Whether the target is met as closely as whole units allow."""
-        tolerance = rate_tolerance(self.structure, self.limits)
-        return self._rate(removed) >= self.target_rate - tolerance - 1e-12
 
     def _save(self, state: RunState) -> None:
         if isinstance(self.schedule, AccuracyAware):

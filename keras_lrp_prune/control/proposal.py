@@ -70,17 +70,31 @@ def propose(
     Returns:
         The units that would be gone, bool; at least one more than before, unless none may go.
     """
+    return without(removed, lowest_scored(structure, removed, scores, sparsity, limits))
+
+
+def lowest_scored(
+    structure: ChannelStructure,
+    removed: np.ndarray,
+    scores: np.ndarray,
+    sparsity: float,
+    limits: Limits,
+) -> list[Bundle]:
+    """What `propose` adds, in the order in which it goes."""
     bundles = cheapest_first(structure, removed, scores, limits)
     goal = sparsity * structure.unit_filters.sum()
-    return without(removed, bundles[: nearest(structure, removed, bundles, goal)])
+    return bundles[: nearest(structure, removed, bundles, goal)]
+
+
+def most_removed(structure: ChannelStructure, limits: Limits) -> np.ndarray:
+    """The units that are gone when no more may go, bool, shape `(units,)`."""
+    nothing = np.zeros(structure.n_units, bool)
+    return propose(structure, nothing, np.zeros(structure.n_units), 1.0, limits)
 
 
 def largest_rate(structure: ChannelStructure, limits: Limits) -> float:
     """The highest pruning rate that the limits leave."""
-    nothing = np.zeros(structure.n_units, bool)
-    return structure.pruning_rate(
-        propose(structure, nothing, np.zeros(structure.n_units), 1.0, limits)
-    )
+    return structure.pruning_rate(most_removed(structure, limits))
 
 
 def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:

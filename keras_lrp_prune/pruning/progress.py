@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
@@ -16,11 +17,12 @@ class PruningProgress:
     """Shows rate, filters left, harmonic mean and worst class; without a terminal, line by line.
 
     Args:
-        target_rate: Where the bar is full.
+        part: How much of the way a step has come, in [0, 1].
         enabled: Whether to show anything.
     """
 
-    def __init__(self, target_rate: float, *, enabled: bool = True) -> None:
+    def __init__(self, part: Callable[[StepRecord], float], *, enabled: bool = True) -> None:
+        self._part = part
         console = Console(stderr=True)
         if not console.is_terminal:
             console = Console(stderr=True, width=_PIPED_WIDTH)
@@ -33,7 +35,7 @@ class PruningProgress:
             console=console,
             disable=not enabled or not console.is_terminal,
         )
-        self._task = self._bar.add_task("prune", total=max(target_rate, 1e-9), state="")
+        self._task = self._bar.add_task("prune", total=1.0, state="")
 
     def show(self, record: StepRecord) -> None:
         """Shows one step."""
@@ -47,7 +49,7 @@ class PruningProgress:
             verdict = "" if record.accepted else f", undone: {record.reason}"
             self._lines.print(f"step {record.step}: {state}{verdict}", highlight=False)
         elif record.accepted:
-            self._bar.update(self._task, completed=record.rate, state=state)
+            self._bar.update(self._task, completed=self._part(record), state=state)
         else:
             self._bar.update(self._task, state=f"{state}, undone")
 

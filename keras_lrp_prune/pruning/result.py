@@ -110,6 +110,9 @@ class PruningResult:
                 title=f"Accuracy of each class, {shown} (%)",
             ),
         )
+        for name, share in self.settings.get("remaining", {}).items():
+            most = self.settings["budget"][name]
+            print(f"Budget {name}: {share:.2%} of the original left, {most:.2%} allowed")
         lost = [name for name, a in zip(names, metrics["after"]["recall"], strict=True) if not a]
         if lost:
             print(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.control.checkpoint import Checkpoint
+from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
-from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.cost import CostModel, LatencyShare, Shares, check_budget
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.pruning.examining import make_examiner
@@ -32,9 +33,10 @@ from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
     check_strategy,
     fingerprint,
+    from_chief,
     is_chief,
 )
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.building import build, rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def prune(
     reference: Any,
     target_rate: float | None = None,
     *,
+    budget: Mapping[str, float] | None = None,
     min_accuracy: float | None = None,
     validation: Any = None,
     schedule: Any = None,
@@ -83,6 +86,11 @@ def prune(
         target_rate: Pruning rate to reach, in [0, 1), to within half the largest unit (filters
             that can only go together); default 0.5. Rate: filters removed over all filters in
             unprotected groups.
+        budget: Instead of a target rate, the shares of the whole model's costs that may remain, in
+            (0, 1]: `{"flops": 0.5}`, of `"filters"` (all, protected ones too), `"params"`,
+            `"flops"`, `"energy"` (an estimate) and `"latency"` (of one sample, measured here, so
+            that a second run can end elsewhere). All are met, and one would not be if the last
+            filters that went together were put back.
         min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
         validation: Held-out samples like `reference`: reported, steers nothing.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
@@ -122,7 +130,8 @@ def prune(
         DataError: For unusable samples or labels.
         UnsupportedModelError: For a model that cannot be pruned, or layers that LRP would get
             wrong.
-        ValueError: For a target rate that cannot be reached (the message names the maximum), an
+        ValueError: For a target rate that cannot be reached (the message names the maximum), a
+            budget that cannot be met (the message names the smallest share) or both at once, an
             unknown criterion or engine, an engine that the strategy is too much for, or other
             arguments outside their ranges.
         CheckpointError: For a checkpoint of another run.
@@ -132,6 +141,7 @@ def prune(
     >>> import keras_lrp_prune as klp
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
     >>> result.model.save("small.keras")
+    >>> half = klp.prune(model, (x, y), budget={"flops": 0.5, "params": 0.4})
     """
     # Not at the top: it brings TensorFlow.
     from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
@@ -141,7 +151,9 @@ def prune(
     check_criterion(criterion)
     check_strategy(strategy)
     check_recovery(recovery)
-    target = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
+    if budget is not None and target_rate is not None:
+        raise ValueError("Give target_rate or budget, not both.")
+    allowed = None if budget is None else check_budget(budget)
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
     used = fresh_schedule(AccuracyAware() if schedule is None else schedule)
@@ -155,9 +167,18 @@ def prune(
         strategy=strategy,
     )
     held_out = None if validation is None else task.samples(validation, "validation data")
-    _check_target(target, task)
+    cost = CostModel(task.flat, task.structure)
+    shares = Shares(cost, _latency_share(task))
+    goal: RateGoal | BudgetGoal
+    if allowed is None:
+        rate = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
+        goal = RateGoal(task.structure, task.limits, rate)
+    else:
+        goal = BudgetGoal(task.structure, task.limits, allowed, shares)
+    goal.check()
     settings = {
-        "target_rate": target,
+        "target_rate": goal.rate if allowed is None else None,
+        "budget": allowed,
         "min_accuracy": min_accuracy,
         "schedule": used.get_config(),
         "criterion": criterion,
@@ -180,7 +201,6 @@ def prune(
         engine=engine,
         worker_python=worker_python,
     )
-    cost = CostModel(task.flat, task.structure)
     before = task.forward(model)
     refits = "head" in RECOVERIES[recovery]
     settings["steering"] = chosen_steering(
@@ -191,7 +211,7 @@ def prune(
     )
     with (
         closing(make_criterion(criterion, problem)) as scored,
-        PruningProgress(target, enabled=verbose > 0 and is_chief(strategy)) as progress,
+        PruningProgress(goal.progress, enabled=verbose > 0 and is_chief(strategy)) as progress,
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
         examiner = make_examiner(
@@ -205,7 +225,7 @@ def prune(
             examiner=examiner,
             schedule=used,
             cost=cost,
-            target_rate=target,
+            goal=goal,
             limits=task.limits,
             min_accuracy=min_accuracy,
             checkpoint=checkpoint,
@@ -213,6 +233,8 @@ def prune(
         ).run()
     recovered = recover(task.graph, problem, state.removed, recovery, task.keras_module)
     settings["not_recovered"] = dict(recovered.skipped)
+    if allowed is not None:
+        settings["remaining"] = {name: shares(name, state.removed) for name in allowed}
     kept = kept_without(task.structure, state.removed)
     small = rebuild(recovered.graph, kept, task.keras_module)
     forwards = {"before": before, "after": task.forward(small)}
@@ -240,13 +262,13 @@ def prune(
     )
 
 
-def _check_target(target: float, task: Task) -> None:
-    limits = task.limits
-    if not 0 <= target < 1:
-        raise ValueError(f"target_rate must lie in [0, 1), not {target}.")
-    largest = largest_rate(task.structure, limits)
-    if target > largest + rate_tolerance(task.structure, limits):
-        raise ValueError(
-            f"target_rate {target} cannot be reached: with min_channels={limits.min_channels} "
-            f"and round_to={limits.round_to} the largest pruning rate is {largest:.4f}."
-        )
+def _latency_share(task: Task) -> LatencyShare:
+    """Measures models without some units; the chief's figures count for all workers."""
+
+    def built(removed: np.ndarray) -> keras.Model:
+        return build(task.flat, kept_without(task.structure, removed), task.keras_module).model
+
+    def agreed(share: float) -> float:
+        return float(from_chief(str(share).encode(), task.strategy))
+
+    return LatencyShare(built, task.reference.x[:1], agreed)

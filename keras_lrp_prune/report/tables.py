@@ -57,6 +57,45 @@ def before_after_table(
     return table
 
 
+def ratio_table(
+    columns: Mapping[str, Mapping[str, float | None]], *, title: str | None = None
+) -> Table:
+    """Makes a table of figures side by side, each behind the first with its ratio to that one.
+
+    Args:
+        columns: Title of each column to its figures by row; `None`, or a row that is missing, is a
+            dash.
+        title: Title above the table.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> columns = {"before": {"Filters": 64}, "after": {"Filters": 16}}
+        >>> print_table(ratio_table(columns))  # doctest: +NORMALIZE_WHITESPACE
+                   before   after   Ratio
+        ──────────────────────────────────
+         Filters       64      16    0.25
+    """
+    first, *others = columns.values()
+    headers = [
+        header
+        for number, name in enumerate(columns)
+        for header in ((name, "Ratio") if number else (name,))
+    ]
+    table = _table(("", *headers), title)
+    for column in table.columns[1:]:
+        column.overflow = "fold"
+    for row in dict.fromkeys(name for column in columns.values() for name in column):
+        base = first.get(row)
+        cells: list[object] = [base]
+        for other in others:
+            value = other.get(row)
+            cells += [value, value / base if value is not None and base else None]
+        table.add_row(Text(row), *(Text(_figure(cell)) for cell in cells))
+    return table
+
+
 def class_table(
     class_names: Sequence[str],
     before: Sequence[float],

@@ -1,0 +1,176 @@
+"""How far pruning goes: to a pruning rate, or until a budget is met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+import numpy as np
+
+from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.proposal import (
+    Bundle,
+    Limits,
+    largest_rate,
+    most_removed,
+    rate_tolerance,
+    without,
+)
+from keras_lrp_prune.cost import COUNTED_SHARES, Cost, Shares
+from keras_lrp_prune.graph.channels import ChannelStructure
+
+_ROUNDING = 1e-12
+
+
+class Goal(Protocol):
+    """Says when a pruning run is over, and where its last step ends."""
+
+    @property
+    def reason(self) -> str:
+        """Why a run that reached the goal stopped."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """The highest pruning rate that a step may aim at."""
+        ...
+
+    @property
+    def tolerance(self) -> float:
+        """How much higher a rate is no cut of the step that aimed there."""
+        ...
+
+    def reached(self, removed: np.ndarray) -> bool:
+        """Whether enough is gone; `removed` is bool, shape `(units,)`."""
+        ...
+
+    def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
+        """As many of the first bundles as may still go, at least one if there are any."""
+        ...
+
+    def progress(self, record: StepRecord) -> float:
+        """How much of the way a step has come, in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class RateGoal:
+    """A pruning rate, met to within half the largest bundle.
+
+    Args:
+        structure: Of the model.
+        limits: What every group keeps.
+        rate: Pruning rate to reach, in [0, 1).
+    """
+
+    structure: ChannelStructure
+    limits: Limits
+    rate: float
+    reason = "target rate reached"
+
+    @property
+    def tolerance(self) -> float:
+        """See `Goal`."""
+        return rate_tolerance(self.structure, self.limits)
+
+    def check(self) -> None:
+        """Raises `ValueError` if the limits do not leave that rate, and names the largest."""
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"target_rate must lie in [0, 1), not {self.rate}.")
+        largest = largest_rate(self.structure, self.limits)
+        if self.rate > largest + self.tolerance:
+            raise ValueError(
+                f"target_rate {self.rate} cannot be reached: with {_described(self.limits)} the "
+                f"largest pruning rate is {largest:.4f}."
+            )
+
+    def reached(self, removed: np.ndarray) -> bool:
+        """See `Goal`."""
+        return self.structure.pruning_rate(removed) >= self.rate - self.tolerance - _ROUNDING
+
+    def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
+        """See `Goal`; the proposal knows the rate."""
+        return bundles
+
+    def progress(self, record: StepRecord) -> float:
+        """See `Goal`."""
+        return min(record.rate / max(self.rate, _ROUNDING), 1.0)
+
+
+@dataclass(frozen=True)
+class BudgetGoal:
+    """Shares of the original's costs that may remain; without the last bundle, one is exceeded.
+
+    Args:
+        structure: Of the model.
+        limits: What every group keeps.
+        budget: Cost to the share of it that may remain, in (0, 1].
+        shares: What remains without some units.
+    """
+
+    structure: ChannelStructure
+    limits: Limits
+    budget: Mapping[str, float]
+    shares: Shares
+    reason = "budget met"
+
+    @property
+    def rate(self) -> float:
+        """See `Goal`."""
+        return largest_rate(self.structure, self.limits)
+
+    @property
+    def tolerance(self) -> float:
+        """See `Goal`."""
+        return rate_tolerance(self.structure, self.limits)
+
+    def check(self) -> None:
+        """Raises `ValueError` for what the smallest model exceeds, and names its share."""
+        smallest = most_removed(self.structure, self.limits)
+        for name, most in self.budget.items():
+            share = min(self.shares(name, smallest), 1.0)  # all can remain, whatever was measured
+            if share > most + _ROUNDING:
+                raise ValueError(
+                    f"budget {name}={most:g} cannot be met: with {_described(self.limits)} and "
+                    f"what is protected, the smallest share that can remain is "
+                    f"{ceil(1e4 * share) / 1e4:.4f}."
+                )
+
+    def reached(self, removed: np.ndarray) -> bool:
+        """See `Goal`."""
+        return all(self.shares(name, removed) <= most + _ROUNDING for name, most in self._in_order)
+
+    def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
+        """See `Goal`; by bisection, as costs fall with each bundle."""
+        if not bundles or not self.reached(without(removed, bundles)):
+            return bundles
+        too_few, enough = 0, len(bundles)
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            if self.reached(without(removed, bundles[:middle])):
+                enough = middle
+            else:
+                too_few = middle
+        return bundles[:enough]
+
+    def progress(self, record: StepRecord) -> float:
+        """See `Goal`; of the costs that are counted, that which is furthest from its budget."""
+        cost = Cost(record.filters, record.params, record.flops)
+        ways = [
+            min((1 - share) / max(1 - most, _ROUNDING), 1.0)
+            for name, most in self._in_order
+            if name in COUNTED_SHARES
+            for share in [self.shares.counted(name, cost)]
+        ]
+        return min(ways, default=record.rate / max(self.rate, _ROUNDING))
+
+    @property
+    def _in_order(self) -> list[tuple[str, float]]:
+        """The budget; what has to be measured is last, so that it is only if the rest is met."""
+        return sorted(self.budget.items(), key=lambda item: item[0] not in COUNTED_SHARES)
+
+
+def _described(limits: Limits) -> str:
+    return f"min_channels={limits.min_channels} and round_to={limits.round_to}"

@@ -1,0 +1,74 @@
+"""Measuring a model file in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Only this package is made importable, wherever it lies.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from keras_lrp_prune.cost.worker import main; main()"
+)
+_ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",  # latency and memory are those of the CPU
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+_LAST_LINES = 15
+
+
+def measured(
+    kind: str,
+    path: str | os.PathLike[str],
+    *,
+    batch_sizes: Sequence[int],
+    threads: int,
+    repeats: int,
+    input_shape: Sequence[int] | None,
+) -> Mapping[str, Any]:
+    """Times a model file in a fresh process, on the CPU.
+
+    Args:
+        kind: One of `cost.worker.KINDS`.
+        path: The file or folder.
+        batch_sizes: Batch sizes to measure.
+        threads: Threads that may compute.
+        repeats: Timed calls of each batch size.
+        input_shape: Shape of a sample, where the model leaves it open.
+
+    Returns:
+        What the worker found: `"timings"`, and for a SavedModel `"parameters"`, `"flops"` and
+        `"weights"` (bytes by dtype).
+
+    Raises:
+        ValueError: If it cannot be measured like that.
+        RuntimeError: If the process fails.
+    """
+    request = {
+        "kind": kind,
+        "path": os.fspath(path),
+        "batch_sizes": list(batch_sizes),
+        "threads": threads,
+        "repeats": repeats,
+        "input_shape": None if input_shape is None else list(input_shape),
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[2])],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **_ENVIRONMENT},
+    )
+    if done.returncode:
+        lines = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+        how = f"killed by signal {-done.returncode}" if done.returncode < 0 else "failed"
+        raise RuntimeError(f"The process that measures {request['path']} {how}:\n{lines}")
+    reply: dict[str, Any] = json.loads(done.stdout)
+    if "error" in reply:
+        raise ValueError(reply["error"])
+    return reply

@@ -1,0 +1,83 @@
+"""What share of a model's costs remains without some of its units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_lrp_prune.cost.counting import Cost, CostModel
+from keras_lrp_prune.cost.energy import energy
+from keras_lrp_prune.cost.measuring import LatencyShare
+
+_FLOAT = 4  # bytes
+
+# What follows from the counts; energy in float32, whatever the model computes in: a share.
+COUNTED_SHARES: Mapping[str, Callable[[Cost], float]] = {
+    "filters": lambda cost: cost.filters,
+    "params": lambda cost: cost.parameters,
+    "flops": lambda cost: cost.flops,
+    "energy": lambda cost: energy(cost.flops, _FLOAT * cost.parameters),
+}
+BUDGETS = (*COUNTED_SHARES, "latency")
+
+
+def check_budget(budget: Any) -> dict[str, float]:
+    """Checks a budget and returns it as plain data.
+
+    Raises:
+        TypeError: If it is no mapping from names to numbers.
+        ValueError: If it is empty, names an unknown cost, or a share outside (0, 1].
+    """
+    if not isinstance(budget, Mapping):
+        raise TypeError(f"budget must be a dict such as {{'flops': 0.5}}, not {budget!r}.")
+    if not budget:
+        raise ValueError(f"budget is empty. Give a share of one of: {', '.join(BUDGETS)}.")
+    checked = {}
+    for name, share in budget.items():
+        if name not in BUDGETS:
+            raise ValueError(f"Unknown budget {name!r}. There are: {', '.join(BUDGETS)}.")
+        try:
+            checked[name] = float(share)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"The budget for {name} must be a number, not {share!r}.") from error
+        if not 0 < checked[name] <= 1:
+            raise ValueError(
+                f"The budget for {name} must lie in (0, 1], the share that may remain, not {share}."
+            )
+    return checked
+
+
+class Shares:
+    """Shares of the costs of the whole model that remain without some units.
+
+    A counted one costs a matrix product; latency a rebuilt model and some calls of it, once for
+    each set of units.
+
+    Args:
+        cost: Counts what is left.
+        latency: Measures; needed for `"latency"` only.
+    """
+
+    def __init__(self, cost: CostModel, latency: LatencyShare | None = None) -> None:
+        self._cost, self._latency = cost, latency
+        self._full = cost()
+
+    def __call__(self, name: str, removed: np.ndarray) -> float:
+        """The share that remains.
+
+        Args:
+            name: One of `BUDGETS`.
+            removed: bool, shape `(units,)`.
+        """
+        if name in COUNTED_SHARES:
+            return self.counted(name, self._cost(removed))
+        if self._latency is None:
+            raise ValueError("Latency was asked for, but there is nothing to measure it.")
+        return self._latency(removed)
+
+    def counted(self, name: str, cost: Cost) -> float:
+        """The share that a count is of the whole model's; `name` is one of `COUNTED_SHARES`."""
+        value = COUNTED_SHARES[name]
+        return value(cost) / max(value(self._full), 1e-30)
