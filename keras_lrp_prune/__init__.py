@@ -39,11 +39,15 @@ _MODULES = {
     "MissingInnvestigateError": "keras_lrp_prune.relevance.innvestigate_engine",
     "CheckpointError": "keras_lrp_prune.control.checkpoint",
 }
-_ROOMS = {"schedules": "keras_lrp_prune.control.schedules"}
+_ROOMS = {
+    "export": "keras_lrp_prune.export",
+    "schedules": "keras_lrp_prune.control.schedules",
+}
 
 __all__ = [*sorted(_MODULES), *_ROOMS]
 
 if TYPE_CHECKING:
+    from keras_lrp_prune import export as export
     from keras_lrp_prune.comparison import METHODS as METHODS
     from keras_lrp_prune.comparison import Comparison as Comparison
     from keras_lrp_prune.comparison import Method as Method
