@@ -118,10 +118,11 @@ def export(
     """
     from keras_lrp_prune.cli.task import load_file
 
-    _check(saved_model, litert, representative, quantize, test, warmup)
+    _check(saved_model, litert, representative, quantize, io, test, warmup)
     network = load_file(Path(model))
     images = _Images(model, image_size, preprocess, per_class, seed)
     task = None if representative is None else images.task(representative)
+    held_out = None if test is None else images.task(test)
     if saved_model is not None:
         _write_saved_model(
             network,
@@ -134,8 +135,8 @@ def export(
     if litert is not None:
         _write_litert(network, litert, task, quantize=quantize, io=io, batch_size=batch_size)
         typer.echo(f"Written: {litert}")
-        if test is not None:
-            _compare(images.task(test), litert)
+        if held_out is not None:
+            _compare(held_out, litert)
 
 
 def _check(
@@ -143,11 +144,13 @@ def _check(
     litert: Path | None,
     representative: Path | None,
     quantize: str | None,
+    io: str,
     test: Path | None,
     warmup: bool,
 ) -> None:
     """Raises for what would fail after something has been written."""
     from keras_lrp_prune.data import DataError
+    from keras_lrp_prune.export.converting import check_options
     from keras_lrp_prune.export.publishing import check_file, check_version
 
     problems = {
@@ -164,6 +167,7 @@ def _check(
     if saved_model is not None:
         check_version(saved_model.absolute())
     if litert is not None:
+        check_options(quantize, io, representative)
         check_file(litert.absolute(), ".tflite")
 
 

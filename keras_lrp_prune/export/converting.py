@@ -101,7 +101,7 @@ def litert(
     >>> klp.export.litert(result, "flowers.tflite", quantize="int8", representative=reference)
     """
     target = Path(path).absolute()
-    _check_options(quantize, io, representative)
+    check_options(quantize, io, representative)
     check_file(target, ".tflite")
     found = checked_model(model)
     _check_precision(found)
@@ -115,7 +115,8 @@ def litert(
     return Path(path)
 
 
-def _check_options(quantize: Any, io: Any, representative: Any) -> None:
+def check_options(quantize: Any, io: Any, representative: Any) -> None:
+    """Raises `ValueError` for options of `litert` that are unknown or do not go together."""
     if quantize is not None and quantize not in _QUANTIZATIONS:
         raise ValueError(
             f"quantize must be None or one of {tuple(_QUANTIZATIONS)}, not {quantize!r}."
