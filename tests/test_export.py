@@ -702,3 +702,50 @@ def test_signals_have_the_names_of_images(tmp_path, serve):
     found = serve(klp.export.saved_model(model, tmp_path / "1"), x)
     np.testing.assert_allclose(found["values"]["scores"], model(x), rtol=1e-4, atol=1e-5)
     assert found["inputs"] == {"inputs": [[None, 6, 2], "float32"]}
+
+
+def test_the_grpc_client_of_the_docs(model, tmp_path):
+    """Against a server that answers as TensorFlow Serving does, with its messages."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    folder = klp.export.saved_model(
+        model, tmp_path / "1", preprocessing=PREPROCESSING["layer"], labels=NAMES
+    )
+    loaded = tf.saved_model.load(str(folder))
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request, context):
+            assert request.model_spec.name == "digits"
+            signature = loaded.signatures[request.model_spec.signature_name]
+            inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+            response = predict_pb2.PredictResponse()
+            for key, value in signature(**inputs).items():
+                response.outputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
+            return response
+
+    namespace = {"tf": tf, "images": AS_UINT8}
+    for name in ("make_request", "ask_grpc"):
+        exec(block_with(f"def {name}("), namespace)
+    server = grpc.server(ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        found = namespace["ask_grpc"](AS_UINT8, f"localhost:{port}")
+    finally:
+        server.stop(0).wait()
+    expected = np.asarray(model(AS_UINT8 / np.float32(16)))
+    np.testing.assert_allclose(found["scores"], expected, rtol=1e-4, atol=1e-5)
+    assert [label.decode() for label in found["labels"]] == [
+        NAMES[best] for best in expected.argmax(axis=1)
+    ]
+
+
+def block_with(text):
+    """The block of code in the docs that has this in it."""
+    blocks = (HERE.parent / "docs" / "deploy.md").read_text().split("```")
+    (block,) = [part for part in blocks if part.startswith("python\n") and text in part]
+    return block.removeprefix("python\n")
