@@ -49,10 +49,10 @@ define install
 endef
 
 $(VENV)/.setup-done: pyproject.toml constraints.txt
-	$(call install,constraints.txt,test$(comma)lint$(comma)docs,13)
+	$(call install,constraints.txt,test$(comma)serving$(comma)litert$(comma)lint$(comma)docs,13)
 
 $(OLDEST)/.setup-done: pyproject.toml constraints-oldest.txt
-	$(call install,constraints-oldest.txt,test,12)
+	$(call install,constraints-oldest.txt,test$(comma)serving$(comma)litert,12)
 
 demo: setup
 	$(BIN)/keras-lrp-prune demo

@@ -44,6 +44,7 @@ _MODULES = {
 }
 _ROOMS = {
     "callbacks": "keras_lrp_prune.callbacks",
+    "export": "keras_lrp_prune.export",
     "schedules": "keras_lrp_prune.control.schedules",
 }
 
@@ -51,6 +52,7 @@ __all__ = [*sorted(_MODULES), *_ROOMS]
 
 if TYPE_CHECKING:
     from keras_lrp_prune import callbacks as callbacks
+    from keras_lrp_prune import export as export
     from keras_lrp_prune.comparison import METHODS as METHODS
     from keras_lrp_prune.comparison import Comparison as Comparison
     from keras_lrp_prune.comparison import Method as Method

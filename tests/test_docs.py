@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("how-it-works", "supported-models", "explain", "comparison", "fit", "profile")
+PAGES = (
+    *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
+    *("deploy", "finetuning"),
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

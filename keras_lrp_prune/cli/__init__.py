@@ -1,6 +1,6 @@
-"""The command line: `keras-lrp-prune demo | prune | compare | profile | relevance | explain`."""
+"""The command line: one program, `keras-lrp-prune`, and its commands."""
 
-from keras_lrp_prune.cli import profile_command  # noqa: F401 - adds its command
+from keras_lrp_prune.cli import export_command, profile_command  # noqa: F401 - add their commands
 from keras_lrp_prune.cli.commands import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""`keras-lrp-prune`: prune, compare, relevance, explain, demo."""
+"""`keras-lrp-prune`: prune, compare, relevance, explain, demo; what other commands share."""
 
 from __future__ import annotations
 

@@ -77,16 +77,16 @@ def load_task(
     if is_file and weights is not None:
         raise DataError("--weights is for named backbones; a .keras file has its own.")
     if is_file:
-        network, wanted = _load_model(Path(model)), preprocess or "none"
+        network, wanted = load_file(Path(model)), preprocess or "none"
     else:
         network, module = _backbone(model, weights or "imagenet", image_size or _BACKBONE_SIZE)
         wanted = preprocess or module
     height, width, channels = _input_size(network, image_size)
-    prepare = _preprocessing(wanted)
+    prepare = preprocessing(wanted)
 
     def read(folder: Path, count: int | None) -> tuple[ImageFolder, np.ndarray]:
         images = load_image_folder(folder, image_size=(height, width), per_class=count, seed=seed)
-        x = images.x if channels == 3 else images.x @ _LUMA[:, None]
+        x = in_channels(images.x, channels)
         return images, np.asarray(prepare(x.copy()), np.float32)
 
     images, x = read(data, per_class)
@@ -114,7 +114,7 @@ def load_network(model: str) -> keras.Model:
         DataError: If there is no such model.
     """
     if _is_file(model):
-        return _load_model(Path(model))
+        return load_file(Path(model))
     import keras
 
     backbone, _ = _backbone(model, None, _BACKBONE_SIZE)
@@ -163,9 +163,16 @@ def _is_file(model: str) -> bool:
     return model.endswith((".keras", ".h5")) or Path(model).exists()
 
 
-def _load_model(path: Path) -> keras.Model:
+def load_file(path: Path) -> keras.Model:
+    """Loads a `.keras` file, or the one in a folder that `prune` wrote.
+
+    Raises:
+        DataError: If it cannot be loaded.
+    """
     import keras
 
+    if path.is_dir():
+        path = path / "model.keras"
     if not path.is_file():
         raise DataError(f"There is no model file {path}.")
     try:
@@ -235,7 +242,17 @@ def _input_size(model: keras.Model, image_size: int | None) -> tuple[int, int, i
     return height, width, shape[-1]
 
 
-def _preprocessing(name: str) -> Preprocess:
+def in_channels(x: np.ndarray, channels: int) -> np.ndarray:
+    """RGB images, or with `channels=1` their brightness, `(n, height, width, channels)`."""
+    return x if channels == 3 else x @ _LUMA[:, None]
+
+
+def preprocessing(name: str) -> Preprocess:
+    """What `--preprocess` names; works on arrays and on tensors.
+
+    Raises:
+        DataError: If it names nothing.
+    """
     if name in _RANGES:
         return _RANGES[name]
     import keras  # noqa: F401 - registers the modules below

@@ -3,7 +3,7 @@
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.images import ImageFolder, load_image_folder
 from keras_lrp_prune.data.labels import draw_per_class, sparse_labels
-from keras_lrp_prune.data.reference import ReferenceSet, reference_set
+from keras_lrp_prune.data.reference import ReferenceSet, reference_set, unlabelled
 
 __all__ = [
     "DataError",
@@ -14,4 +14,5 @@ __all__ = [
     "load_image_folder",
     "reference_set",
     "sparse_labels",
+    "unlabelled",
 ]

@@ -153,6 +153,41 @@ def reference_set(
     return samples
 
 
+def unlabelled(data: Any, *, input_shape: Sequence[int | None] | None = None) -> np.ndarray:
+    """Checks samples whose classes do not matter.
+
+    Args:
+        data: An array of samples, shape `(n, ...)`; or what `reference_set` takes, of which only
+            the samples are used; or a finite, batched `tf.data.Dataset` of samples.
+        input_shape: Shape of one sample, without the batch axis; `None` in it stands for any size.
+
+    Returns:
+        The samples, floating.
+
+    Raises:
+        DataError: If the samples cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> unlabelled(np.zeros((3, 8, 8, 1), "uint8"), input_shape=(8, 8, 1)).dtype
+        dtype('float32')
+    """
+    if isinstance(data, ReferenceSet):
+        data = data.x
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        data = data[0]
+    elif hasattr(data, "element_spec"):
+        data = _dataset_samples(data, input_shape)
+    return _checked_samples(data, input_shape)
+
+
+def _dataset_samples(data: Any, input_shape: Sequence[int | None] | None) -> np.ndarray:
+    # Only a dataset of pairs is checked and read by `_pair`.
+    if not isinstance(data.element_spec, tuple):
+        data = data.map(lambda x: (x, x))
+    return _pair(data, input_shape)[0]
+
+
 def _pair(data: Any, input_shape: Sequence[int | None] | None) -> tuple[Any, Any]:
     """Takes `(x, y)` apart, reading it from a `tf.data.Dataset` if it is one."""
     if isinstance(data, tuple | list) and len(data) == 2:

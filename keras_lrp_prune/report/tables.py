@@ -103,6 +103,7 @@ def class_table(
     *,
     support: Sequence[int] | None = None,
     extra: Mapping[str, Sequence[float]] | None = None,
+    headers: tuple[str, str] = ("Before", "After"),
     title: str | None = None,
 ) -> Table:
     """Makes a table of the accuracy of each class before and after pruning.
@@ -115,6 +116,7 @@ def class_table(
         after: Accuracy of each class after, in [0, 1].
         support: Number of samples of each class.
         extra: Accuracies for further columns, by column title.
+        headers: Titles of the columns `before` and `after`.
         title: Title above the table.
 
     Returns:
@@ -134,8 +136,8 @@ def class_table(
     extra = extra or {}
     columns: dict[str, Sequence[object]] = {
         "Samples": [f"{count:,}" for count in support or ()],
-        "Before": [_percent(value) for value in before],
-        "After": [_percent(value) for value in after],
+        headers[0]: [_percent(value) for value in before],
+        headers[1]: [_percent(value) for value in after],
         "Change": [f"{100 * (b - a):+.1f}" for a, b in zip(before, after, strict=False)],
         **{name: [_percent(value) for value in values] for name, values in extra.items()},
     }
