@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("how-it-works", "supported-models", "explain", "comparison")
+PAGES = ("how-it-works", "supported-models", "explain", "comparison", "finetuning")
 
 
 @pytest.mark.parametrize("page", PAGES)
