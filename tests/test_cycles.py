@@ -1,5 +1,7 @@
 """Cycles of pruning and fine-tuning: rates, what is kept, and going on after an interruption."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -72,6 +74,17 @@ def test_rates_are_those_of_the_filters_at_first(model, train):
     for name, width in widths.items():
         assert len(result.kept[name]) == result.model.get_layer(name).output.shape[-1]
         assert set(result.kept[name]) <= set(range(width))
+
+
+@pytest.mark.skipif(
+    "budget" not in inspect.signature(klp.prune).parameters, reason="prune() takes no budget yet"
+)
+def test_budgets_are_those_of_the_model_given(model, train):
+    result = cycles(model, train, None, prune_options={"budget": {"flops": 0.6}})
+    shares = [record.flops / result.cost_before.flops for record in result.cycles]
+    assert shares[0] <= 0.8 and shares[1] <= 0.6
+    assert shares[0] > 0.6 and shares[1] > 0.4
+    assert result.model.count_params() == result.cost_after.parameters
 
 
 def test_records_and_summary(model, train, capsys):

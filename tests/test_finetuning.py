@@ -208,6 +208,18 @@ def test_same_seed_same_weights_with_dropout():
     assert not weights_equal(first, tune(model, seed=2).model, 1e-6)
 
 
+def test_dropout_factor():
+    dropped = network(extra=[layers.SpatialDropout2D(0.5)])
+    plain = network()
+    assert weights_equal(dropped, plain)
+    off, half, full = (tune(dropped, dropout_factor=f).model for f in (0.0, 0.5, 1.0))
+    expected = tune(plain).model
+    assert weights_equal(off, expected, 1e-6)
+    assert not weights_equal(half, full, 1e-6) and not weights_equal(half, off, 1e-6)
+    rates = [layer.rate for layer in off.layers if isinstance(layer, layers.SpatialDropout2D)]
+    assert rates == [0.5]
+
+
 def test_best_weights_come_back_those_at_the_start_included():
     model = tune(network(), epochs=30, learning_rate=0.03).model
     ruined = {"learning_rate": 3.0, "schedule": None, "validation": samples(seed=1), "epochs": 3}
@@ -319,6 +331,7 @@ WRONG = {
     "validation": ({"validation": (X, Y + 5)}, klp.DataError, "validation data"),
     "temperature": ({"temperature": 0}, ValueError, "temperature must be a positive"),
     "weight": ({"distillation_weight": 1.5}, ValueError, "must lie in .0, 1."),
+    "dropout": ({"dropout_factor": -1}, ValueError, "dropout_factor must lie in"),
     "epochs": ({"epochs": 0}, ValueError, "epochs must be"),
     "batch": ({"batch_size": 0}, ValueError, "batch_size must be"),
     "best": ({"restore_best": True}, ValueError, "needs validation"),

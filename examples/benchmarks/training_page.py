@@ -21,14 +21,12 @@ METHODS = {
     "callback": "`FilterPruning` during fit",
     "scratch": "half as large, from scratch",
 }
-# Figure to its column, its factor, and the digits behind the point.
 COLUMNS = {
-    "accuracy": ("accuracy", 100, 1),
-    "harmonic_mean": ("harmonic mean", 100, 1),
-    "worst_class": ("worst class", 100, 1),
-    "flops": ("FLOPs", 100, 1),
-    "params": ("parameters", 100, 1),
-    "seconds": ("seconds", 1, 0),
+    "accuracy": "accuracy",
+    "harmonic_mean": "harmonic mean",
+    "worst_class": "worst class",
+    "flops": "FLOPs",
+    "params": "parameters",
 }
 
 PAGE = Template("""\
@@ -55,7 +53,7 @@ phases together.
 
 All decisions were made on training images, drawn anew for each seed; accuracies are those on the
 10,000 test images. Mean ± standard error over the seeds, in percent; FLOPs and parameters are
-shares of the unpruned network. Seconds include pruning, where it was not done before by another row.
+shares of the unpruned network.
 
 $sections
 ## Where it was measured
@@ -99,7 +97,7 @@ def write_page(folder: Path, docs: Path) -> None:
 
 
 def _section(network: str, methods: Mapping[str, Runs]) -> str:
-    heads = ["seeds", *(title for title, _, _ in COLUMNS.values())]
+    heads = ["seeds", *COLUMNS.values()]
     lines = [
         f"## {network}\n",
         "| | " + " | ".join(heads) + " |",
@@ -114,10 +112,8 @@ def _section(network: str, methods: Mapping[str, Runs]) -> str:
 
 
 def _cell(runs: Runs, figure: str) -> str:
-    """Mean and standard error; the mean alone of one run, or where they do not differ."""
-    _, factor, digits = COLUMNS[figure]
-    values = factor * np.array([run[figure] for run in runs], float)
-    shown = f"{values.mean():.{digits}f}"
+    """Mean and standard error in percent; the mean alone of one run, or if they do not differ."""
+    values = 100 * np.array([run[figure] for run in runs], float)
     if len(values) == 1 or not np.ptp(values):
-        return shown
-    return f"{shown} ± {values.std(ddof=1) / np.sqrt(len(values)):.{digits}f}"
+        return f"{values.mean():.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"

@@ -23,7 +23,7 @@ class TrainingData:
     """Labelled samples to train on.
 
     Args:
-        batches: Yields `(x, y)`, for all epochs one after another: what the model takes, and class
+        batches: Yields `(x, y)` without end, epoch after epoch: what the model takes, and class
             indices, shape `(n, 1)`.
         steps: Number of batches in an epoch.
         samples: Number of samples.
@@ -41,7 +41,6 @@ def training_data(
     head: Head,
     input_shape: tuple[int | None, ...],
     *,
-    epochs: int,
     batch_size: int,
     augment: Any,
     seed: int,
@@ -52,7 +51,6 @@ def training_data(
         data: `(x, y)` arrays, or a batched, finite `tf.data.Dataset` of such pairs.
         head: What the model's outputs mean.
         input_shape: Shape of one sample, without the batch axis.
-        epochs: Times that all samples are seen.
         batch_size: Samples per batch, of arrays.
         augment: Keras layer or function of a batch of samples, applied in training only.
         seed: Of the order of arrays, which is another one in each epoch.
@@ -69,11 +67,11 @@ def training_data(
     if isinstance(data, tuple | list | ReferenceSet):
         samples = _checked(data, head, input_shape)
         _check_classes(samples.class_counts)
-        batches = _shuffled(samples, epochs, batch_size, seed)
+        batches = _shuffled(samples, batch_size, seed)
         steps, count, digest = -(-len(samples) // batch_size), len(samples), samples.fingerprint()
     else:
         steps, counts = _read_once(data, head, input_shape)
-        batches, count, digest = data.map(_as_indices).repeat(epochs), int(counts.sum()), ""
+        batches, count, digest = data.map(_as_indices).repeat(), int(counts.sum()), ""
     if augment is not None:
         batches = batches.map(_augmenting(augment))
     return TrainingData(batches.prefetch(2), steps, count, digest)
@@ -152,7 +150,7 @@ def _raw_batches(dataset: Any, rank: int) -> Iterator[tuple[np.ndarray, np.ndarr
     yield from dataset.as_numpy_iterator()
 
 
-def _shuffled(samples: ReferenceSet, epochs: int, batch_size: int, seed: int) -> tf.data.Dataset:
+def _shuffled(samples: ReferenceSet, batch_size: int, seed: int) -> tf.data.Dataset:
     import tensorflow as tf
 
     with tf.device("CPU"):
@@ -163,7 +161,7 @@ def _shuffled(samples: ReferenceSet, epochs: int, batch_size: int, seed: int) ->
         rows = tf.random.experimental.stateless_shuffle(tf.range(len(samples)), [seed, epoch])
         return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
 
-    numbers = tf.data.Dataset.range(epochs).flat_map(order)
+    numbers = tf.data.Dataset.counter().flat_map(order)
     return numbers.map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows)))
 
 

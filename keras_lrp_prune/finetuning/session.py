@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # What may be left of old moving statistics after a training.
 _OLD_STATISTICS = 0.01
 
+# Layers with a rate; the first is the base of SpatialDropout*.
+_DROPOUT = ("Dropout", "GaussianDropout", "AlphaDropout")
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -195,7 +198,7 @@ def loss_and_metric(head: Head, *, logits: bool = True) -> tuple[Any, Any]:
 
 
 def _prepare(model: Any, settings: Mapping[str, Any]) -> None:
-    """Sets what holds in training only: batch normalisation, and the states of random generators.
+    """Sets what holds in training only: batch normalisation, dropout, states of random generators.
 
     A model takes over the states of the one that it is a copy of.
     """
@@ -206,6 +209,8 @@ def _prepare(model: Any, settings: Mapping[str, Any]) -> None:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, most)
             layer.trainable = layer.trainable and not settings["freeze_batch_norm"]
+        elif isinstance(layer, tuple(getattr(keras.layers, name) for name in _DROPOUT)):
+            layer.rate *= settings["dropout_factor"]
     states = [v for v in model.variables if v.name == "seed_generator_state"]
     for number, state in enumerate(states):
         state.assign([settings["seed"], number])

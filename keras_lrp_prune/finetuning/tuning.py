@@ -33,6 +33,7 @@ def finetune(
     optimizer: Any = None,
     augment: Any = None,
     freeze_batch_norm: bool = False,
+    dropout_factor: float = 1.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,
     verbose: int = 1,
@@ -48,8 +49,8 @@ def finetune(
     (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network",
     arXiv:1503.02531). It is computed from logits, whatever the outputs are. The teacher costs a
     forward pass for each batch. Layers that are not trainable stay as they are. The model given
-    and the teacher are not changed. In the scope of a `tf.distribute` strategy the training is
-    the strategy's.
+    and the teacher are not changed. In the scope of a `tf.distribute.MirroredStrategy` the replicas
+    share each batch (Keras 3.5 adds up their gradients, where newer versions take the mean).
 
     Batch normalisation trains with the statistics of each batch. Its moving statistics, which
     inference uses, are those of the model before pruning at first; in a short training the
@@ -79,6 +80,9 @@ def finetune(
         optimizer: A Keras optimizer (copied, without its state) or its name; default Adam.
         augment: A Keras layer, or a function of a batch `x`, applied to training batches.
         freeze_batch_norm: Whether batch normalisation keeps its statistics, scale and offset.
+        dropout_factor: What the rates of dropout layers are multiplied by while training, in
+            [0, 1]. What is left of a layer stands less dropout than the whole did: Han et al. 2015
+            (arXiv:1506.02626) take the root of the share of the connections that are left.
         callbacks: For `model.fit`; they find what is in `TuningResult.history` in their logs. One
             that saves the model writes the plain one.
         seed: Of the order of samples given as arrays, and of dropout.
@@ -117,6 +121,7 @@ def finetune(
         optimizer=optimizer,
         augment=augment,
         freeze_batch_norm=freeze_batch_norm,
+        dropout_factor=dropout_factor,
         callbacks=callbacks,
         seed=seed,
         verbose=verbose,
@@ -154,12 +159,13 @@ def planned(
     optimizer: Any = None,
     augment: Any = None,
     freeze_batch_norm: bool = False,
+    dropout_factor: float = 1.0,
     callbacks: Sequence[Any] = (),
     seed: int = 0,
     verbose: int = 1,
 ) -> Plan:
     """Checks what `finetune` is given, and reads it; arguments and errors are its own."""
-    _check_arguments(epochs, temperature, distillation_weight)
+    _check_arguments(epochs, temperature, distillation_weight, dropout_factor)
     if restore_best and validation is None:
         raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
     source = read_classifier(model, "model")
@@ -169,13 +175,7 @@ def planned(
     shape = source.input_shape
     held_out = None if validation is None else held_out_data(validation, source.head, shape)
     data = training_data(
-        train,
-        source.head,
-        shape,
-        epochs=epochs,
-        batch_size=batch_size,
-        augment=augment,
-        seed=seed,
+        train, source.head, shape, batch_size=batch_size, augment=augment, seed=seed
     )
     made = make_optimizer(optimizer, learning_rate, schedule, epochs * data.steps)
     settings = {
@@ -190,19 +190,21 @@ def planned(
         "distillation_weight": None if taught is None else distillation_weight,
         "restore_best": restore_best,
         "freeze_batch_norm": freeze_batch_norm,
+        "dropout_factor": dropout_factor,
         "seed": seed,
     }
     lowering = plateau_callbacks(schedule, validated=held_out is not None)
     return Plan(source, taught, data, held_out, made, [*lowering, *callbacks], settings)
 
 
-def _check_arguments(epochs: int, temperature: float, weight: float) -> None:
+def _check_arguments(epochs: int, temperature: float, weight: float, dropout: float) -> None:
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}.")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be a positive number, not {temperature}.")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"distillation_weight must lie in [0, 1], not {weight}.")
+    for name, value in (("distillation_weight", weight), ("dropout_factor", dropout)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], not {value}.")
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
