@@ -15,6 +15,11 @@ _MODULES = {
     "prune": "keras_lrp_prune.pruning",
     "PruningResult": "keras_lrp_prune.pruning",
     "load_result": "keras_lrp_prune.pruning",
+    "finetune": "keras_lrp_prune.finetuning",
+    "TuningResult": "keras_lrp_prune.finetuning",
+    "prune_and_finetune": "keras_lrp_prune.finetuning",
+    "CyclesResult": "keras_lrp_prune.finetuning",
+    "CycleRecord": "keras_lrp_prune.finetuning",
     "accuracy_curve": "keras_lrp_prune.comparison",
     "compare": "keras_lrp_prune.comparison",
     "Comparison": "keras_lrp_prune.comparison",
@@ -67,6 +72,11 @@ if TYPE_CHECKING:
     from keras_lrp_prune.explaining import Explanation as Explanation
     from keras_lrp_prune.explaining import explain as explain
     from keras_lrp_prune.explaining import plot_channel_groups as plot_channel_groups
+    from keras_lrp_prune.finetuning import CycleRecord as CycleRecord
+    from keras_lrp_prune.finetuning import CyclesResult as CyclesResult
+    from keras_lrp_prune.finetuning import TuningResult as TuningResult
+    from keras_lrp_prune.finetuning import finetune as finetune
+    from keras_lrp_prune.finetuning import prune_and_finetune as prune_and_finetune
     from keras_lrp_prune.graph.analysis import find_channel_groups as find_channel_groups
     from keras_lrp_prune.graph.channels import ChannelGroup as ChannelGroup
     from keras_lrp_prune.graph.model_graph import UnsupportedModelError as UnsupportedModelError

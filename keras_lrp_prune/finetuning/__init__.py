@@ -1,0 +1,8 @@
+"""Recovery by training: fine-tuning with distillation, and cycles of pruning and fine-tuning."""
+
+from keras_lrp_prune.finetuning.cycle_record import CycleRecord, CyclesResult
+from keras_lrp_prune.finetuning.cycles import prune_and_finetune
+from keras_lrp_prune.finetuning.result import TuningResult
+from keras_lrp_prune.finetuning.tuning import finetune
+
+__all__ = ["CycleRecord", "CyclesResult", "TuningResult", "finetune", "prune_and_finetune"]

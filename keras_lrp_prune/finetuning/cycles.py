@@ -1,0 +1,271 @@
+"""Cycles of pruning and fine-tuning, as one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
+from keras_lrp_prune.cost import Cost, CostModel
+from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.evaluation import classification_report, probabilities
+from keras_lrp_prune.finetuning.cycle_record import CycleRecord, CyclesResult
+from keras_lrp_prune.finetuning.cycle_store import CycleStore, Finished, described
+from keras_lrp_prune.finetuning.session import compile_for
+from keras_lrp_prune.finetuning.steps import Steps, make_steps
+from keras_lrp_prune.finetuning.tuning import Plan, finetune, planned
+from keras_lrp_prune.graph.analysis import channel_structure
+from keras_lrp_prune.pruning import prune
+from keras_lrp_prune.runtime import CompiledForward, fingerprint
+from keras_lrp_prune.surgery.making import custom_objects
+from keras_lrp_prune.surgery.settings import compile_like
+from keras_lrp_prune.surgery.sizing import sized
+
+if TYPE_CHECKING:
+    import keras
+
+# Arguments of the call itself, which options cannot hold, by what they are called there.
+_OWN = ("validation", "seed", "verbose")
+_OWN_PRUNING = {name: name for name in (*_OWN, "target_rate", "checkpoint_dir")}
+_OWN_TUNING = {**{name: name for name in _OWN}, "teacher": "distil"}
+# Of the arguments of `finetune`, those that do not tell one run from another as they are: data,
+# models, what only watches, and layers and optimizers, whose names and seeds Keras counts up.
+_NOT_TOLD = ("validation", "teacher", "verbose", "callbacks", "augment", "optimizer")
+
+
+def prune_and_finetune(
+    model: keras.Model,
+    reference: Any,
+    train: Any,
+    target_rate: float | None = None,
+    *,
+    cycles: int | Sequence[float] = 3,
+    distil: bool = True,
+    validation: Any = None,
+    prune_options: Mapping[str, Any] | None = None,
+    tune_options: Mapping[str, Any] | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    verbose: int = 1,
+) -> CyclesResult:
+    """Prunes and fine-tunes in turns, so that what is left adapts before more goes.
+
+    Each cycle calls `prune` on the model as it is by then and `finetune` on what is left. Rates are
+    those of the filters that the model had at first. The model given is not changed.
+
+    Args:
+        model: A Keras 3 classifier, as in `finetune`; it is the teacher, too.
+        reference: The few labelled samples that pruning decides on, as in `prune`.
+        train: What to train on, as in `finetune`.
+        target_rate: Pruning rate after the last cycle, in [0, 1); default 0.5.
+        cycles: How many, in equal steps; or the pruning rate after each of them, rising (then
+            without `target_rate`).
+        distil: Whether the model given teaches in each cycle.
+        validation: Held-out samples: measured after each pruning and each training.
+        prune_options: Further arguments of `prune`, such as `criterion` or `recovery`. A
+            `min_channels` that is a share counts anew in each cycle. `budget` takes the place of
+            `target_rate`: of the costs of the model given, what may remain after the last cycle.
+        tune_options: Further arguments of `finetune`, such as `epochs` (of each cycle).
+        checkpoint_dir: Folder where each finished cycle is saved, and each step of pruning in the
+            one at work; the same call goes on from there.
+        seed: Of pruning, and of the first training; each further one counts up from it.
+        verbose: As in `prune` and `finetune`.
+
+    Returns:
+        A `CyclesResult`: the model, one record per cycle, and costs and accuracies before.
+
+    Raises:
+        DataError, UnsupportedModelError, FloatingPointError: As `prune` and `finetune` do, for the
+            model, samples and options before any work.
+        TypeError, ValueError: For rates that do not rise or cannot be reached, or options that do
+            not belong where they are.
+        CheckpointError: For a checkpoint of another run.
+
+    Example:
+    >>> import keras_lrp_prune as klp
+    >>> result = klp.prune_and_finetune(
+    ...     model, reference, (x, y), target_rate=0.6, cycles=3, tune_options={"epochs": 5}
+    ... )
+    >>> result.summary()
+    >>> result.model.save("small.keras")
+    """
+    pruning, tuning = dict(prune_options or {}), dict(tune_options or {})
+    _check_options("prune_options", pruning, _OWN_PRUNING)
+    _check_options("tune_options", tuning, _OWN_TUNING)
+    steps = make_steps(target_rate, cycles, pruning.pop("budget", None))
+    tuning |= {"validation": validation, "teacher": model if distil else None, "verbose": verbose}
+    plan = planned(model, train, **tuning, seed=seed)
+    run = _Run(model, plan, reference, steps, pruning, tuning)
+    store = None if checkpoint_dir is None else CycleStore(checkpoint_dir, run.identity())
+    return run.through(train, store, seed)
+
+
+def _check_options(name: str, options: Mapping[str, Any], own: Mapping[str, str]) -> None:
+    taken = [key for key in options if key in own]
+    if taken:
+        instead = "=, ".join(own[key] for key in taken)
+        raise ValueError(f"{name} cannot hold {', '.join(taken)}; give the call itself {instead}=.")
+
+
+class _Run:
+    """All cycles of one call; arguments are those of `prune_and_finetune`."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        plan: Plan,
+        reference: Any,
+        steps: Steps,
+        prune_options: Mapping[str, Any],
+        tune_options: Mapping[str, Any],
+    ) -> None:
+        import keras
+
+        self._model, self._plan, self._steps = model, plan, steps
+        self._prune_options, self._tune_options = prune_options, tune_options
+        source = plan.source
+        self._reference = reference_set(
+            reference, n_classes=source.head.n_classes, input_shape=source.input_shape
+        )
+        flat = sized(source.graph, self._reference.x.shape[1:], keras)
+        self._structure = channel_structure(flat, tuple(prune_options.get("protect", ())))
+        self._first = CostModel(flat, self._structure)()
+        self._prunable = int(self._structure.unit_filters.sum())
+        self._check_last_rate()
+
+    def _check_last_rate(self) -> None:
+        options, last = self._prune_options, self._steps.last_rate
+        limits = Limits(options.get("min_channels", 1), options.get("round_to", 1))
+        largest = largest_rate(self._structure, limits)
+        if last is not None and last > largest + rate_tolerance(self._structure, limits):
+            raise ValueError(
+                f"The pruning rate {last} cannot be reached: with min_channels="
+                f"{limits.min_channels} and round_to={limits.round_to} the largest is "
+                f"{largest:.4f}."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What the run was asked for, as JSON-able data."""
+        options = {key: it for key, it in self._tune_options.items() if key not in _NOT_TOLD}
+        return {
+            "goals": described({"steps": self._steps.__dict__}),
+            "prune_options": described(self._prune_options),
+            "tune_options": described(options),
+            "training": described({**self._plan.settings, "data": self._plan.data.fingerprint}),
+        }
+
+    def identity(self) -> str:
+        """Tells the run from others: settings, samples, layers and weights."""
+        return fingerprint(self._plan.source.graph, self._reference, self.settings())
+
+    def through(self, train: Any, store: CycleStore | None, seed: int) -> CyclesResult:
+        """Does all cycles, those that are finished but once."""
+        before = self._reports(self._model)
+        model, now, cycles = self._model, self._first, []
+        kept: dict[str, np.ndarray] = {}
+        for cycle in range(1, len(self._steps) + 1):
+            finished = None if store is None else self._stored(store, cycle)
+            if finished is None:
+                finished = self._cycle(cycle, model, now, train, store, seed)
+                if store is not None:
+                    store.save(finished)
+            model, record = finished.model, finished.record
+            now = Cost(record.filters, record.params, record.flops)
+            kept = {
+                layer: kept[layer][indices] if kept else indices
+                for layer, indices in finished.kept.items()
+            }
+            cycles.append(record)
+        return self._result(model, kept, cycles, before, now)
+
+    def _cycle(
+        self,
+        cycle: int,
+        model: keras.Model,
+        now: Cost,
+        train: Any,
+        store: CycleStore | None,
+        seed: int,
+    ) -> Finished:
+        verbose = self._tune_options["verbose"]
+        pruned = prune(
+            model,
+            self._reference,
+            validation=self._plan.held_out,
+            checkpoint_dir=None if store is None else store.pruning_folder(cycle),
+            seed=seed,
+            verbose=verbose,
+            **self._prune_options,
+            **self._steps.options(cycle, self._first, now, self._prunable),
+        )
+        tuned = finetune(pruned, train, **{**self._tune_options, "seed": seed + cycle - 1})
+        reports = self._reports(tuned.model)
+        cost = pruned.cost_after
+        record = CycleRecord(
+            cycle=cycle,
+            rate=(self._first.filters - cost.filters) / self._prunable,
+            filters=cost.filters,
+            params=cost.parameters,
+            flops=cost.flops,
+            stopped=pruned.stopped,
+            reference={"pruned": pruned.reference["after"], "tuned": reports["reference"]},
+            validation=pruned.validation
+            and {"pruned": pruned.validation["after"], "tuned": reports["validation"]},
+            history=tuned.history,
+        )
+        return Finished(record, pruned.kept, tuned.model)
+
+    def _stored(self, store: CycleStore, cycle: int) -> Finished | None:
+        import keras
+
+        custom = custom_objects(self._model._flatten_layers(), keras)
+        finished = store.load(cycle, custom)
+        if finished is not None:
+            if self._model.compiled:
+                compile_like(self._model, finished.model, keras)
+            else:
+                compile_for(finished.model, self._plan.source.head)
+        return finished
+
+    def _reports(self, model: keras.Model) -> dict[str, dict[str, Any]]:
+        """Metrics on the reference set, and on the validation data if there are any."""
+        forward = CompiledForward(model, self._plan.settings["batch_size"])
+        kind = self._plan.source.head.kind
+        return {
+            name: classification_report(
+                samples.y, probabilities(forward(samples.x), kind)
+            ).as_dict()
+            for name, samples in (
+                ("reference", self._reference),
+                ("validation", self._plan.held_out),
+            )
+            if samples is not None
+        }
+
+    def _result(
+        self,
+        model: keras.Model,
+        kept: Mapping[str, np.ndarray],
+        cycles: Sequence[CycleRecord],
+        before: Mapping[str, Any],
+        now: Cost,
+    ) -> CyclesResult:
+        last = cycles[-1]
+        after = {"reference": last.reference["tuned"]}
+        if last.validation is not None:
+            after["validation"] = last.validation["tuned"]
+        both = {name: {"before": before[name], "after": after[name]} for name in before}
+        return CyclesResult(
+            model=model,
+            kept=kept,
+            cycles=tuple(cycles),
+            cost_before=self._first,
+            cost_after=now,
+            reference=both["reference"],
+            validation=both.get("validation"),
+            rate=last.rate,
+            settings=self.settings(),
+        )

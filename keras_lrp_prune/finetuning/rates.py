@@ -1,0 +1,107 @@
+"""The optimizer, and how its learning rate falls."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+DEFAULT_LEARNING_RATE = 1e-3
+SCHEDULES = ("cosine", "plateau", None)
+
+_PLATEAU_FACTOR = 0.5
+_PLATEAU_PATIENCE = 2
+
+
+def make_optimizer(optimizer: Any, learning_rate: Any, schedule: Any, steps: int) -> Any:
+    """An optimizer of its own for one training, with its learning rate.
+
+    Args:
+        optimizer: A Keras optimizer, which is copied without its state, a name, or `None`: Adam.
+        learning_rate: Where it starts, a `LearningRateSchedule` that is taken as it is, or `None`:
+            the optimizer's own, 0.001 for a name or `None`.
+        schedule: `"cosine"`: down to 0 over all steps; `"plateau"` or `None`: as it starts; or a
+            `LearningRateSchedule`.
+        steps: Number of steps in all.
+
+    Raises:
+        TypeError: If it is no Keras 3 optimizer, or the learning rate no number or schedule.
+        ValueError: For an unknown name or schedule, two schedules, or a learning rate that is not
+            positive.
+    """
+    import keras
+
+    planned = keras.optimizers.schedules.LearningRateSchedule
+    made = _copied(optimizer)
+    if isinstance(schedule, planned):
+        if learning_rate is not None:
+            raise ValueError(
+                "Give learning_rate or a LearningRateSchedule as schedule=, not both: the schedule "
+                "holds the learning rates."
+            )
+        rate: Any = schedule
+    elif schedule in SCHEDULES:
+        rate = _start(made, optimizer, learning_rate)
+    else:
+        raise ValueError(
+            f"Unknown schedule {schedule!r}. There are 'cosine', 'plateau', None, and "
+            "keras.optimizers.schedules.LearningRateSchedule objects."
+        )
+    if isinstance(rate, planned) and schedule == "plateau":
+        raise ValueError(
+            "schedule='plateau' lowers a learning rate that is a number; the one given is a "
+            "LearningRateSchedule. Choose schedule=None."
+        )
+    if not isinstance(rate, planned) and schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    return type(made).from_config({**made.get_config(), "learning_rate": rate})
+
+
+def plateau_callbacks(schedule: Any, *, validated: bool) -> list[Any]:
+    """What halves the learning rate after 2 epochs in which the loss did not fall.
+
+    Args:
+        schedule: As in `make_optimizer`.
+        validated: Whether there are validation data, whose loss it goes by then.
+    """
+    import keras
+
+    if schedule != "plateau":
+        return []
+    monitor = "val_loss" if validated else "loss"
+    return [
+        keras.callbacks.ReduceLROnPlateau(
+            monitor, factor=_PLATEAU_FACTOR, patience=_PLATEAU_PATIENCE, mode="min", min_delta=0.0
+        )
+    ]
+
+
+def _copied(optimizer: Any) -> Any:
+    import keras
+
+    if optimizer is None or isinstance(optimizer, str):
+        return keras.optimizers.get(optimizer or "adam")
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            f"optimizer must be a Keras 3 optimizer or the name of one, not {optimizer!r}."
+        )
+    return type(optimizer).from_config(optimizer.get_config())
+
+
+def _start(made: Any, optimizer: Any, learning_rate: Any) -> Any:
+    """The learning rate at the start: a number, or a schedule that was given."""
+    import keras
+
+    planned = keras.optimizers.schedules.LearningRateSchedule
+    if isinstance(learning_rate, planned):
+        return learning_rate
+    if learning_rate is None and not isinstance(optimizer, str | None):
+        own = optimizer._learning_rate
+        return own if isinstance(own, planned) else float(optimizer.learning_rate)
+    rate = DEFAULT_LEARNING_RATE if learning_rate is None else learning_rate
+    if not isinstance(rate, Real):
+        raise TypeError(
+            f"learning_rate must be a number or a LearningRateSchedule, not {learning_rate!r}."
+        )
+    if not 0 < float(rate) < float("inf"):
+        raise ValueError(f"learning_rate must be positive, not {rate}.")
+    return float(rate)

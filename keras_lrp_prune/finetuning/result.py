@@ -1,0 +1,75 @@
+"""What fine-tuning gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.report import before_after_table, class_table, print_table
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What `finetune()` returns.
+
+    Args:
+        model: The tuned model, a plain `keras.Model`.
+        history: One value per epoch: `loss`, `accuracy`, `learning_rate`, and, with validation
+            data, `val_loss` (the cross-entropy), `val_accuracy`, `val_harmonic_mean_accuracy` and
+            `val_worst_class_accuracy`.
+        validation: Metrics on the validation data `"before"` and `"after"`, as in
+            `PruningResult.validation`; `None` without such data.
+        epoch: The epoch whose weights the model has; the last one unless the best were restored.
+            0: those it came with were the best.
+        settings: What training was asked for.
+
+    Example:
+    >>> tuned = klp.finetune(result, (x, y), validation=(x_val, y_val))
+    >>> tuned.summary()
+    >>> tuned.model.save("small.keras")
+    """
+
+    model: keras.Model
+    history: Mapping[str, Sequence[float]]
+    validation: Mapping[str, Mapping[str, Any]] | None
+    epoch: int
+    settings: Mapping[str, Any]
+
+    def summary(self, class_names: Sequence[str] | None = None) -> None:
+        """Prints what training did: loss, and the accuracies before and after on validation data.
+
+        Args:
+            class_names: Names of the classes, by default their numbers.
+        """
+        epochs = len(self.history["loss"])
+        how = "with" if self.settings["distillation"] else "without"
+        print(
+            f"{epochs} epochs {how} distillation: loss {self.history['loss'][0]:.4f} to "
+            f"{self.history['loss'][-1]:.4f}; the weights are those after epoch {self.epoch}."
+        )
+        if self.validation is None:
+            print("Give validation=(x, y) to see the accuracy of each class before and after.")
+            return
+        before, after = self.validation["before"], self.validation["after"]
+        names = list(class_names or map(str, range(len(after["recall"]))))
+        rows = [
+            (title, f"{before[key]:.4f}", f"{after[key]:.4f}")
+            for title, key in (
+                ("Harmonic mean accuracy", "harmonic_mean"),
+                ("Accuracy", "accuracy"),
+            )
+        ]
+        print_table(
+            before_after_table(rows, title="Fine-tuning, validation data"),
+            class_table(
+                names,
+                before["recall"],
+                after["recall"],
+                support=after["support"],
+                title="Accuracy of each class, validation data (%)",
+            ),
+        )

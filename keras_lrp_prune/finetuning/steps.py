@@ -1,0 +1,135 @@
+"""How far each cycle of pruning goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+from keras_lrp_prune.cost import Cost
+
+DEFAULT_TARGET_RATE = 0.5
+
+_COUNTS: Mapping[str, Callable[[Cost], int]] = {
+    "filters": lambda cost: cost.filters,
+    "params": lambda cost: cost.parameters,
+    "flops": lambda cost: cost.flops,
+}
+
+
+class Steps(Protocol):
+    """What `prune` is asked for in each cycle."""
+
+    @property
+    def last_rate(self) -> float | None:
+        """The rate after the last cycle, if it is known."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of cycles."""
+        ...
+
+    def options(self, cycle: int, first: Cost, now: Cost, prunable: int) -> dict[str, Any]:
+        """Arguments of `prune` for a cycle.
+
+        Args:
+            cycle: Its number, from 1.
+            first: What the model cost at first.
+            now: What it costs by now.
+            prunable: Filters at first in unprotected groups.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RateSteps:
+    """Pruning rates after each cycle, of the filters that the model had at first."""
+
+    rates: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.rates)
+
+    @property
+    def last_rate(self) -> float | None:
+        """The rate after the last cycle."""
+        return self.rates[-1]
+
+    def options(self, cycle: int, first: Cost, now: Cost, prunable: int) -> dict[str, Any]:
+        """See `Steps`: a rate of the filters that are left."""
+        gone = first.filters - now.filters
+        wanted = self.rates[cycle - 1] * prunable
+        return {"target_rate": max(0.0, (wanted - gone) / (prunable - gone))}
+
+
+@dataclass(frozen=True)
+class BudgetSteps:
+    """Shares of costs that may remain after the last cycle, in equal steps."""
+
+    budget: Mapping[str, float]
+    cycles: int
+
+    @property
+    def last_rate(self) -> float | None:
+        """Not known before."""
+        return None
+
+    def __len__(self) -> int:
+        return self.cycles
+
+    def options(self, cycle: int, first: Cost, now: Cost, prunable: int) -> dict[str, Any]:
+        """See `Steps`: shares of what is left."""
+        shares = {}
+        for name, last in self.budget.items():
+            wanted = 1 - (1 - last) * cycle / self.cycles
+            shares[name] = min(1.0, wanted * _COUNTS[name](first) / _COUNTS[name](now))
+        return {"budget": shares}
+
+
+def make_steps(target_rate: float | None, cycles: int | Sequence[float], budget: Any) -> Steps:
+    """Reads how far cycles shall go; arguments as those of `prune_and_finetune`.
+
+    Raises:
+        TypeError, ValueError: For rates that do not rise within [0, 1), no cycle, both a rate and
+            a budget, or a budget that is not a share of filters, parameters or FLOPs.
+    """
+    if isinstance(cycles, bool | str):
+        raise TypeError(f"cycles must be a number or a list of pruning rates, not {cycles!r}.")
+    if isinstance(cycles, int):
+        if cycles < 1:
+            raise ValueError(f"cycles must be at least 1, not {cycles}.")
+        if budget is not None:
+            return BudgetSteps(_checked_budget(budget, target_rate), cycles)
+        last = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
+        rates = tuple(last * number / cycles for number in range(1, cycles + 1))
+        return RateSteps(_checked_rates(rates))
+    if target_rate is not None or budget is not None:
+        raise ValueError("Give cycles= as a number, or as a list of rates without another goal.")
+    return RateSteps(_checked_rates(tuple(float(rate) for rate in cycles)))
+
+
+def _checked_rates(rates: tuple[float, ...]) -> tuple[float, ...]:
+    if not rates:
+        raise ValueError("cycles is an empty list; give the pruning rate after each cycle.")
+    if not all(0 <= rate < 1 for rate in rates):
+        raise ValueError(f"Pruning rates must lie in [0, 1), not {list(rates)}.")
+    if any(before > after for before, after in pairwise(rates)):
+        raise ValueError(f"Pruning rates of cycles must rise, not {list(rates)}.")
+    return rates
+
+
+def _checked_budget(budget: Any, target_rate: float | None) -> Mapping[str, float]:
+    if target_rate is not None:
+        raise ValueError("Give target_rate or a budget in prune_options, not both.")
+    if not isinstance(budget, Mapping) or not budget:
+        raise TypeError(f"budget must be a dict such as {{'flops': 0.5}}, not {budget!r}.")
+    for name, share in budget.items():
+        if name not in _COUNTS:
+            raise ValueError(
+                f"Cycles take budgets for {', '.join(_COUNTS)}, which are counted at each step, "
+                f"not for {name!r}."
+            )
+        if not 0 < share <= 1:
+            raise ValueError(f"The budget for {name} must lie in (0, 1], not {share}.")
+    return {name: float(share) for name, share in budget.items()}

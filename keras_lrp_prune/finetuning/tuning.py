@@ -1,0 +1,213 @@
+"""`finetune()`: from a pruned model and labelled samples to one that was trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
+from keras_lrp_prune.finetuning.result import TuningResult
+from keras_lrp_prune.finetuning.samples import TrainingData, held_out_data, training_data
+from keras_lrp_prune.finetuning.session import Classifier, Session, check_teacher, read_classifier
+from keras_lrp_prune.pruning import PruningResult
+
+if TYPE_CHECKING:
+    import keras
+
+
+def finetune(
+    result: PruningResult | keras.Model,
+    train: Any,
+    *,
+    teacher: keras.Model | None = None,
+    epochs: int = 10,
+    learning_rate: Any = None,
+    schedule: Any = "cosine",
+    temperature: float = 4.0,
+    distillation_weight: float = 0.5,
+    validation: Any = None,
+    restore_best: bool = False,
+    batch_size: int = 32,
+    optimizer: Any = None,
+    augment: Any = None,
+    freeze_batch_norm: bool = False,
+    dropout_factor: float = 1.0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    seed: int = 0,
+    verbose: int = 1,
+) -> TuningResult:
+    """Trains a pruned model, with or without a teacher, and returns a tuned plain model.
+
+    For users with more labelled samples than a reference set: with few of them training overfits.
+    With a teacher, mostly the model before pruning, the loss is
+
+    `(1 - w) * cross_entropy + w * T^2 * KL(softmax(teacher / T) || softmax(student / T))`
+
+    with `w` the distillation weight and `T` the temperature, plus the model's own regularisers
+    (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network",
+    arXiv:1503.02531). It is computed from logits, whatever the outputs are. The teacher costs a
+    forward pass for each batch. Layers that are not trainable stay as they are. The model given
+    and the teacher are not changed. In the scope of a `tf.distribute.MirroredStrategy` the replicas
+    share each batch (Keras 3.5 adds up their gradients, where newer versions take the mean).
+
+    Batch normalisation trains with the statistics of each batch. Its moving statistics, which
+    inference uses, are those of the model before pruning at first; in a short training the
+    momentum is lowered, for as long as it lasts, so that less than 1 % of them is left at the end.
+    Batches of few samples have poor statistics: then `freeze_batch_norm`.
+
+    Args:
+        result: What `prune` returned, or a functional or Sequential Keras 3 classifier with one
+            input and one `(batch, n)` output: logits, softmax, or one sigmoid (or logit) unit.
+        train: `(x, y)` arrays, `y` sparse or one-hot, or a batched, finite `tf.data.Dataset` of
+            such pairs, which is read once to check it. Every class needs a sample.
+        teacher: A classifier of the same inputs and classes; `None`: no distillation.
+        epochs: Times that all samples are seen.
+        learning_rate: At the start, or a `LearningRateSchedule`. Default: that of `optimizer`, or
+            0.001.
+        schedule: How a learning rate that is a number falls: `"cosine"`, to 0 over all steps
+            (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts); `"plateau"`: halved
+            when the loss (with validation data, theirs) did not fall for 2 epochs; `None`: not at
+            all. Or a `LearningRateSchedule`.
+        temperature: `T`, above 0. The higher, the more the classes count that are wrong.
+        distillation_weight: `w`, in [0, 1]; has no meaning without a teacher.
+        validation: Held-out samples like `train`, with each class: measured before, and after
+            each epoch. They steer nothing but `restore_best` and `schedule="plateau"`.
+        restore_best: Whether to return the weights of the epoch with the highest harmonic mean
+            accuracy on the validation data, those at the start included.
+        batch_size: Samples per batch; a dataset has its own.
+        optimizer: A Keras optimizer (copied, without its state) or its name; default Adam.
+        augment: A Keras layer, or a function of a batch `x`, applied to training batches.
+        freeze_batch_norm: Whether batch normalisation keeps its statistics, scale and offset.
+        dropout_factor: What the rates of dropout layers are multiplied by while training, in
+            [0, 1]. What is left of a layer stands less dropout than the whole did: Han et al. 2015
+            (arXiv:1506.02626) take the root of the share of the connections that are left.
+        callbacks: For `model.fit`; they find what is in `TuningResult.history` in their logs. One
+            that saves the model writes the plain one.
+        seed: Of the order of samples given as arrays, and of dropout.
+        verbose: 1 shows Keras' progress bar, 2 a line per epoch, 0 nothing.
+
+    Returns:
+        A `TuningResult`. Its model is compiled as the one given was; one that was not gets the
+        cross-entropy that fits its outputs, and Adam.
+
+    Raises:
+        DataError: For unusable samples or labels.
+        UnsupportedModelError: For a model or teacher that cannot be used here: legacy Keras,
+            several inputs or outputs, several sigmoid units, other classes or inputs than the
+            model, nothing to train.
+        TypeError, ValueError: For arguments outside their ranges.
+        FloatingPointError: If training diverges.
+
+    Example:
+    >>> import keras_lrp_prune as klp
+    >>> result = klp.prune(model, reference, target_rate=0.5)
+    >>> tuned = klp.finetune(result, (x, y), teacher=model, validation=(x_val, y_val))
+    >>> tuned.model.save("small.keras")
+    """
+    plan = planned(
+        result.model if isinstance(result, PruningResult) else result,
+        train,
+        teacher=teacher,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        temperature=temperature,
+        distillation_weight=distillation_weight,
+        validation=validation,
+        restore_best=restore_best,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        augment=augment,
+        freeze_batch_norm=freeze_batch_norm,
+        dropout_factor=dropout_factor,
+        callbacks=callbacks,
+        seed=seed,
+        verbose=verbose,
+    )
+    session = Session(plan.source, plan.teacher, plan.settings)
+    return session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, verbose)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a training needs, checked."""
+
+    source: Classifier
+    teacher: Classifier | None
+    data: TrainingData
+    held_out: ReferenceSet | None
+    optimizer: Any
+    callbacks: Sequence[Any]
+    settings: Mapping[str, Any]
+
+
+def planned(
+    model: keras.Model,
+    train: Any,
+    *,
+    teacher: keras.Model | None = None,
+    epochs: int = 10,
+    learning_rate: Any = None,
+    schedule: Any = "cosine",
+    temperature: float = 4.0,
+    distillation_weight: float = 0.5,
+    validation: Any = None,
+    restore_best: bool = False,
+    batch_size: int = 32,
+    optimizer: Any = None,
+    augment: Any = None,
+    freeze_batch_norm: bool = False,
+    dropout_factor: float = 1.0,
+    callbacks: Sequence[Any] = (),
+    seed: int = 0,
+    verbose: int = 1,
+) -> Plan:
+    """Checks what `finetune` is given, and reads it; arguments and errors are its own."""
+    _check_arguments(epochs, temperature, distillation_weight, dropout_factor)
+    if restore_best and validation is None:
+        raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
+    source = read_classifier(model, "model")
+    taught = None if teacher is None else read_classifier(teacher, "teacher")
+    if taught is not None:
+        check_teacher(source, taught)
+    shape = source.input_shape
+    held_out = None if validation is None else held_out_data(validation, source.head, shape)
+    data = training_data(
+        train, source.head, shape, batch_size=batch_size, augment=augment, seed=seed
+    )
+    made = make_optimizer(optimizer, learning_rate, schedule, epochs * data.steps)
+    settings = {
+        "epochs": epochs,
+        "steps": epochs * data.steps,
+        "samples": data.samples,
+        "batch_size": batch_size,
+        "optimizer": _optimizer_settings(made),
+        "schedule": schedule if isinstance(schedule, str | None) else type(schedule).__name__,
+        "distillation": taught is not None,
+        "temperature": None if taught is None else temperature,
+        "distillation_weight": None if taught is None else distillation_weight,
+        "restore_best": restore_best,
+        "freeze_batch_norm": freeze_batch_norm,
+        "dropout_factor": dropout_factor,
+        "seed": seed,
+    }
+    lowering = plateau_callbacks(schedule, validated=held_out is not None)
+    return Plan(source, taught, data, held_out, made, [*lowering, *callbacks], settings)
+
+
+def _check_arguments(epochs: int, temperature: float, weight: float, dropout: float) -> None:
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}.")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a positive number, not {temperature}.")
+    for name, value in (("distillation_weight", weight), ("dropout_factor", dropout)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], not {value}.")
+
+
+def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
+    """Without its name, which Keras numbers by how many the process has made."""
+    config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
+    return {"class": type(optimizer).__name__, **config}
