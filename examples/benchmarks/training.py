@@ -213,7 +213,9 @@ def during_fit(task: Task) -> keras.Model:
         end_step=last,
         frequency=max(last // PRUNING_STEPS, 1),
     )
-    pruning = klp.callbacks.FilterPruning(task.images[1], schedule=schedule, engine="native")
+    pruning = klp.callbacks.FilterPruning(
+        task.images[1], schedule=schedule, engine="native", seed=task.seed
+    )
     task.fit(model, epochs, TUNING_RATE, [pruning])
     return pruning.pruned_model()
 

@@ -205,11 +205,12 @@ def _prepare(model: Any, settings: Mapping[str, Any]) -> None:
     import keras
 
     most = _OLD_STATISTICS ** (1 / settings["steps"])
+    dropout: Any = tuple(getattr(keras.layers, name) for name in _DROPOUT)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, most)
             layer.trainable = layer.trainable and not settings["freeze_batch_norm"]
-        elif isinstance(layer, tuple(getattr(keras.layers, name) for name in _DROPOUT)):
+        elif isinstance(layer, dropout):
             layer.rate *= settings["dropout_factor"]
     states = [v for v in model.variables if v.name == "seed_generator_state"]
     for number, state in enumerate(states):
