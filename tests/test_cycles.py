@@ -1,7 +1,5 @@
 """Cycles of pruning and fine-tuning: rates, what is kept, and going on after an interruption."""
 
-import inspect
-
 import keras
 import numpy as np
 import pytest
@@ -76,9 +74,6 @@ def test_rates_are_those_of_the_filters_at_first(model, train):
         assert set(result.kept[name]) <= set(range(width))
 
 
-@pytest.mark.skipif(
-    "budget" not in inspect.signature(klp.prune).parameters, reason="prune() takes no budget yet"
-)
 def test_budgets_are_those_of_the_model_given(model, train):
     result = cycles(model, train, None, prune_options={"budget": {"flops": 0.6}})
     shares = [record.flops / result.cost_before.flops for record in result.cycles]

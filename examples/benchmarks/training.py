@@ -309,7 +309,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--per-class", type=int, default=600, help="training images per class")
+    parser.add_argument("--per-class", type=int, default=300, help="training images per class")
     parser.add_argument("--reference-per-class", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=10, help="of the unpruned network")
     parser.add_argument("--tuning-epochs", type=int, default=5, help="with or after pruning")
