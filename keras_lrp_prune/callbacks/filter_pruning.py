@@ -68,8 +68,8 @@ class FilterPruning(keras.callbacks.Callback):
         state_dir: Folder where each step is saved, so that training that goes on after an
             interruption (with `keras.callbacks.BackupAndRestore`) has the same masks, history and
             schedule. Without it, the masks are found in the weights.
-        analyzer_options, protect, min_channels, round_to, batch_size, memory_budget, seed,
-            worker_python: As in `prune`.
+        analyzer_options, protect, min_channels, round_to: As in `prune`.
+        batch_size, memory_budget, seed, worker_python: As in `prune`.
 
     Attributes:
         history: One `StepRecord` for each step that pruned, its `step` the optimizer's.
