@@ -296,6 +296,20 @@ def filters(model):
     return sum(layer.kernel.shape[-1] for layer in prunable)
 
 
+def test_a_budget_ends_the_schedule(trained):
+    model = compiled(trained)
+    steep = tfmot.sparsity.keras.PolynomialDecay(0.1, 0.9, begin_step=2, end_step=14, frequency=3)
+    pruning = FilterPruning(reference(), steep, budget={"flops": 0.5})
+    fit(model, pruning)
+    before, last = pruning.history[-2:]
+    whole = klp.prune(model, reference(), 0.0, verbose=0).cost_before
+    assert last.flops <= 0.5 * whole.flops < before.flops
+    # Without the last filter it would not be met.
+    assert last.flops > 0.5 * whole.flops - 2 * 81 * 64 * max(8, 12)
+    with pytest.raises(ValueError, match=r"budget flops=0\.001 cannot be met"):
+        fit(model, FilterPruning(reference(), steep, budget={"flops": 0.001}))
+
+
 class Crash(Callback):
     """Ends the training at a step, as a power cut would."""
 

@@ -44,10 +44,10 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 WIDTHS = (16, 32, 64)
 BATCH = 64
-TRAINING_RATE, TUNING_RATE = 3e-3, 1e-3
+LEARNING_RATE = 3e-3
 FLOPS = 0.5
-# The callback prunes in so many steps, over this share of the training.
-PRUNING_STEPS, PRUNING_SHARE = 20, 0.5
+# The callback prunes in so many steps, over this share of the training, until the budget is met.
+PRUNING_STEPS, PRUNING_SHARE, FINAL_SPARSITY = 20, 0.5, 0.8
 
 
 def vgg(widths: Sequence[int]) -> keras.Model:
@@ -122,7 +122,7 @@ class Task:
         """The unpruned network, trained."""
         path = self.out / f"{self.network}-seed{self.seed}.keras"
         if not path.exists():
-            model = self.fit(self.made(WIDTHS), self.options.epochs, TRAINING_RATE)
+            model = self.fit(self.made(WIDTHS), self.options.epochs, LEARNING_RATE)
             temporary = path.with_name(f".{os.getpid()}-{path.name}")
             model.save(temporary)
             os.replace(temporary, path)
@@ -187,7 +187,7 @@ def finetuned(task: Task, teacher: keras.Model | None = None) -> keras.Model:
         task.images[0],
         teacher=teacher,
         epochs=task.options.tuning_epochs,
-        learning_rate=TUNING_RATE,
+        learning_rate=LEARNING_RATE,
         batch_size=BATCH,
         augment=flip,
         seed=task.seed,
@@ -201,29 +201,29 @@ def distilled(task: Task) -> keras.Model:
 
 
 def during_fit(task: Task) -> keras.Model:
-    """Pruned while it is trained, to the rate at which `prune` meets the budget."""
+    """Pruned while it is trained, until the budget is met."""
     model = keras.models.clone_model(task.base)
     model.set_weights(task.base.get_weights())
     epochs = task.options.tuning_epochs
     last = max(int(PRUNING_SHARE * task.steps(epochs)), 2)
     schedule = PolynomialDecay(
         initial_sparsity=0.0,
-        final_sparsity=task.pruned.rate,
+        final_sparsity=FINAL_SPARSITY,
         begin_step=1,
         end_step=last,
         frequency=max(last // PRUNING_STEPS, 1),
     )
     pruning = klp.callbacks.FilterPruning(
-        task.images[1], schedule=schedule, engine="native", seed=task.seed
+        task.images[1], schedule, engine="native", budget={"flops": FLOPS}, seed=task.seed
     )
-    task.fit(model, epochs, TUNING_RATE, [pruning])
+    task.fit(model, epochs, LEARNING_RATE, [pruning])
     return pruning.pruned_model()
 
 
 def from_scratch(task: Task) -> keras.Model:
     """A narrower network of the family, trained for as long as both phases take together."""
     epochs = task.options.epochs + task.options.tuning_epochs
-    return task.fit(task.made(half_widths(task)), epochs, TRAINING_RATE)
+    return task.fit(task.made(half_widths(task)), epochs, LEARNING_RATE)
 
 
 def half_widths(task: Task) -> tuple[int, ...]:
@@ -309,10 +309,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--per-class", type=int, default=300, help="training images per class")
+    parser.add_argument("--per-class", type=int, default=200, help="training images per class")
     parser.add_argument("--reference-per-class", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=10, help="of the unpruned network")
-    parser.add_argument("--tuning-epochs", type=int, default=5, help="with or after pruning")
+    parser.add_argument("--tuning-epochs", type=int, default=6, help="with or after pruning")
     parser.add_argument("--page", action="store_true", help="write docs/training.md")
     return parser.parse_args()
 

@@ -44,8 +44,8 @@ $batch):
 - *pruned, then fine-tuned*: `prune(budget={"flops": 0.5})` with $reference images per class as the
   reference set, then [`finetune`](finetuning.md);
 - *pruned, then distilled*: the same with the unpruned network as a teacher;
-- *`FilterPruning` during fit*: the callback prunes during the first half of these epochs, to the
-  pruning rate at which `prune` met the budget.
+- *`FilterPruning` during fit*: the callback prunes during the first half of these epochs, until the
+  same budget is met.
 
 For comparison, *unpruned* is the network before these epochs, and *half as large, from scratch* a
 network whose stages are all narrower, with about half of the FLOPs, trained for the epochs of both

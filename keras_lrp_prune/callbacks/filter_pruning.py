@@ -14,12 +14,13 @@ from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import TrainingRun, check_reachable, strategy_of
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.choosing import choose
+from keras_lrp_prune.control.goals import BudgetGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Limits, without
 from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
-from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
-from keras_lrp_prune.pruning.task import read_task
+from keras_lrp_prune.pruning.task import Task, read_task
 from keras_lrp_prune.relevance.criteria import (
     check_criterion,
     default_criterion,
@@ -65,6 +66,7 @@ class FilterPruning(keras.callbacks.Callback):
         validation: Samples like `reference` on which accuracies are watched; default: `reference`.
         min_accuracy: Harmonic mean accuracy on the watched samples: a step that falls below it is
             undone. Without it, the schedule is followed exactly.
+        budget: What may remain, as in `prune`: the schedule is followed until it is met.
         state_dir: Folder where each step is saved, so that training that goes on after an
             interruption (with `keras.callbacks.BackupAndRestore`) has the same masks, history and
             schedule. Without it, the masks are found in the weights.
@@ -75,8 +77,8 @@ class FilterPruning(keras.callbacks.Callback):
         history: One `StepRecord` for each step that pruned, its `step` the optimizer's.
 
     Raises:
-        ValueError: For arguments outside their ranges, and in `fit` for a schedule whose final
-            sparsity cannot be reached.
+        ValueError: For arguments outside their ranges, and in `fit` for a budget or a schedule's
+            final sparsity that cannot be reached.
         DataError, UnsupportedModelError, CheckpointError: In `fit`, before the first step: for
             unusable samples, a model that cannot be pruned, a strategy of several workers, or a
             `state_dir` of another run.
@@ -100,6 +102,7 @@ class FilterPruning(keras.callbacks.Callback):
         engine: str = "auto",
         validation: Any = None,
         min_accuracy: float | None = None,
+        budget: Mapping[str, float] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         analyzer_options: Mapping[str, Any] | None = None,
         protect: Sequence[str] = (),
@@ -118,6 +121,7 @@ class FilterPruning(keras.callbacks.Callback):
             raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
         self.schedule = fresh_schedule(schedule)
         self.min_accuracy = min_accuracy
+        self.budget = None if budget is None else check_budget(budget)
         self.history: list[StepRecord] = []
         self._reference, self._validation = reference, validation
         self._state_dir = state_dir
@@ -216,7 +220,8 @@ class FilterPruning(keras.callbacks.Callback):
     def _prepared(self) -> TrainingRun:
         strategy = strategy_of(self.model)
         task = read_task(self.model, self._reference, **self._task_options, strategy=strategy)
-        check_reachable(self.schedule, task)
+        cost = CostModel(task.flat, task.structure)
+        budget = self._budget_goal(task, cost)
         watched = task.reference
         if self._validation is not None:
             watched = task.samples(self._validation, "validation data")
@@ -227,6 +232,7 @@ class FilterPruning(keras.callbacks.Callback):
                 "schedule": self.schedule.get_config(),
                 "criterion": self.criterion,
                 "min_accuracy": self.min_accuracy,
+                "budget": self.budget,
                 "watched": watched.fingerprint(),
                 **{key: str(value) for key, value in self._task_options.items()},
                 **{key: str(value) for key, value in self._problem_options.items()},
@@ -242,11 +248,22 @@ class FilterPruning(keras.callbacks.Callback):
             watched=watched,
             forward=forward,
             mask=mask,
-            cost=CostModel(task.flat, task.structure),
+            cost=cost,
+            budget=budget,
             states=states,
             make_criterion=lambda: make_criterion(self.criterion, problem),
             removed=np.zeros(task.structure.n_units, bool),
         )
+
+    def _budget_goal(self, task: Task, cost: CostModel) -> BudgetGoal | None:
+        """What ends the schedule, if it is not its own end; either is checked."""
+        if self.budget is None:
+            check_reachable(self.schedule, task)
+            return None
+        shares = Shares(cost, task.latency_share())
+        goal = BudgetGoal(task.structure, task.limits, self.budget, shares)
+        goal.check()
+        return goal
 
     def _resume(self, run: TrainingRun, now: int) -> None:
         """Takes up the masks: those saved at this step or the last before, or the zeros there."""
@@ -302,6 +319,8 @@ class FilterPruning(keras.callbacks.Callback):
         missing = (goal - run.rate(run.removed)) * structure.unit_filters.sum()
         if missing < structure.unit_filters.min() / 2:
             return None
+        if run.budget is not None and run.budget.reached(run.removed):
+            return None
         _, soft = run.accuracies()
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.rebase(soft)
@@ -311,6 +330,8 @@ class FilterPruning(keras.callbacks.Callback):
             schedule=self.schedule,
             class_accuracies=soft,
         )
+        if run.budget is not None:
+            bundles = list(run.budget.trimmed(run.removed, bundles))
         proposal = without(run.removed, bundles)
         taken = structure.unit_filters[proposal & ~run.removed].sum()
         return proposal if taken and taken - missing <= missing else None

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.callbacks.states import States
+from keras_lrp_prune.control.goals import BudgetGoal
 from keras_lrp_prune.control.proposal import largest_rate, rate_tolerance
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
@@ -36,6 +37,7 @@ class TrainingRun:
         forward: The live model's forward pass.
         mask: On the live model.
         cost: Counts what is left.
+        budget: What may remain, if it is given.
         states: Where to save each step, if anywhere.
         make_criterion: Makes what scores units; it holds a copy of the model.
         removed: Units that are masked, bool, shape `(units,)`.
@@ -50,6 +52,7 @@ class TrainingRun:
     forward: CompiledForward
     mask: HeldMask
     cost: CostModel
+    budget: BudgetGoal | None
     states: States | None
     make_criterion: Callable[[], Criterion]
     removed: np.ndarray

@@ -13,7 +13,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint
 from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits
-from keras_lrp_prune.cost import CostModel, LatencyShare, Shares, check_budget
+from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.pruning.examining import make_examiner
@@ -21,7 +21,7 @@ from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery, recover
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.pruning.task import Task, read_task
+from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.relevance.criteria import (
     LRP,
     check_criterion,
@@ -33,10 +33,9 @@ from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
     check_strategy,
     fingerprint,
-    from_chief,
     is_chief,
 )
-from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def prune(
     )
     held_out = None if validation is None else task.samples(validation, "validation data")
     cost = CostModel(task.flat, task.structure)
-    shares = Shares(cost, _latency_share(task))
+    shares = Shares(cost, task.latency_share())
     goal: RateGoal | BudgetGoal
     if allowed is None:
         rate = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
@@ -260,15 +259,3 @@ def prune(
         barriers=task.structure.barriers,
         uncounted=cost.uncounted,
     )
-
-
-def _latency_share(task: Task) -> LatencyShare:
-    """Measures models without some units; the chief's figures count for all workers."""
-
-    def built(removed: np.ndarray) -> keras.Model:
-        return build(task.flat, kept_without(task.structure, removed), task.keras_module).model
-
-    def agreed(share: float) -> float:
-        return float(from_chief(str(share).encode(), task.strategy))
-
-    return LatencyShare(built, task.reference.x[:1], agreed)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.cost import LatencyShare
 from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
 from keras_lrp_prune.evaluation import probabilities
 from keras_lrp_prune.graph.analysis import channel_structure
@@ -19,9 +20,15 @@ from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.relevance.criteria import Problem
-from keras_lrp_prune.runtime import CompiledForward, check_same, chosen_batch_size, scope
+from keras_lrp_prune.runtime import (
+    CompiledForward,
+    check_same,
+    chosen_batch_size,
+    from_chief,
+    scope,
+)
 from keras_lrp_prune.surgery.building import Built, build
-from keras_lrp_prune.surgery.kept import Kept
+from keras_lrp_prune.surgery.kept import Kept, kept_without
 from keras_lrp_prune.surgery.sizing import sized
 
 if TYPE_CHECKING:
@@ -102,6 +109,18 @@ class Task:
                 # Variables made outside the strategy's scope are not the strategy's.
                 model = build(read_model(model), Kept(), self.keras_module).model
             return CompiledForward(model, self.batch_size, self.strategy)
+
+    def latency_share(self) -> LatencyShare:
+        """Measures models without some units; the chief's figures count for all workers."""
+
+        def built(removed: np.ndarray) -> keras.Model:
+            kept = kept_without(self.structure, removed)
+            return build(self.flat, kept, self.keras_module).model
+
+        def agreed(share: float) -> float:
+            return float(from_chief(str(share).encode(), self.strategy))
+
+        return LatencyShare(built, self.reference.x[:1], agreed)
 
     def probabilities(self, forward: CompiledForward, samples: ReferenceSet) -> np.ndarray:
         """Class probabilities `(samples, classes)` by a model."""
