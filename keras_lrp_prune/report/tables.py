@@ -294,7 +294,8 @@ def table_text(*tables: Table, piped_width: int = PIPED_WIDTH) -> str:
         >>> table_text(before_after_table([("Filters", 1024, 512)])).splitlines()[-1]
         ' Filters    1,024     512'
     """
-    console = _console(None, piped_width, color_system=None)
+    # Captured text is no display: a notebook would show an empty one.
+    console = _console(None, piped_width, color_system=None, force_jupyter=False)
     with console.capture() as captured:
         for table in tables:
             console.print(table)
