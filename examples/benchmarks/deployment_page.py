@@ -19,7 +19,9 @@ from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.report.figures import INK, line_styles, save
 
 BEFORE = "before"
-PICTURE = "deployment.svg"
+# Rounds whose ratios differ by more than this factor do not settle a share.
+SETTLED = 1.25
+PICTURE = "deployment.png"
 TITLES = {
     "mobilenet-flowers": "MobileNet 0.75, flowers",
     "vgg16-5": "VGG16, five classes of CIFAR-10",
@@ -31,9 +33,9 @@ PAGE = Template("""\
 
 Written by `python examples/benchmarks/deployment.py --data DATA --out runs/ --page` from its runs.
 
-Half of the FLOPs are not half of the time. Here is what is left of the time where a model is used:
-two networks pruned by `prune(budget={"flops": 0.5}, recovery="head")` with $per_class training
-images per class, before and after, as a Keras model, as a SavedModel by
+Half of the FLOPs need not be half of the time. Here is what a model takes where it is used: two
+networks pruned by `prune(budget={"flops": 0.5}, recovery="head")` with $per_class training images
+per class, before and after, as a Keras model, as a SavedModel by
 [`export.saved_model`](deploy.md), and as LiteRT files by `export.litert`: float32, dynamic range
 and int8, the reference set being the representative samples.
 
@@ -47,11 +49,16 @@ and int8, the reference set being the representative samples.
   and the lowest and the highest.
 - *Share of the ideal*: were time proportional to FLOPs, the ratio would be that of the FLOPs. The
   share is the part of that saving which arrived, (1 - latency ratio) / (1 - FLOPs ratio): 100 % if
-  the time fell as the FLOPs did, 0 % if it did not fall.
+  the time fell as the FLOPs did, 0 % if it did not fall. It is left open (-) where the ratios of
+  the rounds differ by more than a factor of $settled.
 - *Accuracy* was measured on test images that no decision saw. A SavedModel computes what the Keras
   model does.
 
 $load
+
+Share of the ideal:
+
+$shares
 
 ![Latency ratio beside the FLOPs ratio, by form and batch size](images/$picture)
 
@@ -63,9 +70,9 @@ Python $python, TensorFlow $tensorflow, Keras $keras, ai-edge-litert $litert; CP
 
 LOAD = Template("""\
 The load average of the machine ($machine cores, of which the measurement could use $used) was
-between $low and $high meanwhile; a quiet machine would show about $threads, that of the measurement
-itself. The more there is beyond it, the less a single figure says, and the more the ratios within
-a round count.""")
+between $low and $high meanwhile, where the measurement itself makes about $threads. What is beyond
+that is other work beside it: latencies are too high then, and the ratios only as good as their
+ranges.""")
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,13 @@ class Found:
         """To the latency before pruning in the same round, shape `(rounds,)`."""
         return self.latencies(form, model, at) / self.latencies(form, BEFORE, at)
 
+    def share(self, form: str, model: str, at: Setting) -> str:
+        """The part of the saving in FLOPs that is one in time, if the rounds agree on it."""
+        ratios = self.ratios(form, model, at)
+        if ratios.max() > SETTLED * ratios.min():
+            return "-"
+        return f"{100 * (1 - np.median(ratios)) / (1 - self.flops_ratio(model)):.0f} %"
+
     def settings(self) -> Iterator[Setting]:
         """Threads and batch sizes that were measured."""
         asked = self.record["settings"]
@@ -148,7 +162,9 @@ def write_page(folder: Path, docs: Path) -> None:
         raise SystemExit(f"The records in {folder} were made with different settings.")
     page = PAGE.substitute(
         settings,
+        settled=SETTLED,
         load=_load(found),
+        shares=_shares(found),
         picture=PICTURE,
         sections="\n".join(map(_section, found)),
         python=platform.python_version(),
@@ -171,6 +187,20 @@ def _load(found: Sequence[Found]) -> str:
         high=f"{max(loads):.1f}",
         threads=" to ".join(map(str, sorted(set(found[0].record["settings"]["threads"])))),
     )
+
+
+def _shares(found: Sequence[Found]) -> str:
+    lines = [
+        [
+            f"{TITLES[one.task]}, {at}",
+            model,
+            *(one.share(form, model, at) for form in one.forms),
+        ]
+        for one in found
+        for at in one.settings()
+        for model in one.models[1:]
+    ]
+    return _table(["", "", *found[0].forms], lines).rstrip()
 
 
 def _section(found: Found) -> str:
@@ -215,10 +245,9 @@ def _latencies(found: Found, at: Setting) -> str:
         line = [form, _milliseconds(found, form, BEFORE, at)]
         for model in found.models[1:]:
             ratios = found.ratios(form, model, at)
-            share = (1 - np.median(ratios)) / (1 - found.flops_ratio(model))
             line.append(_milliseconds(found, form, model, at))
             line.append(f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
-            line.append(f"{100 * share:.0f} %")
+            line.append(found.share(form, model, at))
         lines.append(line)
     return _table(heads, lines)
 
