@@ -1,9 +1,10 @@
 """Energy of an inference, estimated from public figures for single operations.
 
 The figures are those of a 45 nm process: M. Horowitz, "Computing's energy problem (and what we can
-do about it)", ISSCC 2014, doi:10.1109/ISSCC.2014.6757323; with the memory read as tabulated by
-S. Han et al., "Learning both weights and connections for efficient neural networks",
-arXiv:1506.02626.
+do about it)", ISSCC 2014, doi:10.1109/ISSCC.2014.6757323, to the digits given in figure 15 of
+S. Kim et al., "Full stack optimization of transformer inference: a survey", arXiv:2302.14017; with
+the memory read as tabulated there, and by S. Han et al., "Learning both weights and connections
+for efficient neural networks", arXiv:1506.02626.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def energy(flops: float, weight_bytes: float, dtype: str = "float32") -> float:
         ValueError: For a dtype without a figure.
 
     Source:
-        Horowitz, ISSCC 2014, doi:10.1109/ISSCC.2014.6757323; Han et al., arXiv:1506.02626.
+        Horowitz, ISSCC 2014, doi:10.1109/ISSCC.2014.6757323; Kim et al., arXiv:2302.14017,
+        figure 15; Han et al., arXiv:1506.02626, table 1.
 
     Example:
         >>> energy(flops=2e9, weight_bytes=4e6)
