@@ -56,6 +56,15 @@ All decisions were made on training images, drawn anew for each seed; accuracies
 shares of the unpruned network.
 
 $sections
+## What it says
+
+- With the same further training, pruning during fit keeps more accuracy than pruning at once and
+  training afterwards; a teacher helps the weakest classes somewhat.
+- These networks have few filters to spare, and half of their FLOPs is much for them. Where there
+  are images enough to train on, a narrower network trained from scratch for as long does as well as
+  the unpruned one, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for
+  networks that were trained on more than there is at hand.
+
 ## Where it was measured
 
 Python $python, TensorFlow $tensorflow, Keras $keras, CPU.
