@@ -58,8 +58,10 @@ shares of the unpruned network.
 $sections
 ## What it says
 
-- With the same further training, pruning during fit keeps more accuracy than pruning at once and
-  training afterwards; a teacher helps the weakest classes somewhat.
+- With the same further training, pruning during fit keeps more of the mean accuracy than pruning at
+  once and training afterwards. Harmonic means of the VGG-style network vary too much between seeds
+  to tell methods apart: a class can be nearly lost.
+- With a teacher the weakest classes came out a little better, within the spread.
 - These networks have few filters to spare, and half of their FLOPs is much for them. Where there
   are images enough to train on, a narrower network trained from scratch for as long does as well as
   the unpruned one, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for
