@@ -46,6 +46,8 @@ WIDTHS = (16, 32, 64)
 BATCH = 64
 LEARNING_RATE = 3e-3
 FLOPS = 0.5
+# Of each layer this share stays: training needs width more than a frozen network does.
+MIN_CHANNELS = 0.5
 # The callback prunes in so many steps, over this share of the training, until the budget is met.
 PRUNING_STEPS, PRUNING_SHARE, FINAL_SPARSITY = 20, 0.5, 0.8
 
@@ -136,6 +138,7 @@ class Task:
             self.base,
             reference,
             budget={"flops": FLOPS},
+            min_channels=MIN_CHANNELS,
             seed=self.seed,
             verbose=0,
             engine="native",
@@ -214,7 +217,12 @@ def during_fit(task: Task) -> keras.Model:
         frequency=max(last // PRUNING_STEPS, 1),
     )
     pruning = klp.callbacks.FilterPruning(
-        task.images[1], schedule, engine="native", budget={"flops": FLOPS}, seed=task.seed
+        task.images[1],
+        schedule,
+        engine="native",
+        budget={"flops": FLOPS},
+        min_channels=MIN_CHANNELS,
+        seed=task.seed,
     )
     task.fit(model, epochs, LEARNING_RATE, [pruning])
     return pruning.pruned_model()

@@ -41,15 +41,20 @@ network is trained on them for $epochs epochs. Then half of its FLOPs go, in thr
 the same $tuning_epochs further epochs (the same number of optimiser steps, Adam, cosine, batches of
 $batch):
 
-- *pruned, then fine-tuned*: `prune(budget={"flops": 0.5})` with $reference images per class as the
-  reference set, then [`finetune`](finetuning.md);
+- *pruned, then fine-tuned*: `prune(budget={"flops": 0.5}, min_channels=0.5)` with $reference images
+  per class as the reference set, then [`finetune`](finetuning.md);
 - *pruned, then distilled*: the same with the unpruned network as a teacher;
 - *`FilterPruning` during fit*: the callback prunes during the first half of these epochs, until the
-  same budget is met.
+  same budget is met, with the same `min_channels`.
 
 For comparison, *unpruned* is the network before these epochs, and *half as large, from scratch* a
 network whose stages are all narrower, with about half of the FLOPs, trained for the epochs of both
 phases together.
+
+That each layer keeps half of its filters was chosen on training images that were not trained on
+(VGG-style network, another seed): fine-tuned, 56.5 % accuracy and 52.7 % harmonic mean, against
+53.8 and 47.7 without it; with `recovery="head+least_squares"` before training 54.8 and 51.9, and
+53.1 and 48.7.
 
 All decisions were made on training images, drawn anew for each seed; accuracies are those on the
 10,000 test images. Mean ± standard error over the seeds, in percent; FLOPs and parameters are
