@@ -63,14 +63,14 @@ shares of the unpruned network.
 $sections
 ## What it says
 
-- With the same further training, pruning during fit keeps more of the mean accuracy than pruning at
-  once and training afterwards. Harmonic means of the VGG-style network vary too much between seeds
-  to tell methods apart: a class can be nearly lost.
-- With a teacher the weakest classes came out a little better, within the spread.
-- These networks have few filters to spare, and half of their FLOPs is much for them. Where there
-  are images enough to train on, a narrower network trained from scratch for as long does as well as
-  the unpruned one, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for
-  networks that were trained on more than there is at hand.
+- Half of the FLOPs, and a third of the parameters, do what the whole did, within the spread of the
+  seeds or little below. With the same further training the three ways come out alike; a teacher
+  that was trained on the same few images adds nothing.
+- Without `min_channels` the same runs lost more: for the ResNet-style network 47.2 % accuracy and
+  41.1 % harmonic mean after fine-tuning, for the VGG-style one 50.0 and 34.5.
+- Where there are images enough to train on, a narrower network trained from scratch for as long does
+  as well, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for networks that
+  were trained on more than there is at hand.
 
 ## Where it was measured
 
