@@ -68,9 +68,9 @@ $sections
   that was trained on the same few images adds nothing.
 - Without `min_channels` the same runs lost more: for the ResNet-style network 47.2 % accuracy and
   41.1 % harmonic mean after fine-tuning, for the VGG-style one 50.0 and 34.5.
-- Where there are images enough to train on, a narrower network trained from scratch for as long does
-  as well, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for networks that
-  were trained on more than there is at hand.
+- Where there are images enough to train on, a narrower network trained from scratch for as long
+  does as well, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for networks
+  that were trained on more than there is at hand.
 
 ## Where it was measured
 
