@@ -167,7 +167,8 @@ def write_page(folder: Path, docs: Path) -> None:
     for runs in found:
         if (runs.task, runs.per_class, runs.protocol) == PICTURE:
             curves = {name: list(each.values()) for name, each in runs.curves.items()}
-            shown = {name: curves[name] for name in curves if name in SHOWN}
+            seeds = len(curves[DEFAULT])  # others would start elsewhere
+            shown = {n: each for n, each in curves.items() if n in SHOWN and len(each) == seeds}
             plot_curves(shown, docs / "images" / "control.png", title="VGG16, 5 classes, held out")
 
 
