@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.cost import CostModel, file_size
 from keras_lrp_prune.cost.energy import ARITHMETIC, energy
-from keras_lrp_prune.cost.litert_file import check_runtime, litert_counts
+from keras_lrp_prune.cost.litert_file import litert_counts
 from keras_lrp_prune.cost.process import measured
+from keras_lrp_prune.extras import extra
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import references
@@ -232,7 +233,7 @@ def _of_saved_model(folder: Path, options: Mapping[str, Any]) -> Profile:
 
 
 def _of_litert(path: Path, options: Mapping[str, Any]) -> Profile:
-    check_runtime()
+    extra("ai_edge_litert.interpreter")  # the measuring process needs it
     counts = litert_counts(path)
     found = measured("litert", path, **options)
     # Weights kept in float16 are turned into float32 before they are used.

@@ -7,18 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from pruning_models import digits, digits_model, reference
+from test_callbacks import ADAM, SCHEDULE, Watch, fit
 
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-several_workers = tf.distribute.MultiWorkerMirroredStrategy()  # collectives come first
-
-import numpy as np  # noqa: E402 - after the devices
-from pruning_models import digits, digits_model, reference  # noqa: E402
-from test_callbacks import ADAM, SCHEDULE, Watch, fit  # noqa: E402
-
-from keras_lrp_prune.callbacks import FilterPruning  # noqa: E402
+from keras_lrp_prune.callbacks import FilterPruning
 
 
 def trained(strategy, *callbacks):
@@ -34,6 +28,9 @@ def records(pruning):
 
 
 def main(path):
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    several_workers = tf.distribute.MultiWorkerMirroredStrategy()  # collectives come first
     report = {}
     pruning = FilterPruning(reference(), SCHEDULE)
     watch = Watch(pruning)

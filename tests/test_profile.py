@@ -239,7 +239,7 @@ def test_operations_of_a_litert_file(name, int8, tmp_path):
 def test_missing_litert_runtime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     (tmp_path / "model.tflite").write_bytes(b"something")
-    with pytest.raises(ImportError, match=r"pip install 'keras-lrp-prune\[litert\]'"):
+    with pytest.raises(ImportError, match=r'pip install "ai-edge-litert>='):
         klp.profile(tmp_path / "model.tflite")
 
 

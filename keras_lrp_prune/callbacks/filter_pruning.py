@@ -45,8 +45,9 @@ class FilterPruning(keras.callbacks.Callback):
 
     At such a step the filters are scored on the reference set, the next ones are masked, and stay
     exactly zero whatever the optimizer does: constraints on the weights hold them, inside the
-    compiled training step. A step costs one pass of the criterion and two forward passes over the
-    samples that are watched, an epoch one forward pass; the criterion keeps a copy of the model.
+    compiled training step. A step costs one pass of the criterion and one forward pass over the
+    samples that are watched (two, unless LRP on the same samples tells where the classes stand), an
+    epoch one forward pass; the criterion keeps a copy of the model.
 
     Put it before callbacks that read `logs`: at the end of each epoch it adds `pruning_rate`,
     `harmonic_mean_accuracy`, `worst_class` (its number) and `worst_class_accuracy`.
@@ -321,11 +322,11 @@ class FilterPruning(keras.callbacks.Callback):
             return None
         if run.budget is not None and run.budget.reached(run.removed):
             return None
-        _, soft = run.accuracies()
+        scores, soft = run.examine()
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.rebase(soft)
         bundles = choose(
-            *(structure, run.removed, run.scores(), goal),
+            *(structure, run.removed, scores, goal),
             limits=limits,
             schedule=self.schedule,
             class_accuracies=soft,

@@ -20,7 +20,7 @@ from keras_lrp_prune.evaluation import class_accuracies, probabilities, soft_cla
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.pruning.task import Task
-from keras_lrp_prune.relevance.criteria import Criterion
+from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
 from keras_lrp_prune.surgery.holding import HeldMask
@@ -83,11 +83,15 @@ class TrainingRun:
         y = self.watched.y
         return class_accuracies(y, found), soft_class_accuracies(y, found)
 
-    def scores(self) -> Scores:
-        """Scores of the units by the weights as they are."""
-        assert self.criterion is not None  # made when training starts
-        self.criterion.refresh()
-        return self.criterion.scores(self.removed)
+    def examine(self) -> tuple[Scores, np.ndarray]:
+        """Scores of the units by the weights as they are, and soft class accuracies."""
+        criterion = self.criterion
+        assert criterion is not None  # made when training starts
+        criterion.refresh()
+        if isinstance(criterion, LRP) and self.watched is self.task.reference:
+            scores, found = criterion.examine(self.removed)
+            return scores, soft_class_accuracies(self.watched.y, found)
+        return criterion.scores(self.removed), self.accuracies()[1]
 
     def check_held(self) -> None:
         """Checks, once after each change, that the training step holds the mask."""

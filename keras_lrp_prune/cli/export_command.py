@@ -14,7 +14,6 @@ from keras_lrp_prune.cli.commands import (
     PreprocessOption,
     SeedOption,
     SizeOption,
-    app,
     one_line_errors,
 )
 
@@ -48,7 +47,6 @@ class _Images:
         )
 
 
-@app.command()
 @one_line_errors
 def export(
     model: Annotated[

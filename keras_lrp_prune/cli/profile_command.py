@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from keras_lrp_prune.cli.commands import app, one_line_errors
+from keras_lrp_prune.cli.commands import one_line_errors
 
 
-@app.command()
 @one_line_errors
 def profile(
     models: Annotated[

@@ -8,10 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-_NEEDED = (
-    "Profiling a LiteRT file needs the LiteRT runtime: pip install 'keras-lrp-prune[litert]' "
-    "(or: pip install ai-edge-litert)."
-)
+from keras_lrp_prune.extras import extra
 
 
 @dataclass(frozen=True)
@@ -31,14 +28,6 @@ class LiteRTCounts:
     uncounted: tuple[str, ...]
 
 
-def check_runtime() -> None:
-    """Raises `ImportError` if the LiteRT runtime is not installed, and says how to get it."""
-    try:
-        import ai_edge_litert.interpreter  # noqa: F401
-    except ImportError as error:
-        raise ImportError(_NEEDED) from error
-
-
 def litert_counts(path: Path) -> LiteRTCounts:
     """Reads weights and operators of a `.tflite` file.
 
@@ -46,12 +35,10 @@ def litert_counts(path: Path) -> LiteRTCounts:
         path: The file.
 
     Raises:
-        ImportError: If the LiteRT runtime is missing.
+        MissingExtraError: Without ai-edge-litert.
         ValueError: If it is no LiteRT file.
     """
-    check_runtime()
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema: Any = extra("ai_edge_litert.schema_py_generated")
     data = path.read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(data, 0):
         raise ValueError(f"{path} is not a LiteRT file: its identifier is missing.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.data import DataNotFoundError
-from keras_lrp_prune.export.extras import extra
+from keras_lrp_prune.extras import extra
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.data import DataError, unlabelled
-from keras_lrp_prune.export.extras import extra
 from keras_lrp_prune.export.publishing import check_version, publish_folder
 from keras_lrp_prune.export.signature import Servable, Wrapping, checked_model, trace
 from keras_lrp_prune.export.warmup import PROTOS, check_batch_sizes, write_warmup
+from keras_lrp_prune.extras import extra
 
 if TYPE_CHECKING:
     import keras

@@ -167,6 +167,7 @@ def _prepared(preprocessing: Any, x: Tensor, own: tf.TensorSpec) -> Tensor:
     options = {"training": False} if generation(preprocessing) else {}
     try:
         prepared = tf.convert_to_tensor(preprocessing(x, **options))
+    # What NumPy's functions and methods raise when they are given a symbolic tensor.
     except (NotImplementedError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"The preprocessing failed on a float32 tensor of shape {tuple(x.shape)}: {error} It "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +98,9 @@ def prune_and_finetune(
     _check_options("tune_options", tuning, _OWN_TUNING)
     steps = make_steps(target_rate, cycles, pruning.pop("budget", None))
     tuning |= {"validation": validation, "teacher": model if distil else None, "verbose": verbose}
-    plan = planned(model, train, **tuning, seed=seed)
+    call = signature(finetune).bind(model, train, **tuning, seed=seed)
+    call.apply_defaults()
+    plan = planned(**call.arguments)
     run = _Run(model, plan, reference, steps, pruning, tuning)
     store = None if checkpoint_dir is None else CycleStore(checkpoint_dir, run.identity())
     return run.through(train, store, seed)

@@ -107,7 +107,7 @@ def finetune(
     >>> tuned.model.save("small.keras")
     """
     plan = planned(
-        result.model if isinstance(result, PruningResult) else result,
+        result,
         train,
         teacher=teacher,
         epochs=epochs,
@@ -127,7 +127,7 @@ def finetune(
         verbose=verbose,
     )
     session = Session(plan.source, plan.teacher, plan.settings)
-    return session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, verbose)
+    return session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, plan.verbose)
 
 
 @dataclass(frozen=True)
@@ -141,30 +141,32 @@ class Plan:
     optimizer: Any
     callbacks: Sequence[Any]
     settings: Mapping[str, Any]
+    verbose: int
 
 
 def planned(
-    model: keras.Model,
+    result: PruningResult | keras.Model,
     train: Any,
     *,
-    teacher: keras.Model | None = None,
-    epochs: int = 10,
-    learning_rate: Any = None,
-    schedule: Any = "cosine",
-    temperature: float = 4.0,
-    distillation_weight: float = 0.5,
-    validation: Any = None,
-    restore_best: bool = False,
-    batch_size: int = 32,
-    optimizer: Any = None,
-    augment: Any = None,
-    freeze_batch_norm: bool = False,
-    dropout_factor: float = 1.0,
-    callbacks: Sequence[Any] = (),
-    seed: int = 0,
-    verbose: int = 1,
+    teacher: keras.Model | None,
+    epochs: int,
+    learning_rate: Any,
+    schedule: Any,
+    temperature: float,
+    distillation_weight: float,
+    validation: Any,
+    restore_best: bool,
+    batch_size: int,
+    optimizer: Any,
+    augment: Any,
+    freeze_batch_norm: bool,
+    dropout_factor: float,
+    callbacks: Sequence[Any],
+    seed: int,
+    verbose: int,
 ) -> Plan:
     """Checks what `finetune` is given, and reads it; arguments and errors are its own."""
+    model = result.model if isinstance(result, PruningResult) else result
     _check_arguments(epochs, temperature, distillation_weight, dropout_factor)
     if restore_best and validation is None:
         raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
@@ -194,7 +196,7 @@ def planned(
         "seed": seed,
     }
     lowering = plateau_callbacks(schedule, validated=held_out is not None)
-    return Plan(source, taught, data, held_out, made, [*lowering, *callbacks], settings)
+    return Plan(source, taught, data, held_out, made, [*lowering, *callbacks], settings, verbose)
 
 
 def _check_arguments(epochs: int, temperature: float, weight: float, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""Packages that only some exports need."""
+"""Packages that only some exports and profiles need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _PACKAGES = {
         ">=2.18,<{above}",
         "Warm-up requests are written",
     ),
-    "ai_edge_litert.interpreter": ("ai-edge-litert", ">=1.2,<3", "A .tflite file is run"),
+    **dict.fromkeys(
+        ("ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"),
+        ("ai-edge-litert", ">=1.2,<3", "A .tflite file is run"),
+    ),
 }
 
 
