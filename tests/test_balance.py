@@ -128,6 +128,14 @@ def test_weighted_contributions_give_every_class_its_weight():
 # The choice.
 
 
+def gains_of(structure, rng):
+    """As a budget has them: the same for all units of a group, nothing for some."""
+    gains = np.zeros(structure.n_units)
+    for group in structure.groups:
+        gains[group.units] = max(rng.normal(), 0)
+    return gains
+
+
 @st.composite
 def elections(draw):
     sizes = draw(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 4)), min_size=1, max_size=5))
@@ -138,15 +146,15 @@ def elections(draw):
         removed = propose(structure, removed, rng.random(structure.n_units), rng.random(), limits)
     return (
         *(structure, removed, rng.random(structure.n_units)),
-        *(rng.normal(size=(6, structure.n_units)), draw(st.floats(0, 1)), limits),
-        draw(st.floats(0, 1)),
+        *(rng.normal(size=(6, structure.n_units)), gains_of(structure, rng)),
+        *(draw(st.floats(0, 1)), limits, draw(st.floats(0, 1))),
     )
 
 
 @settings(max_examples=300)
 @given(elections())
 def test_elections_keep_the_limits(election):
-    structure, removed, _, _, goal, limits, _ = election
+    structure, removed, *_, goal, limits, _ = election
     proposal = without(election[1], balanced(*election))
     assert (proposal | removed == proposal).all(), "what is gone stays gone"
     for group in structure.groups:
@@ -166,10 +174,31 @@ def test_those_go_that_cancel_out():
     structure = structure_of([(9, 1)])
     scores = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102.0])
     contributions = np.array([[9, 5, 2, -2, 3, -5, 0, 0, 0], [9, 1, 1, -1, 3, -1, 0, 0, 0]])
-    election = structure, np.zeros(9, bool), scores, contributions.astype(float), 4 / 9, Limits()
+    gains = structure.unit_filters
+    election = (
+        *(structure, np.zeros(9, bool), scores, contributions.astype(float)),
+        *(gains, 4 / 9, Limits()),
+    )
     assert np.flatnonzero(without(election[1], balanced(*election, 6 / 9))).tolist() == [2, 3, 4, 5]
     assert np.flatnonzero(without(election[1], balanced(*election, 4 / 9))).tolist() == [0, 1, 2, 3]
     assert np.flatnonzero(without(election[1], balanced(*election, 1.0))).tolist() == [2, 3, 6, 7]
+
+
+def test_what_gains_more_may_cost_more():
+    structure, nothing = structure_of([(2, 1), (2, 1)]), np.zeros(4, bool)
+    contributions = np.array([[1.0, 9, 1.2, 9], [0, 9, 0, 9]])
+    scores = np.array([1.0, 9, 1.2, 9])
+
+    def elected(*gains):
+        bundles = balanced(
+            *(structure, nothing, scores, contributions, np.array(gains), 0.25, Limits()), 0.5
+        )
+        return np.flatnonzero(without(nothing, bundles)).tolist()
+
+    assert elected(1, 1, 1, 1) == [0]
+    assert elected(1, 1, 2, 2) == [2]
+    assert elected(0, 0, 0, 0) == [0], "nothing gains anything"
+    assert elected(0, 0, 1e-9, 1e-9) == [2]
 
 
 # In prune().

@@ -194,6 +194,34 @@ def test_prune_meets_it(model, name, criterion, capsys):
     )
 
 
+def test_a_unit_is_worth_what_goes_with_it(model):
+    graph, structure = analysed(model)
+    shares = Shares(CostModel(graph, structure))
+    removed = np.zeros(structure.n_units, bool)
+    removed[::5] = True
+
+    def worth(**budget):
+        return BudgetGoal(structure, Limits(), budget, shares).gains(removed)
+
+    def drop(name, unit):
+        less = removed.copy()
+        less[unit] = True
+        return shares(name, removed) - shares(name, less)
+
+    for unit in np.flatnonzero(~removed):
+        flops, params = drop("flops", unit), drop("params", unit)
+        assert worth(flops=0.1)[unit] == pytest.approx(flops / 0.9)
+        assert worth(flops=0.1, params=0.2)[unit] == pytest.approx(flops / 0.9 + params / 0.8)
+        assert worth(flops=0.1, params=0.99)[unit] == pytest.approx(flops / 0.9), "params are met"
+        assert worth(latency=0.6)[unit] == pytest.approx(flops / 0.4), "nothing is measured"
+
+
+def test_what_the_budget_asks_for_goes_rather_than_the_rest(model):
+    few_flops = prune(model, budget={"flops": 0.6}, criterion=None).cost_after
+    few_params = prune(model, budget={"params": 0.6}, criterion=None).cost_after
+    assert few_flops.flops / few_flops.parameters < few_params.flops / few_params.parameters
+
+
 def test_several_keys_are_all_met(model):
     budget = {"filters": 0.8, "flops": 0.6, "params": 0.5}
     result = prune(model, budget=budget)

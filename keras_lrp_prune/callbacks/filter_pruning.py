@@ -320,19 +320,21 @@ class FilterPruning(keras.callbacks.Callback):
         missing = (goal - run.rate(run.removed)) * structure.unit_filters.sum()
         if missing < structure.unit_filters.min() / 2:
             return None
-        if run.budget is not None and run.budget.reached(run.removed):
+        budget = run.budget
+        if budget is not None and budget.reached(run.removed):
             return None
         scores, soft = run.examine()
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.rebase(soft)
         bundles = choose(
             *(structure, run.removed, scores, goal),
+            gains=structure.unit_filters if budget is None else budget.gains(run.removed),
             limits=limits,
             schedule=self.schedule,
             class_accuracies=soft,
         )
-        if run.budget is not None:
-            bundles = list(run.budget.trimmed(run.removed, bundles))
+        if budget is not None:
+            bundles = list(budget.trimmed(run.removed, bundles))
         proposal = without(run.removed, bundles)
         taken = structure.unit_filters[proposal & ~run.removed].sum()
         return proposal if taken and taken - missing <= missing else None

@@ -19,12 +19,15 @@ from keras_lrp_prune.control.proposal import (
 )
 from keras_lrp_prune.graph.channels import ChannelStructure
 
+_NOTHING = 1e-12
+
 
 def balanced(
     structure: ChannelStructure,
     removed: np.ndarray,
     scores: np.ndarray,
     contributions: np.ndarray,
+    gains: np.ndarray,
     sparsity: float,
     limits: Limits,
     pool: float,
@@ -33,7 +36,7 @@ def balanced(
 
     What `lowest_scored` would take for a step of the size of the pool stands for election. One
     bundle after the other goes, each time the one after which the lost contributions, summed over
-    units, squared and summed over samples, have grown least for the filters that it takes along.
+    units, squared and summed over samples, have grown least for what it gains.
 
     Costs no pass: `samples * candidates` multiplications for each unit that goes.
 
@@ -42,6 +45,7 @@ def balanced(
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: Score of each unit, summed over its filters, float, same shape.
         contributions: What each unit adds to each sample, float, shape `(samples, units)`.
+        gains: What is gained by each unit, such as its filters or FLOPs, shape `(units,)`.
         sparsity: Pruning rate to reach.
         limits: What every group keeps.
         pool: Share of all filters that stand for election; if it is no more than what goes, the
@@ -59,21 +63,23 @@ def balanced(
     if not bundles:
         return []
     lost = np.stack([contributions[:, bundle.units].sum(1) for bundle in bundles])
-    elected = _elected(bundles, lost, need)
+    gained = np.array([gains[bundle.units].sum() for bundle in bundles])
+    elected = _elected(bundles, lost, gained, need)
     return [bundles[index] for index in elected]
 
 
-def _elected(bundles: list[Bundle], lost: np.ndarray, need: float) -> list[int]:
+def _elected(bundles: list[Bundle], lost: np.ndarray, gained: np.ndarray, need: float) -> list[int]:
     """Which bundles go, for `need` filters in all; `lost` has a row for each bundle."""
     filters = np.array([bundle.filters for bundle in bundles])
     odd = {bundle.group: index for index, bundle in enumerate(bundles) if bundle.odd}
     waits_for = np.array([-1 if one.odd else odd.get(one.group, -1) for one in bundles])
+    gained = np.maximum(gained, _NOTHING)
     squared, along = (lost**2).sum(1), np.zeros(len(bundles))
     taken = np.zeros(len(bundles), bool)
     elected: list[int] = []
     while (need > 0 or not elected) and not taken.all():
         ready = ~taken & ((waits_for < 0) | taken[waits_for])
-        growth = np.where(ready, (2 * along + squared) / filters, np.inf)
+        growth = np.where(ready, (2 * along + squared) / gained, np.inf)
         best = int(np.argmin(growth))
         if elected and filters[best] - need > need:
             break  # nearer to the goal without it

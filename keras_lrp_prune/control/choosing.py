@@ -19,6 +19,7 @@ def choose(
     scores: Scores,
     rate: float,
     *,
+    gains: np.ndarray,
     limits: Limits,
     schedule: Any,
     class_accuracies: np.ndarray,
@@ -30,6 +31,7 @@ def choose(
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: How much units matter in the model without those.
         rate: Pruning rate to reach.
+        gains: How much nearer to the goal each unit brings, float, shape `(units,)`.
         limits: What every group keeps.
         schedule: Its order weighs the classes, its pool stands for election; a schedule without
             them weighs classes alike, and lets the lowest-scored units go.
@@ -43,6 +45,7 @@ def choose(
     pool = getattr(schedule, "pool", 0.0)
     if known is None or not pool:
         return lowest_scored(structure, removed, combined, rate, limits)
+    contributions = known.weighted(weights)
     return balanced(
-        *(structure, removed, combined, known.weighted(weights), rate), limits=limits, pool=pool
+        *(structure, removed, combined, contributions, gains, rate), limits=limits, pool=pool
     )

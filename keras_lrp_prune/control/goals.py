@@ -22,6 +22,8 @@ from keras_lrp_prune.cost import COUNTED_SHARES, Cost, Shares
 from keras_lrp_prune.graph.channels import ChannelStructure
 
 _ROUNDING = 1e-12
+# What is counted in place of a cost that has to be measured.
+_STAND_INS = {"latency": "flops"}
 
 
 class Goal(Protocol):
@@ -44,6 +46,10 @@ class Goal(Protocol):
 
     def reached(self, removed: np.ndarray) -> bool:
         """Whether enough is gone; `removed` is bool, shape `(units,)`."""
+        ...
+
+    def gains(self, removed: np.ndarray) -> np.ndarray:
+        """How much nearer to the goal each unit brings that goes next, float, shape `(units,)`."""
         ...
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
@@ -89,6 +95,10 @@ class RateGoal:
     def reached(self, removed: np.ndarray) -> bool:
         """See `Goal`."""
         return self.structure.pruning_rate(removed) >= self.rate - self.tolerance - _ROUNDING
+
+    def gains(self, removed: np.ndarray) -> np.ndarray:
+        """See `Goal`: its filters."""
+        return self.structure.unit_filters
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
         """See `Goal`; the proposal knows the rate."""
@@ -142,6 +152,24 @@ class BudgetGoal:
         """See `Goal`."""
         return all(self.shares(name, removed) <= most + _ROUNDING for name, most in self._in_order)
 
+    def gains(self, removed: np.ndarray) -> np.ndarray:
+        """See `Goal`: what goes with a unit of the costs that still exceed their budget.
+
+        Each cost counts in proportion to what of it has to go; FLOPs stand in for latency. The
+        units of a group run through the same layers: so one is counted for all, which costs a
+        matrix product per group.
+        """
+        weights = self._weights(removed)
+        now = {name: self.shares(name, removed) for name in weights}
+        gains = np.zeros(self.structure.n_units)
+        for group in self.structure.groups:
+            left = group.units[~removed[group.units]]
+            less = removed.copy()
+            less[left[:1]] = True
+            for name, weight in weights.items():
+                gains[left] += weight * (now[name] - self.shares(name, less))
+        return gains
+
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
         """See `Goal`; by bisection, as costs fall with each bundle."""
         if not bundles or not self.reached(without(removed, bundles)):
@@ -165,6 +193,16 @@ class BudgetGoal:
             for share in [self.shares.counted(name, cost)]
         ]
         return min(ways, default=record.rate / max(self.rate, _ROUNDING))
+
+    def _weights(self, removed: np.ndarray) -> dict[str, float]:
+        """How much a share of each cost is worth that is not met yet, or not known to be."""
+        weights: dict[str, float] = {}
+        for name, most in self.budget.items():
+            counted = _STAND_INS.get(name, name)
+            if counted != name or self.shares(name, removed) > most + _ROUNDING:
+                worth = 1 / max(1 - most, _ROUNDING)
+                weights[counted] = weights.get(counted, 0.0) + worth
+        return weights
 
     @property
     def _in_order(self) -> list[tuple[str, float]]:

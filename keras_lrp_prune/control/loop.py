@@ -196,6 +196,7 @@ class PruningLoop:
         now = next(record for record in reversed(state.history) if record.accepted)
         return choose(
             *(self.structure, state.removed, scores, rate),
+            gains=self.goal.gains(state.removed),
             limits=self.limits,
             schedule=self.schedule,
             class_accuracies=np.array(now.soft_class_accuracies),
