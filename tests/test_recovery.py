@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from models import (
     sequential,
     vgg,
 )
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from keras_lrp_prune.graph.model_graph import LayerSpec
@@ -373,3 +376,19 @@ def test_few_samples_of_many_features_lose_nothing():
     expected = LogisticRegression(C=0.3, max_iter=2000, tol=1e-8).fit(features / scale, y)
     np.testing.assert_allclose(features @ kernel, features / scale @ expected.coef_.T, atol=1e-2)
     np.testing.assert_allclose(bias - bias.mean(), expected.intercept_, atol=1e-2)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1.0, 1e3])
+def test_heads_converge_on_features_of_very_different_sizes(strength):
+    """The penalised loss has a zero gradient, and no solver gave up on the way there."""
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 10
+    features = np.maximum(rng.normal(size=(200, 100)) + 0.5 * rng.normal(size=(10, 100))[y], 0)
+    features *= np.exp(3 * rng.normal(size=100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel, bias = fit_head(features, y, strength)
+    scale = np.sqrt((features**2).mean())
+    surplus = softmax(features @ kernel + bias, axis=1) - np.eye(10)[y]
+    gradient = features.T @ surplus / scale + kernel * scale / strength
+    assert np.abs(gradient).max() < 1e-3 * np.abs(features.T @ np.eye(10)[y] / scale).max()

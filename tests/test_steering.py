@@ -145,7 +145,9 @@ def test_a_head_without_bias_is_fitted_without_one(backbone, reference):
     features = np.asarray(pooled(x), np.float64)
     scale = np.sqrt((features**2).mean())
     fits = [
-        LogisticRegression(C=strength, fit_intercept=False, max_iter=5000).fit(features / scale, y)
+        LogisticRegression(C=strength, fit_intercept=False, tol=1e-9, max_iter=20_000).fit(
+            features / scale, y
+        )
         for strength in 10.0 ** np.arange(-3, 4)
     ]
     nearest = min(np.abs(features @ kernel - features / scale @ fit.coef_.T).max() for fit in fits)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # Inverse strengths of the L2 penalty to choose from, for features scaled to unit mean square.
 _STRENGTHS = tuple(10.0**power for power in range(-3, 4))
 _FOLDS = 5
-_ITERATIONS = 2000
+# Where few features are left, lbfgs takes thousands of iterations.
+_REGRESSION = {"solver": "newton-cg", "max_iter": 1000}
 
 
 def with_linear_head(
@@ -91,7 +92,7 @@ def best_strength(features: np.ndarray, y: np.ndarray, *, bias: bool = True) -> 
     folds = _folds(y)
     if folds is None:
         return 1.0
-    regression = LogisticRegression(max_iter=_ITERATIONS, fit_intercept=bias)
+    regression = LogisticRegression(**_REGRESSION, fit_intercept=bias)
     search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
     with _one_thread():
         search.fit(_in_few_numbers(features)[0], y)
@@ -113,7 +114,7 @@ def fit_head(
         Weights `(features, classes)` and biases `(classes,)` of class logits; zeros without bias.
     """
     rows, basis = _in_few_numbers(features)
-    regression = LogisticRegression(C=strength, max_iter=_ITERATIONS, fit_intercept=bias)
+    regression = LogisticRegression(C=strength, **_REGRESSION, fit_intercept=bias)
     with _one_thread():
         regression.fit(rows, y)
     kernel = basis @ regression.coef_.T / _scale(features)
