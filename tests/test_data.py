@@ -88,14 +88,6 @@ def test_samples_become_floating(dtype, expected):
     assert samples.class_counts.tolist() == [2, 2, 2]
 
 
-@given(batch_size=st.integers(1, 9))
-def test_batches_are_the_samples_in_order(batch_size):
-    batches = list(reference_set((X, Y)).batches(batch_size))
-    assert max(len(y) for _, y in batches) <= batch_size
-    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), X)
-    np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), Y)
-
-
 def test_a_reference_set_cannot_be_changed_but_the_given_array_can():
     x = X.copy()
     samples = reference_set((x, Y))
@@ -156,11 +148,6 @@ def test_a_reference_set_passes_through_but_is_checked_again():
         reference_set(samples, input_shape=(8, 8, 3))
     with pytest.raises(DataError, match="3 classes, the model scores 4"):
         reference_set(samples, n_classes=4)
-
-
-def test_batch_size_must_be_positive():
-    with pytest.raises(DataError, match="at least 1"):
-        next(reference_set((X, Y)).batches(0))
 
 
 # Datasets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,29 +51,6 @@ class ReferenceSet:
             f"ReferenceSet({len(self)} samples of shape {self.x.shape[1:]}, {self.x.dtype}, "
             f"{self.n_classes} classes)"
         )
-
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the samples in order, as consecutive slices.
-
-        Args:
-            batch_size: Samples per slice; the last slice may hold fewer.
-
-        Yields:
-            Pairs `(x, y)` of at most `batch_size` samples.
-
-        Raises:
-            DataError: If `batch_size` is less than 1.
-
-        Example:
-            >>> import numpy as np
-            >>> samples = reference_set((np.zeros((5, 2)), [0, 1, 0, 1, 0]))
-            >>> [len(y) for _, y in samples.batches(2)]
-            [2, 2, 1]
-        """
-        if batch_size < 1:
-            raise DataError(f"batch_size must be at least 1, not {batch_size}.")
-        for start in range(0, len(self), batch_size):
-            yield self.x[start : start + batch_size], self.y[start : start + batch_size]
 
     @property
     def class_counts(self) -> np.ndarray:
