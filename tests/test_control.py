@@ -14,7 +14,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunS
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.order import HarmonicOrder, UniformOrder, make_order, order_config
 from keras_lrp_prune.control.proposal import Limits, largest_rate, propose, rate_tolerance
-from keras_lrp_prune.control.schedules import AccuracyAware, observed_class_weights
+from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, order_of, pool_of
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelGroup, ChannelStructure
@@ -171,13 +171,18 @@ def test_orders_by_name_config_and_themselves():
         make_order("nothing")
 
 
-def test_schedules_without_an_order_weigh_classes_equally():
+def test_who_says_which_filters_go():
     from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 
     accuracies = np.array([0.2, 0.8])
-    assert (observed_class_weights(ConstantSparsity(0.5, 0), accuracies) == 1).all()
-    weights = observed_class_weights(AccuracyAware(), accuracies)
-    assert weights[0] / weights[1] == pytest.approx(16)
+
+    def said(schedule):
+        weights = order_of(schedule).class_weights(accuracies)
+        return round(weights[0] / weights[1], 6), pool_of(schedule)
+
+    assert said(ConstantSparsity(0.5, 0)) == said(AccuracyAware()) == (16, 0.2)
+    assert said(AccuracyAware(order="uniform", pool=0.1)) == (1, 0.1)
+    assert said(EqualSteps()) == (1, 0)
 
 
 # Proposals.

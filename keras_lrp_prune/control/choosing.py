@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_lrp_prune.control.balance import balanced
 from keras_lrp_prune.control.proposal import Bundle, Limits, lowest_scored
-from keras_lrp_prune.control.schedules import observed_class_weights
+from keras_lrp_prune.control.schedules import order_of, pool_of
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.relevance.scores import Scores
 
@@ -33,16 +33,16 @@ def choose(
         rate: Pruning rate to reach.
         gains: How much nearer to the goal each unit brings, float, shape `(units,)`.
         limits: What every group keeps.
-        schedule: Its order weighs the classes, its pool stands for election; a schedule without
-            them weighs classes alike, and lets the lowest-scored units go.
+        schedule: Its order weighs the classes, its pool stands for election; one of TFMOT, which
+            has neither, gets those of `AccuracyAware`.
         class_accuracies: Of the model as it is, float, shape `(classes,)`.
 
     Returns:
         The bundles, at least one, unless none may go.
     """
-    weights = observed_class_weights(schedule, class_accuracies)
+    weights = order_of(schedule).class_weights(class_accuracies)
     combined, known = scores.combined(weights), scores.contributions
-    pool = getattr(schedule, "pool", 0.0)
+    pool = pool_of(schedule)
     if known is None or not pool:
         return lowest_scored(structure, removed, combined, rate, limits)
     contributions = known.weighted(weights)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.control.order import Order, make_order, order_config
@@ -14,6 +13,8 @@ from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 
 RATES = ("adaptive", "equal")
 STEERINGS = ("auto", "as_is", "cross_fit")
+# Which filters go, also where a schedule of TFMOT says how many.
+_ORDER, _POOL = "harmonic", 0.2
 # Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
 _DECIMALS = 6
 
@@ -70,8 +71,8 @@ class AccuracyAware(PruningSchedule):
         grow: float = 1.5,
         shrink: float = 0.5,
         final_sparsity: float = 0.99,
-        order: str | Mapping[str, Any] | Order = "harmonic",
-        pool: float = 0.2,
+        order: str | Mapping[str, Any] | Order = _ORDER,
+        pool: float = _POOL,
         rate: str = "adaptive",
         steering: str = "as_is",
         begin_step: int = 0,
@@ -225,6 +226,8 @@ class AccuracyAware(PruningSchedule):
 class EqualSteps(PruningSchedule):
     """Prunes the same share of all filters at each step, whatever becomes of the accuracies.
 
+    All classes count alike, and the lowest-scored filters go: the schedule of the baselines.
+
     Args:
         size: That share, in (0, 1]; 1 prunes all at once, up to the target rate.
 
@@ -241,6 +244,8 @@ class EqualSteps(PruningSchedule):
         if not 0 < size <= 1:
             raise ValueError(f"size must lie in (0, 1], not {size}.")
         self.size = size
+        self.order = make_order("uniform")
+        self.pool = 0.0
 
     def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Proposes a sparsity.
@@ -263,10 +268,15 @@ class EqualSteps(PruningSchedule):
         return cls(**(config["config"] if "class_name" in config else config))
 
 
-def observed_class_weights(schedule: Any, class_accuracies: np.ndarray) -> np.ndarray:
-    """Class weights by the schedule's order; equal ones for schedules that have none."""
-    order = getattr(schedule, "order", None) or make_order("uniform")
-    return order.class_weights(class_accuracies)
+def order_of(schedule: Any) -> Order:
+    """How much each class counts: the schedule's order, or the default for one without."""
+    order: Order = getattr(schedule, "order", None) or make_order(_ORDER)
+    return order
+
+
+def pool_of(schedule: Any) -> float:
+    """What share of all filters stands for election: the schedule's, or the default."""
+    return float(getattr(schedule, "pool", _POOL))
 
 
 def fresh_schedule(schedule: Any) -> Any:

@@ -93,7 +93,7 @@ def prune(
         min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
         validation: Held-out samples like `reference`: reported, steers nothing.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
-            `AccuracyAware()`.
+            `AccuracyAware()`, whose order and pool also hold for those of TFMOT.
         criterion: What scores filters: `"lrp.log_odds"` (LRP of the log odds of each sample's
             class, by the native engine), an LRP analyzer's name, or `"pxp"`, `"l1"`, `"l2"`,
             `"taylor"`, `"activation"`, `"apoz"`, `"random"`. Default: the first, or with
