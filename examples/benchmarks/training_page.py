@@ -67,8 +67,9 @@ $sections
   seeds or little below. With the same further training the three ways come out alike; a teacher
   that was trained on the same few images adds nothing.
 - With filters elected one by one instead of by FLOPs, the ResNet-style network had 49.9 % accuracy
-  and 45.8 % harmonic mean after fine-tuning, the VGG-style one 54.5 and 49.7; without `min_channels`
-  as well, 47.2 and 41.1, and 50.0 and 34.5. (That `min_channels` was chosen with that election.)
+  and 45.8 % harmonic mean after fine-tuning, the VGG-style one 54.5 and 49.7; without
+  `min_channels` as well, 47.2 and 41.1, and 50.0 and 34.5. (That `min_channels` was chosen with
+  that election.)
 - Where there are images enough to train on, a narrower network trained from scratch for as long
   does as well, as Liu et al. 2019 (arXiv:1810.05270) found for larger ones. Pruning is for networks
   that were trained on more than there is at hand.
