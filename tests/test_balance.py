@@ -238,6 +238,20 @@ def test_parts_can_be_switched_off(model):
     np.testing.assert_allclose(steps, 0.05, atol=0.03)
 
 
+def test_schedules_of_tfmot_get_the_same_election(model):
+    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PolynomialDecay
+
+    def kept(rate, schedule):
+        result = klp.prune(model, reference(), rate, schedule=schedule, verbose=0)
+        return {layer: filters.tolist() for layer, filters in result.kept.items()}
+
+    one_step = klp.schedules.AccuracyAware(initial_step=0.1, rate="equal")
+    assert kept(0.1, ConstantSparsity(0.1, begin_step=0, frequency=1)) == kept(0.1, one_step)
+    # The same rates as those of the baselines' schedule, which lets the lowest-scored go.
+    linear = PolynomialDecay(0.1, 0.6, begin_step=0, end_step=5, power=1, frequency=1)
+    assert kept(0.6, linear) != kept(0.6, klp.schedules.EqualSteps(0.1))
+
+
 @pytest.mark.parametrize("bad", [{"pool": 1.5}, {"rate": "fast"}], ids=str)
 def test_bad_parts(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -63,9 +63,9 @@ shares of the unpruned network.
 $sections
 ## What it says
 
-- Half of the FLOPs, and 37 % of the parameters, do what the whole did, within the spread of the
-  seeds or little below. With the same further training the three ways come out alike; a teacher
-  that was trained on the same few images adds nothing.
+- Half of the FLOPs, and less than 40 % of the parameters, do what the whole did, within the spread
+  of the seeds or little below. With the same further training the three ways come out alike; a
+  teacher that was trained on the same few images adds nothing.
 - With filters elected one by one instead of by FLOPs, the ResNet-style network had 49.9 % accuracy
   and 45.8 % harmonic mean after fine-tuning, the VGG-style one 54.5 and 49.7; without
   `min_channels` as well, 47.2 and 41.1, and 50.0 and 34.5. (That `min_channels` was chosen with

@@ -14,7 +14,7 @@ from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import TrainingRun, check_reachable, strategy_of
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.choosing import choose
-from keras_lrp_prune.control.goals import BudgetGoal
+from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Limits, without
 from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
@@ -222,7 +222,7 @@ class FilterPruning(keras.callbacks.Callback):
         strategy = strategy_of(self.model)
         task = read_task(self.model, self._reference, **self._task_options, strategy=strategy)
         cost = CostModel(task.flat, task.structure)
-        budget = self._budget_goal(task, cost)
+        goal = self._goal(task, cost)
         watched = task.reference
         if self._validation is not None:
             watched = task.samples(self._validation, "validation data")
@@ -250,17 +250,17 @@ class FilterPruning(keras.callbacks.Callback):
             forward=forward,
             mask=mask,
             cost=cost,
-            budget=budget,
+            goal=goal,
             states=states,
             make_criterion=lambda: make_criterion(self.criterion, problem),
             removed=np.zeros(task.structure.n_units, bool),
         )
 
-    def _budget_goal(self, task: Task, cost: CostModel) -> BudgetGoal | None:
-        """What ends the schedule, if it is not its own end; either is checked."""
+    def _goal(self, task: Task, cost: CostModel) -> Goal:
+        """What ends pruning before the schedule does, if anything; what ends it is checked."""
         if self.budget is None:
             check_reachable(self.schedule, task)
-            return None
+            return RateGoal(task.structure, task.limits, 1.0)
         shares = Shares(cost, task.latency_share())
         goal = BudgetGoal(task.structure, task.limits, self.budget, shares)
         goal.check()
@@ -320,22 +320,19 @@ class FilterPruning(keras.callbacks.Callback):
         missing = (goal - run.rate(run.removed)) * structure.unit_filters.sum()
         if missing < structure.unit_filters.min() / 2:
             return None
-        budget = run.budget
-        if budget is not None and budget.reached(run.removed):
+        if run.goal.reached(run.removed):
             return None
         scores, soft = run.examine()
         if isinstance(self.schedule, AccuracyAware):
             self.schedule.rebase(soft)
         bundles = choose(
             *(structure, run.removed, scores, goal),
-            gains=structure.unit_filters if budget is None else budget.gains(run.removed),
+            gains=run.goal.gains(run.removed),
             limits=limits,
             schedule=self.schedule,
             class_accuracies=soft,
         )
-        if budget is not None:
-            bundles = list(budget.trimmed(run.removed, bundles))
-        proposal = without(run.removed, bundles)
+        proposal = without(run.removed, run.goal.trimmed(run.removed, bundles))
         taken = structure.unit_filters[proposal & ~run.removed].sum()
         return proposal if taken and taken - missing <= missing else None
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.callbacks.states import States
-from keras_lrp_prune.control.goals import BudgetGoal
+from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.proposal import largest_rate, rate_tolerance
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
@@ -37,7 +37,7 @@ class TrainingRun:
         forward: The live model's forward pass.
         mask: On the live model.
         cost: Counts what is left.
-        budget: What may remain, if it is given.
+        goal: Ends pruning, if the schedule does not end before.
         states: Where to save each step, if anywhere.
         make_criterion: Makes what scores units; it holds a copy of the model.
         removed: Units that are masked, bool, shape `(units,)`.
@@ -52,7 +52,7 @@ class TrainingRun:
     forward: CompiledForward
     mask: HeldMask
     cost: CostModel
-    budget: BudgetGoal | None
+    goal: Goal
     states: States | None
     make_criterion: Callable[[], Criterion]
     removed: np.ndarray

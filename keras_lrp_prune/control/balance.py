@@ -19,7 +19,8 @@ from keras_lrp_prune.control.proposal import (
 )
 from keras_lrp_prune.graph.channels import ChannelStructure
 
-_NOTHING = 1e-12
+# Of a unit that gains nothing, so that costs can be divided by gains.
+_LEAST_GAIN = 1e-12
 
 
 def balanced(
@@ -73,7 +74,7 @@ def _elected(bundles: list[Bundle], lost: np.ndarray, gained: np.ndarray, need: 
     filters = np.array([bundle.filters for bundle in bundles])
     odd = {bundle.group: index for index, bundle in enumerate(bundles) if bundle.odd}
     waits_for = np.array([-1 if one.odd else odd.get(one.group, -1) for one in bundles])
-    gained = np.maximum(gained, _NOTHING)
+    gained = np.maximum(gained, _LEAST_GAIN)
     squared, along = (lost**2).sum(1), np.zeros(len(bundles))
     taken = np.zeros(len(bundles), bool)
     elected: list[int] = []

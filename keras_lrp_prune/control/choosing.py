@@ -31,7 +31,7 @@ def choose(
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: How much units matter in the model without those.
         rate: Pruning rate to reach.
-        gains: How much nearer to the goal each unit brings, float, shape `(units,)`.
+        gains: How much nearer to the goal each unit brings, not negative, shape `(units,)`.
         limits: What every group keeps.
         schedule: Its order weighs the classes, its pool stands for election; one of TFMOT, which
             has neither, gets those of `AccuracyAware`.

@@ -49,7 +49,7 @@ class Goal(Protocol):
         ...
 
     def gains(self, removed: np.ndarray) -> np.ndarray:
-        """How much nearer to the goal each unit brings that goes next, float, shape `(units,)`."""
+        """How much nearer to the goal each unit brings that goes next, shape `(units,)`."""
         ...
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
