@@ -18,7 +18,9 @@ from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery
+from keras_lrp_prune.pruning.steering import LinearHead
 from keras_lrp_prune.pruning.task import read_task
+from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_same, check_strategy, is_chief
 
@@ -65,6 +67,8 @@ class Bench:
         )
         self._test = self._task.samples(test, "test data")
         check_same(self._task.graph, self._test, strategy)
+        if "head" in RECOVERIES[recovery]:
+            LinearHead(self._problem())  # an error before any work, if there is none
         self._recovery = recovery
         self._engine = engine
         self._worker_python = worker_python
@@ -94,9 +98,7 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._task.structure.pruning_rate
-        models = RebuiltModels(
-            self._task, self._task.problem(seed=seed, analyzer_options={}), self._recovery
-        )
+        models = RebuiltModels(self._task, self._problem(seed), self._recovery)
         return MethodCurve(
             rates=np.array(self._rates),
             class_accuracy=self._measured(decisions.masks, models),
@@ -128,6 +130,10 @@ class Bench:
                 for array in layer.arrays().values()
             ],
         }
+
+    def _problem(self, seed: int = 0) -> Problem:
+        """What is recovered; nothing is scored."""
+        return self._task.problem(seed=seed, analyzer_options={})
 
     @cached_property
     def _forward_seconds(self) -> float:

@@ -50,7 +50,7 @@ def accuracy_curve(
             met to within half the largest unit; beyond the largest that can be reached, the last
             point is held.
         recovery: What is refitted of the weights that are left, as in `prune`, the same for every
-            method: the head after each step, for each rate anew; layers at each rate.
+            method, at each rate anew.
         engine: What computes LRP, as in `prune`.
         protect: Layers to leave alone.
         min_channels: Channels that every group keeps, as in `prune`.

@@ -16,7 +16,7 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.loop import Examiner, PruningLoop
 from keras_lrp_prune.control.proposal import largest_rate
-from keras_lrp_prune.control.schedules import fresh_schedule
+from keras_lrp_prune.control.schedules import EqualSteps, fresh_schedule
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.steering import chosen_steering
@@ -74,7 +74,8 @@ def decide(
         task: The model and its reference set.
         method: How to prune.
         rates: Pruning rates, increasing.
-        refit_head: Whether the linear head is fitted anew after each step.
+        refit_head: Whether the linear head will be fitted anew: where accuracies steer, they are
+            those of heads fitted to what is left.
         seed: For the criterion `"random"`.
         engine: What computes LRP.
         worker_python: Interpreter that has iNNvestigate.
@@ -87,10 +88,10 @@ def decide(
         worker_python=worker_python,
     )
     unpruned = np.zeros(task.structure.n_units, bool)
-    refit_head = refit_head and not method.scored_once
     criterion_name = method.criterion or default_criterion(engine)
     with closing(make_criterion(criterion_name, problem)) as scored:
         schedule = fresh_schedule(method.schedule())
+        refit_head = refit_head and not isinstance(schedule, EqualSteps)
         steering = chosen_steering(
             schedule,
             problem,
@@ -164,7 +165,6 @@ class _TimedCriterion:
 
     def __init__(self, criterion: Criterion) -> None:
         self.scores = _Timed(criterion.scores)
-        self.set_weights = criterion.set_weights
         self.refresh = criterion.refresh
         self.close = criterion.close
 

@@ -121,10 +121,6 @@ class ScoredOnce:
             self._scores = self._criterion.scores(removed)
         return self._scores
 
-    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
-        """See `Criterion`."""
-        self._criterion.set_weights(layer, weights)
-
     def refresh(self) -> None:
         """See `Criterion`; the scores stay."""
         self._criterion.refresh()

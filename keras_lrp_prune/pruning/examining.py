@@ -53,16 +53,9 @@ class TwoPasses:
         problem: The model and the reference set.
         criterion: Scores the units of the masked working model.
         steering: Turns what the working model computes into class probabilities.
-        head: The linear head, if it is fitted anew for each model that is scored; it adds no pass.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        criterion: Criterion,
-        steering: Steering,
-        head: LinearHead | None = None,
-    ) -> None:
+    def __init__(self, problem: Problem, criterion: Criterion, steering: Steering) -> None:
         working = problem.working()
         names = {name: layer.weights for name, layer in problem.graph.layers.items()}
         self._mask = ChannelMask(problem.structure, working.layers, names)
@@ -71,33 +64,19 @@ class TwoPasses:
                 working.model.inputs[0], working.tensors[steering.tensor]
             )
             self._forward = CompiledForward(reader, problem.batch_size, problem.strategy)
-        self._problem, self._working = problem, working
-        self._criterion, self._steering, self._head = criterion, steering, head
-        self._rows, self._removed = np.empty(0), np.empty(0, bool)
+        self._reference, self._criterion, self._steering = problem.reference, criterion, steering
         steering.start(lambda: self._forward(problem.reference.x))
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
         self._mask.set(removed)
-        self._rows, self._removed = self._forward(self._problem.reference.x), removed
-        found = self._steering.probabilities(self._rows, removed)
-        return _evaluation(self._problem.reference.y, found)
+        found = self._steering.probabilities(self._forward(self._reference.x), removed)
+        return _evaluation(self._reference.y, found)
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
         self._mask.set(removed)
-        if self._head is not None:
-            self._refit(self._head, removed)
         return self._criterion.scores(removed)
-
-    def _refit(self, head: LinearHead, removed: np.ndarray) -> None:
-        if not np.array_equal(removed, self._removed):
-            self.evaluate(removed)
-        weights = head.fitted(head.visible(self._rows, removed))
-        layer = self._working.layers[head.name]
-        for variable, value in zip(layer.weights, weights.values(), strict=True):
-            variable.assign(value)
-        self._criterion.set_weights(head.name, weights)
 
 
 def make_examiner(
@@ -109,16 +88,16 @@ def make_examiner(
         problem: The model and the reference set.
         criterion: Scores units.
         steering: `"as_is"` or `"cross_fit"`.
-        refit_head: Whether the linear head is fitted anew for each model that is scored.
+        refit_head: Whether the heads of `"cross_fit"` are fitted anew for each candidate.
 
     Raises:
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
-    head = LinearHead(problem) if steering == "cross_fit" or refit_head else None
-    if isinstance(criterion, LRP) and head is None:
+    if steering == "cross_fit":
+        return TwoPasses(problem, criterion, CrossFit(LinearHead(problem), refit=refit_head))
+    if isinstance(criterion, LRP):
         return OnePass(problem, criterion)
-    made = CrossFit(head, refit=refit_head) if head and steering == "cross_fit" else AsIs(problem)
-    return TwoPasses(problem, criterion, made, head if refit_head else None)
+    return TwoPasses(problem, criterion, AsIs(problem))
 
 
 def _evaluation(y: np.ndarray, found: np.ndarray) -> Evaluation:

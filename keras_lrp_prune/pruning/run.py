@@ -104,9 +104,10 @@ def prune(
             where it is installed and exact on the model, else native. `"lrp.log_odds"` is always
             native.
         recovery: `None`: all weights stay as they are. `"head"`: the linear head on the pooled
-            features is fitted anew, on the reference set, whenever filters have gone.
-            `"least_squares"`: after the last step, layers are fitted to the outputs that they had
-            in the whole model. `"head+least_squares"`: both.
+            features is fitted anew, on the reference set, after the last step, and heads that did
+            not see the sample, fitted for each candidate, steer. `"least_squares"`: after the last
+            step, layers are fitted to the outputs that they had in the whole model.
+            `"head+least_squares"`: both.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.

@@ -129,7 +129,8 @@ class CrossFit:
     Args:
         head: The model's own.
         refit: Whether they are fitted anew on the features of each masked model, as the model's
-            own head is then; else they are those of the unpruned model, frozen like its head.
+            own head will be in the end; else they are those of the unpruned model, frozen like its
+            head.
 
     Raises:
         DataError: If a class has a single sample.
@@ -192,7 +193,7 @@ def chosen_steering(
         schedule: One that has a `steering`, or another one: nothing steers it.
         problem: The model and the reference set.
         unpruned: Gives class probabilities of the reference samples by the unpruned model.
-        refit_head: Whether the model's own head is fitted anew for each model that is scored.
+        refit_head: Whether the model's own head is fitted anew in the end.
 
     Returns:
         `"as_is"` or `"cross_fit"`.

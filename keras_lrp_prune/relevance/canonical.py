@@ -79,15 +79,13 @@ def two_class_logits(graph: ModelGraph) -> ModelGraph:
             f"The two class scores are read off a Dense layer with one unit, but the model ends "
             f"with layer {node.layer.name!r} ({node.layer.class_name})."
         )
-    arrays = both_scores(node.layer.arrays())
+    # Of two units: minus the logit, and the logit.
+    arrays = {
+        name: np.concatenate([-array, array], -1) for name, array in node.layer.arrays().items()
+    }
     layer = replace(node.layer, weights=arrays, config={**node.layer.config, "units": 2})
     shapes = ((*node.shapes[0][:-1], 2),)
     return _replace_nodes(graph, {node.name: (replace(node, layer=layer, shapes=shapes),)})
-
-
-def both_scores(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights of two units, minus the logit and the logit, from those of one."""
-    return {name: np.concatenate([-array, array], -1) for name, array in weights.items()}
 
 
 def split_preprocessing(graph: ModelGraph) -> tuple[ModelGraph | None, ModelGraph]:

@@ -72,10 +72,6 @@ class Criterion(Protocol):
         """
         ...
 
-    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
-        """Tells of new weights that a layer of the working model has."""
-        ...
-
     def refresh(self) -> None:
         """Takes over the weights that the live model behind the problem's graph has by now."""
         ...
@@ -87,9 +83,6 @@ class Criterion(Protocol):
 
 class _WithoutCopy:
     """A criterion that holds no model of its own."""
-
-    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
-        """Does nothing: the working model has them."""
 
     def close(self) -> None:
         """Does nothing."""
@@ -132,10 +125,6 @@ class LRP:
     def ranked(relevance: np.ndarray) -> np.ndarray:
         """What units are ranked by, given the mean relevance for each class: itself."""
         return relevance
-
-    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
-        """See `Criterion`."""
-        self.engine.set_weights(layer, weights)
 
     def refresh(self) -> None:
         """See `Criterion`; costs no pass and no retracing."""

@@ -15,7 +15,6 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.relevance.canonical import (
     LINEAR,
     SEPARABLE,
-    both_scores,
     canonize,
     depthwise_part,
     drop_identities,
@@ -125,17 +124,6 @@ class LRPEngine(ABC):
         if news:
             self._mask(news)
             self._masked |= news
-
-    def set_weights(self, layer: str, weights: Mapping[str, np.ndarray]) -> None:
-        """Analyses the model with other weights from now on; costs a weight update.
-
-        Args:
-            layer: A layer of the model that is canonical as it is, such as its last dense one.
-            weights: Weight name to its values.
-        """
-        if layer == self._merged:
-            weights = both_scores(weights)
-        self._set_weights(layer, {key: np.asarray(v, np.float32) for key, v in weights.items()})
 
     def refresh(self, graph: ModelGraph) -> None:
         """Analyses the model with the weights that it has now; masks stay.
