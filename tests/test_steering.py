@@ -1,4 +1,4 @@
-"""Cross-fitted steering, and recovery inside and after the loop."""
+"""Cross-fitted steering, and recovery."""
 
 import keras
 import numpy as np
@@ -229,6 +229,18 @@ def test_a_recovered_point_of_a_curve_is_the_model_that_prune_gives(
     decides = "head" in recovery and name == "accuracy-aware"
     assert decides or with_it.decisions == without.decisions
     assert with_it.class_accuracy.mean() > without.class_accuracy.mean() + gain
+
+
+@pytest.mark.parametrize("name", ["lrp-iterative", "taylor"])
+def test_the_models_own_head_explains_though_another_will_be_fitted(digits_task, name):
+    model, reference, held_out = digits_task
+    options = {"rates": [0.3, 0.6], "engine": "native"}
+    curves = [
+        klp.accuracy_curve(model, reference, held_out, name, recovery=recovery, **options)
+        for recovery in ("head", None)
+    ]
+    assert curves[0].decisions == curves[1].decisions
+    assert not np.array_equal(curves[0].class_accuracy, curves[1].class_accuracy)
 
 
 def test_head_alone_changes_no_other_weight(digits_task):
