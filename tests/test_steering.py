@@ -160,7 +160,7 @@ def test_a_head_without_bias_is_fitted_without_one(backbone, reference):
         for strength in 10.0 ** np.arange(-3, 4)
     ]
     nearest = min(np.abs(features @ kernel - features / scale @ fit.coef_.T).max() for fit in fits)
-    assert nearest < 0.05
+    assert nearest < 0.02
 
 
 @pytest.mark.parametrize(

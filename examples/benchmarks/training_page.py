@@ -53,8 +53,8 @@ phases together.
 
 That each layer keeps half of its filters was chosen on training images that were not trained on
 (VGG-style network, another seed): fine-tuned, 56.5 % accuracy and 52.7 % harmonic mean, against
-53.8 and 47.7 without it; with `recovery="head+least_squares"` before training 54.8 and 51.9, and
-53.1 and 48.7.
+53.8 and 47.7 without it; with `recovery="head+least_squares"` before training, and filters scored
+by the refitted head, 54.8 and 51.9, and 53.1 and 48.7.
 
 All decisions were made on training images, drawn anew for each seed; accuracies are those on the
 10,000 test images. Mean ± standard error over the seeds, in percent; FLOPs and parameters are

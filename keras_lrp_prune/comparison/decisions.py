@@ -91,6 +91,7 @@ def decide(
     criterion_name = method.criterion or default_criterion(engine)
     with closing(make_criterion(criterion_name, problem)) as scored:
         schedule = fresh_schedule(method.schedule())
+        # Accuracies play no part in equal steps: nothing is fitted to learn them.
         refit_head = refit_head and not isinstance(schedule, EqualSteps)
         steering = chosen_steering(
             schedule,
