@@ -8,7 +8,8 @@ is kept in `--out`; the same command goes on, and one with more seeds, tasks or 
 
 Reference sets are drawn from training images, anew for each seed; what is reported was measured on
 test images. `--selection` measures on training images that the reference set does not have
-instead, with seeds from 100 on: for choosing variants. `--page` writes docs/control.md.
+instead, with seeds from 100 on: for choosing variants. `--page frozen` writes docs/control.md,
+`--page recovery` docs/recovery.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from control_page import write_page
+from control_page import PAGES, write_page
 from keras import layers
 from sklearn.datasets import load_digits
 
@@ -211,8 +212,8 @@ def main() -> None:
             comparison.save(folder)
             print(f"{name}, {options.per_class} images per class, {protocol}")
             comparison.summary()
-    if options.page:
-        write_page(options.out, Path(__file__).parents[2] / "docs")
+    for page in options.page:
+        write_page(page, options.out, Path(__file__).parents[2] / "docs")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -230,7 +231,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--selection", action="store_true", help="measure on training images")
-    parser.add_argument("--page", action="store_true", help="write docs/control.md")
+    parser.add_argument("--page", nargs="+", choices=PAGES, default=[], help="what to write")
     return parser.parse_args()
 
 

@@ -1,0 +1,153 @@
+"""The sentences around the tables of the pages that `control_page.py` writes."""
+
+from string import Template
+
+FROZEN = Template("""\
+# Which control keeps accuracy longest
+
+Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page frozen` from its
+runs. With all weights frozen; [with recovery](recovery.md) methods are nearer to each other.
+
+- A *task* is a network and some classes. For each seed a reference set is drawn anew from training
+  images; methods decide on it alone, and every figure was measured on test images that no decision
+  saw. Variants were chosen on training images outside the reference set, with other seeds, of
+  `vgg16-5` and `mobilenet-flowers` (at 96 x 96). The exception: that contributions enter the
+  election as they are, and not relative to their group, was decided with held-out digits in view
+  too, on other networks; so `residual-digits` is not untouched by the choice.
+- *AUC* is the area under the mean class accuracy over the pruning rate, from 0 to 0.95, divided by
+  that span; *harmonic* and *worst* are the areas under the harmonic mean and the lowest of the
+  class accuracies; *at 30 %* and so on the mean class accuracy there. All in percent: mean ±
+  standard error over the seeds.
+- *Passes* are forward-equivalents: what the decisions took, in forward passes of the unpruned
+  model over the reference set.
+- *Gain*: AUC and harmonic AUC (means over the seeds) against those of `$baseline` with the same
+  seeds.
+
+![Mean class accuracy over the pruning rate, VGG16 on five classes](images/control.png)
+
+`vgg16-N` is VGG16 with CIFAR-10 weights on N classes with its own head (`-refit`: a head fitted on
+the reference set); `mobilenet-flowers` MobileNet 0.75 with ImageNet weights on five flowers,
+128 x 128, head fitted on the reference set; `residual-digits` a small residual network on
+scikit-learn's digits.
+
+The methods are those of [the comparison](comparison.md#methods). Others switch off
+[a part of `accuracy-aware`](how-it-works.md): `no-balance` lets the lowest-scored filters go
+(`pool=0`), `no-rate` takes equal steps of 5 % (`rate="equal"`), `no-order` weighs classes alike
+(`order="uniform"`), `log-odds-alone` does all three, and `preset-a-aware` scores by
+`lrp.sequential_preset_a`, with order and rate.
+
+$sections
+## What was tried
+
+On validation images of `vgg16-5`, 10 per class, one reference set (seed 100), all weights frozen,
+areas up to 90 %. With one reference set, differences of one or two points say nothing.
+
+| variant | AUC | harmonic |
+| --- | ---: | ---: |
+| iterative LRP (`lrp.sequential_preset_a`) | 47.7 | 25.3 |
+| Taylor | 55.2 | 44.6 |
+| trials: each group offers its lowest 20 %, the cheapest one goes; preset A | 45.5 | 25.4 |
+| the same trials with Taylor (280 passes) | 61.0 | 48.4 |
+| lowest mean square contribution to the log odds | 59.3 | 39.5 |
+| lowest contribution to the margin to the next class | 56.6 | 35.5 |
+| sets whose contributions cancel out | 66.6 | 51.8 |
+| and class weights (the default, in equal steps) | 68.0 | 58.0 |
+| contributions by preset A, z+ or gamma instead of the z-rule | 36.7 to 45.3 | |
+| trials among five such sets (90 passes) | 66.8 | 52.4 |
+| a pool of 25 % | 67.0 | 54.2 |
+| steps of 2.5 % | 66.5 | 50.3 |
+| carrying the error of earlier steps along | 63.0 | |
+| a set chosen on the log loss itself | 60.2 | |
+
+What else was measured on validation data:
+
+- The rules of LRP by depth (`pxp`, 20 images per class): epsilon everywhere 49.8; z+, gamma or
+  alpha-beta in the first, middle or last third 42.7 to 50.0. Relevance as it is instead of shares
+  of a group: 48.0. `lrp-iterative`, which keeps the sign of relevance, with preset A 40.4 (as it
+  is: 39.8), z+ 38.5, gamma 36.8, epsilon (as it is) 23.6, preset B 21.9.
+- Taylor with its importances as they are, the same task: 21.9; relative to their group, as `taylor`
+  has them, 52.7.
+- Heads that did not see the sample steering `mobilenet-flowers` at 96 x 96 (three reference sets,
+  areas up to 70 %): 61.8, 53.5 and 55.1, against 58.3, 54.8 and 57.3 by the model as it is.
+- Carrying the error along gained 5 points on MobileNet and lost 5 on VGG16.
+
+## Limits
+
+- The default's adaptive rate costs up to twice the passes of equal steps and adds nothing to the
+  AUC. (Curves are measured every 5 %, so that steps can become smaller than that, but not larger.)
+  It is there for `min_accuracy`, and for models that break at once.
+- The election looks one step ahead. Beyond half of the filters, what several steps did to the log
+  odds is no longer a small change of the network, and accuracy falls as it does for others, later.
+- Networks with few filters to spare, such as MobileNet, lose whole classes at 40 to 50 % with all
+  weights frozen, whatever the method.
+- Where two classes are left the log odds are one number for each image, and there is less to win.
+- A refitted head follows small differences. The tables of `vgg16-5-refit` and of
+  `mobilenet-flowers` with 10 and 50 images are from heads fitted by lbfgs, which stops a little
+  short of the optimum that newton-cg finds.
+
+## Where it was measured
+
+Python $python, TensorFlow $tensorflow, Keras $keras, CPU.
+""")
+
+RECOVERY = Template("""\
+# What recovery adds, and to which method
+
+Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page recovery` from its
+runs. Tasks, figures and protocol are those of [the comparison with all weights
+frozen](control.md); here what is left is [refitted](how-it-works.md#recovery-without-training) on
+the reference set at each rate, for every method alike. *Over frozen*: AUC of `$default` against
+that of `$baseline` with all weights frozen, on the same seeds.
+
+![Accuracy over the pruning rate, VGG16 on five classes, the head refitted](images/recovery.png)
+
+$sections
+## What was tried
+
+With the head refitted (`recovery="head"`), on validation images; AUC. *VGG16*: mean of `vgg16-5`
+with two reference sets and `vgg16-3` with one, 10 per class. *Digits*: `residual-digits` with two,
+20 per class. By chance alone, such means differ by one or two points.
+
+| variant | explains | steers | VGG16 | digits |
+| --- | --- | --- | ---: | ---: |
+| the default, but in equal steps | own head | cross-fitted | 74.0 | 86.5 |
+| the same | own | own | 74.1 | |
+| the default | refitted | cross-fitted | 74.2 | |
+| equal steps | refitted | cross-fitted | | 84.6 |
+| a pool of 10 % | own | own | 75.3 | 86.2 |
+| a pool of 10 % | refitted | cross-fitted | 75.7 | 85.3 |
+| a pool of 30 % | own | own | 73.4 | |
+| no election | refitted | cross-fitted | 75.1 | |
+| no election, the mean of the scores in the whole network and now | own | own | 77.0 | 83.6 |
+| an election by these means, a pool of 20 % | own | own | | 87.9 |
+| Taylor | own | nothing | 74.2 | |
+| Taylor | refitted | nothing | 74.3 | |
+| `pxp` | own | nothing | 74.1 | |
+| iterative LRP | own | nothing | 70.0 | 84.3 |
+| iterative LRP | refitted | nothing | 65.5 | 85.1 |
+
+`vgg16-5`, one reference set, scored by a refitted head (as it is 69.4, in adaptive steps 69.0): by
+the heads that did not see the sample 68.1; contributions to all class scores 68.3, by these heads
+67.8; what a ridge head fitted to the other samples makes up for left out 69.0; steps of 2.5 % 68.8;
+classes weighted alike 67.8; mirror images in the reference set 68.6; a pool of 50 % 68.3; how two
+units cancel out counting 20 or 50 % less 69.6 and 69.3; preset A with order and rate 55.5.
+
+So which head explains matters little, but to iterative LRP: that is why the model's own does. And
+once the head is refitted, the strong methods are level.
+
+- Head and least squares fitted anew at 30, 50, 70, 80 and 90 %, on what the stage before had left,
+  against once at the end: mean accuracy at these rates on `mobilenet-flowers` 52.7 and 53.6 (two
+  reference sets), against 51.1 and 53.0. For five times the work: so it is done at the end.
+
+## Limits
+
+- With recovery the AUC hardly exceeds the accuracy of the unpruned network: 81 to 96 % on the four
+  tasks of VGG16, 87 % on average. Iterative LRP with all weights frozen reaches 50.6 there, so that
+  no method can gain more than about 71 % over it, in the mean of these tasks. And the more recovery
+  mends, the less is left between methods: with the head refitted the default is a little ahead, but
+  not on ten classes; with the layers refitted too, iterative LRP is level with it.
+
+## Where it was measured
+
+Python $python, TensorFlow $tensorflow, Keras $keras, CPU.
+""")
