@@ -11,8 +11,9 @@ from random_graphs import PROGRAMS, model_of
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
+from keras_lrp_prune.control.examiner import Evaluation
 from keras_lrp_prune.control.goals import BudgetGoal
-from keras_lrp_prune.control.loop import Evaluation, PruningLoop
+from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits, cheapest_first, most_removed, without
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.cost import (

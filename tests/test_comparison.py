@@ -17,8 +17,9 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.control.examiner import Evaluation
 from keras_lrp_prune.control.goals import RateGoal
-from keras_lrp_prune.control.loop import Evaluation, PruningLoop
+from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits, rate_tolerance
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class

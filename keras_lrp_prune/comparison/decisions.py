@@ -12,11 +12,13 @@ import numpy as np
 
 from keras_lrp_prune.comparison.methods import Method, ScoredOnce
 from keras_lrp_prune.control.checkpoint import RunState
+from keras_lrp_prune.control.examiner import Examiner
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.loop import Examiner, PruningLoop
+from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import largest_rate
-from keras_lrp_prune.control.schedules import EqualSteps, fresh_schedule
+from keras_lrp_prune.control.schedules import EqualSteps, fresh_schedule, has_trials
+from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.steering import chosen_steering
@@ -99,13 +101,20 @@ def decide(
             lambda: task.probabilities(task.forward(task.model), task.reference),
             refit_head=refit_head,
         )
-        in_one_pass = isinstance(scored, LRP) and not method.scored_once and steering == "as_is"
+        trials = has_trials(schedule, refit_head=refit_head)
+        in_one_pass = (
+            isinstance(scored, LRP)
+            and not method.scored_once
+            and steering == "as_is"
+            and not trials
+        )
         criterion = scored if in_one_pass else _TimedCriterion(scored)
         examined = make_examiner(
             problem,
             ScoredOnce(criterion) if method.scored_once else criterion,
             steering,
             refit_head=refit_head,
+            trials=trials,
         )
         # Tracing, and the start of processes, are no cost of the method.
         scored.scores(unpruned)
@@ -119,6 +128,7 @@ def decide(
             cost=CostModel(task.flat, task.structure),
             goal=RateGoal(task.structure, task.limits, 0.0),
             limits=task.limits,
+            trials=Trials(timed) if trials else None,
             on_step=on_step,
         )
         masks = _from_rate_to_rate(loop, rates)
@@ -176,3 +186,4 @@ class _TimedExaminer:
     def __init__(self, examined: Examiner) -> None:
         self.evaluate = _Timed(examined.evaluate)
         self.scores = examined.scores
+        self.unpruned_scores = examined.unpruned_scores

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_lrp_prune.control.balance import balanced
 from keras_lrp_prune.control.proposal import Bundle, Limits, lowest_scored
-from keras_lrp_prune.control.schedules import order_of, pool_of
+from keras_lrp_prune.control.schedules import order_of
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.relevance.scores import Scores
 
@@ -22,6 +22,7 @@ def choose(
     gains: np.ndarray,
     limits: Limits,
     schedule: Any,
+    pool: float,
     class_accuracies: np.ndarray,
 ) -> list[Bundle]:
     """The units that go at the next step, in bundles, in the order in which they go.
@@ -33,8 +34,9 @@ def choose(
         rate: Pruning rate to reach.
         gains: How much nearer to the goal each unit brings, not negative, shape `(units,)`.
         limits: What every group keeps.
-        schedule: Its order weighs the classes, its pool stands for election; one of TFMOT, which
-            has neither, gets those of `AccuracyAware`.
+        schedule: Its order weighs the classes; one of TFMOT, which has none, gets that of
+            `AccuracyAware`.
+        pool: Share of all filters that stands for election.
         class_accuracies: Of the model as it is, float, shape `(classes,)`.
 
     Returns:
@@ -42,7 +44,6 @@ def choose(
     """
     weights = order_of(schedule).class_weights(class_accuracies)
     combined, known = scores.combined(weights), scores.contributions
-    pool = pool_of(schedule)
     if known is None or not pool:
         return lowest_scored(structure, removed, combined, rate, limits)
     contributions = known.weighted(weights)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
 from keras_lrp_prune.control.choosing import choose
+from keras_lrp_prune.control.examiner import Evaluation, Examiner
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Bundle, Limits, without
-from keras_lrp_prune.control.schedules import AccuracyAware
+from keras_lrp_prune.control.proposal import Limits, without
+from keras_lrp_prune.control.schedules import AccuracyAware, pool_of
+from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelStructure
@@ -23,31 +25,12 @@ from keras_lrp_prune.relevance.scores import Scores
 _PATIENCE = 10_000
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Hard and soft class accuracies on the reference set, float, shape `(classes,)`."""
-
-    hard: np.ndarray
-    soft: np.ndarray
-
-
-class Examiner(Protocol):
-    """Says how good a model without some of its units is, and which units matter in it."""
-
-    def evaluate(self, removed: np.ndarray) -> Evaluation:
-        """Accuracies of the model without the removed units, bool `(units,)`."""
-        ...
-
-    def scores(self, removed: np.ndarray) -> Scores:
-        """How much the units there matter."""
-        ...
-
-
 @dataclass
 class PruningLoop:
     """Prunes step by step.
 
-    A step costs one evaluation of the examiner, and scores unless the step before was undone.
+    A step costs one evaluation of the examiner, and scores unless the step before was undone; with
+    trials, their evaluations too.
 
     Args:
         structure: Of the model.
@@ -56,6 +39,7 @@ class PruningLoop:
         cost: Counts what is left.
         goal: How far to go.
         limits: What every group keeps.
+        trials: Several ways to choose what goes next, if there are any to choose from.
         min_accuracy: Harmonic mean accuracy never crossed.
         checkpoint: Where to save each step, if anywhere.
         on_step: Called with each new record.
@@ -67,6 +51,7 @@ class PruningLoop:
     cost: CostModel
     goal: Goal
     limits: Limits
+    trials: Trials | None = None
     min_accuracy: float | None = None
     checkpoint: Checkpoint | None = None
     on_step: Callable[[StepRecord], None] = lambda record: None
@@ -95,10 +80,10 @@ class PruningLoop:
                 break
             if scores is None:
                 scores = self.examiner.scores(state.removed)
-            proposal = self._proposal(scores, state, rate)
+            proposal, evaluation = self._proposal(scores, state, rate)
             if (proposal == state.rejected).all() and self._can_go_slower():
                 continue  # just undone
-            if self._try(state, proposal):
+            if self._try(state, proposal, evaluation):
                 scores = None
             if not state.stopped and self.goal.reached(state.removed):
                 state.stopped = self.goal.reason
@@ -152,12 +137,12 @@ class PruningLoop:
                 return rate
         return None
 
-    def _try(self, state: RunState, proposal: np.ndarray) -> bool:
+    def _try(self, state: RunState, proposal: np.ndarray, known: Evaluation | None) -> bool:
         """Evaluates the proposal, and keeps or undoes it; returns whether it is kept."""
         if (proposal == state.removed).all():
             state.stopped = "every group is at its floor"
             return False
-        evaluation = self.examiner.evaluate(proposal)
+        evaluation = known or self.examiner.evaluate(proposal)
         reason = self._objection(evaluation, self._rate(proposal))
         self._record(state, proposal, evaluation, reason)
         if not reason:
@@ -182,25 +167,32 @@ class PruningLoop:
     def _can_go_slower(self, tried: float | None = None) -> bool:
         return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step(tried)
 
-    def _proposal(self, scores: Scores, state: RunState, rate: float) -> np.ndarray:
-        """The units that would be gone, no more of them than the goal takes."""
-        chosen = self._chosen(scores, state, rate)
-        return without(state.removed, self.goal.trimmed(state.removed, chosen))
+    def _proposal(
+        self, scores: Scores, state: RunState, rate: float
+    ) -> tuple[np.ndarray, Evaluation | None]:
+        """The units that would be gone, and how good that is, if trials have shown it."""
+        pool = pool_of(self.schedule)
+        if self.trials is None:
+            return self._chosen(scores, pool, state, rate), None
+        ways = self.trials.ways(scores, state.removed, pool)
+        return self.trials.best([self._chosen(*way, state, rate) for way in ways])
 
-    def _chosen(self, scores: Scores, state: RunState, rate: float) -> list[Bundle]:
-        """What would go for that rate, chosen with classes weighted by where they stand now.
+    def _chosen(self, scores: Scores, pool: float, state: RunState, rate: float) -> np.ndarray:
+        """What would be gone at that rate, by where the classes stand now; no more than the goal.
 
         Not by an undone trial: there a lost class would take all the weight, and the next, smaller
         proposal would ruin the others.
         """
         now = next(record for record in reversed(state.history) if record.accepted)
-        return choose(
+        chosen = choose(
             *(self.structure, state.removed, scores, rate),
             gains=self.goal.gains(state.removed),
             limits=self.limits,
             schedule=self.schedule,
+            pool=pool,
             class_accuracies=np.array(now.soft_class_accuracies),
         )
+        return without(state.removed, self.goal.trimmed(state.removed, chosen))
 
     def _record(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.control.loop import Evaluation
+from keras_lrp_prune.control.examiner import Evaluation
 from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
@@ -27,7 +27,7 @@ class OnePass:
     def __init__(self, problem: Problem, criterion: LRP) -> None:
         self._y = problem.reference.y
         self._criterion = criterion
-        self._removed = np.empty(0, bool)
+        self._unpruned = self._removed = np.zeros(problem.structure.n_units, bool)
         self._scores: Scores | None = None
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
@@ -42,6 +42,10 @@ class OnePass:
             self.evaluate(removed)
         assert self._scores is not None  # evaluate() has them
         return self._scores
+
+    def unpruned_scores(self) -> Scores:
+        """See `Examiner`."""
+        return self._criterion.scores(self._unpruned)
 
 
 class TwoPasses:
@@ -58,6 +62,7 @@ class TwoPasses:
     def __init__(self, problem: Problem, criterion: Criterion, steering: Steering) -> None:
         working = problem.working()
         names = {name: layer.weights for name, layer in problem.graph.layers.items()}
+        self._unpruned = np.zeros(problem.structure.n_units, bool)
         self._mask = ChannelMask(problem.structure, working.layers, names)
         with scope(problem.strategy):
             reader = keras_of(working.model).Model(
@@ -65,22 +70,42 @@ class TwoPasses:
             )
             self._forward = CompiledForward(reader, problem.batch_size, problem.strategy)
         self._reference, self._criterion, self._steering = problem.reference, criterion, steering
+        # Of what was evaluated since the last scores: one of them is what is scored next.
+        self._rows: dict[bytes, np.ndarray] = {}
         steering.start(lambda: self._forward(problem.reference.x))
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
-        self._mask.set(removed)
-        found = self._steering.probabilities(self._forward(self._reference.x), removed)
+        found = self._steering.probabilities(self._rows_of(removed), removed)
         return _evaluation(self._reference.y, found)
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
+        self._steering.rebase(lambda: self._rows_of(removed), removed)
+        self._rows.clear()
         self._mask.set(removed)
         return self._criterion.scores(removed)
 
+    def unpruned_scores(self) -> Scores:
+        """See `Examiner`."""
+        self._mask.set(self._unpruned)
+        return self._criterion.scores(self._unpruned)
+
+    def _rows_of(self, removed: np.ndarray) -> np.ndarray:
+        key = removed.tobytes()
+        if key not in self._rows:
+            self._mask.set(removed)
+            self._rows[key] = self._forward(self._reference.x)
+        return self._rows[key]
+
 
 def make_examiner(
-    problem: Problem, criterion: Criterion, steering: str, *, refit_head: bool
+    problem: Problem,
+    criterion: Criterion,
+    steering: str,
+    *,
+    refit_head: bool,
+    trials: bool = False,
 ) -> OnePass | TwoPasses:
     """The cheapest way to judge candidates that gives what is asked for.
 
@@ -89,13 +114,14 @@ def make_examiner(
         criterion: Scores units.
         steering: `"as_is"` or `"cross_fit"`.
         refit_head: Whether the heads of `"cross_fit"` are fitted anew for each candidate.
+        trials: Whether candidates are evaluated that are not scored.
 
     Raises:
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
     if steering == "cross_fit":
         return TwoPasses(problem, criterion, CrossFit(LinearHead(problem), refit=refit_head))
-    if isinstance(criterion, LRP):
+    if isinstance(criterion, LRP) and not trials:
         return OnePass(problem, criterion)
     return TwoPasses(problem, criterion, AsIs(problem))
 

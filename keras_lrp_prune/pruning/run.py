@@ -13,6 +13,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint
 from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
@@ -144,7 +145,7 @@ def prune(
     >>> half = klp.prune(model, (x, y), budget={"flops": 0.5, "params": 0.4})
     """
     # Not at the top: it brings TensorFlow.
-    from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule
+    from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule, has_trials
 
     check_engine(engine)
     criterion = default_criterion(engine) if criterion is None else criterion
@@ -214,11 +215,9 @@ def prune(
         PruningProgress(goal.progress, enabled=verbose > 0 and is_chief(strategy)) as progress,
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
+        settings["trials"] = has_trials(used, refit_head=refits)
         examiner = make_examiner(
-            problem,
-            scored,
-            settings["steering"],
-            refit_head=refits,
+            *(problem, scored, settings["steering"]), refit_head=refits, trials=settings["trials"]
         )
         state = PruningLoop(
             structure=task.structure,
@@ -227,6 +226,7 @@ def prune(
             cost=cost,
             goal=goal,
             limits=task.limits,
+            trials=Trials(examiner) if settings["trials"] else None,
             min_accuracy=min_accuracy,
             checkpoint=checkpoint,
             on_step=progress.show,

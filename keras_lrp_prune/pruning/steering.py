@@ -35,6 +35,10 @@ class Steering(Protocol):
         """Looks at the rows of the unpruned model, if it has to."""
         ...
 
+    def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
+        """Looks at the rows of the model that the next candidates start from, if it has to."""
+        ...
+
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """Class probabilities `(samples, classes)` from the rows of `tensor`."""
         ...
@@ -48,6 +52,9 @@ class AsIs:
         self._kind = problem.head.kind
 
     def start(self, unpruned: Callable[[], np.ndarray]) -> None:
+        """Does nothing."""
+
+    def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
         """Does nothing."""
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -86,7 +93,6 @@ class LinearHead:
         self.has_bias = "bias" in graph.layers[name].weights
         (node,) = [node for node in graph.nodes if node.layer.name == name]
         self.tensor = node.inputs[0]
-        self._strength: float | None = None
 
     def visible(self, features: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """The features without those that go with the removed units."""
@@ -103,10 +109,8 @@ class LinearHead:
         return {**weights, "kernel": kernel}
 
     def strength(self, features: np.ndarray) -> float:
-        """The penalty that suits the first features that are asked about; it serves for all."""
-        if self._strength is None:
-            self._strength = best_strength(features, self.problem.reference.y, bias=self.has_bias)
-        return self._strength
+        """The penalty that suits these features."""
+        return best_strength(features, self.problem.reference.y, bias=self.has_bias)
 
     def fitted(self, features: np.ndarray) -> Mapping[str, np.ndarray]:
         """Weights of the layer, fitted on features of the reference samples."""
@@ -145,22 +149,29 @@ class CrossFit:
                 "steering='cross_fit' and recovery='head' take at least two of each class."
             )
         self._folds: list[FoldHead] = []
+        self._strength = 1.0
         self.tensor = head.tensor
 
     def start(self, unpruned: Callable[[], np.ndarray]) -> None:
         """See `Steering`."""
         rows = unpruned()
-        strength = self._head.strength(rows)
+        self._strength = self._head.strength(rows)
         if not self._refit:
-            self._folds = fold_heads(rows, self._y, strength, bias=self._head.has_bias)
+            self._folds = self._fitted(rows)
+
+    def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
+        """See `Steering`; heads that are fitted anew get the penalty that suits what is left."""
+        if self._refit and removed.any():
+            self._strength = self._head.strength(self._head.visible(rows(), removed))
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """See `Steering`."""
         features = self._head.visible(rows, removed)
-        if self._refit:
-            strength = self._head.strength(features)
-            self._folds = fold_heads(features, self._y, strength, bias=self._head.has_bias)
-        return held_out_probabilities(features, self._folds)
+        folds = self._fitted(features) if self._refit else self._folds
+        return held_out_probabilities(features, folds)
+
+    def _fitted(self, features: np.ndarray) -> list[FoldHead]:
+        return fold_heads(features, self._y, self._strength, bias=self._head.has_bias)
 
     @property
     def _y(self) -> np.ndarray:

@@ -1,0 +1,34 @@
+"""What the loop asks of a model: how good it is without some units, and which of them matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from keras_lrp_prune.relevance.scores import Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Hard and soft class accuracies on the reference set, float, shape `(classes,)`."""
+
+    hard: np.ndarray
+    soft: np.ndarray
+
+
+class Examiner(Protocol):
+    """Says how good a model without some of its units is, and which units matter in it."""
+
+    def evaluate(self, removed: np.ndarray) -> Evaluation:
+        """Accuracies of the model without the removed units, bool `(units,)`."""
+        ...
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """How much the units there matter; candidates that go further are evaluated next."""
+        ...
+
+    def unpruned_scores(self) -> Scores:
+        """How much units matter in the unpruned model."""
+        ...

@@ -1,0 +1,73 @@
+"""Trials: several ways to choose what goes next; the one goes that leaves the highest accuracy.
+
+A head that is fitted anew makes other use of the features than the one that explains. So no single
+score tells what it will miss. How well heads do that did not see the sample, fitted to what a
+proposal leaves, does tell, for a forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from keras_lrp_prune.control.examiner import Evaluation, Examiner
+from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.relevance.scores import Scores
+
+# Accuracies that differ by less are float rounding: the first of them goes.
+_DECIMALS = 6
+
+
+class Trials:
+    """Proposes what several ways to choose come to, and picks the best.
+
+    The ways: units ranked by their scores in the model as it is, or in the unpruned one, each with
+    an election and without. A step costs an evaluation for each that proposes something else, at
+    most four.
+
+    Args:
+        examiner: Evaluates proposals.
+    """
+
+    def __init__(self, examiner: Examiner) -> None:
+        self._examiner = examiner
+        self._unpruned: Scores | None = None
+
+    def ways(
+        self, scores: Scores, removed: np.ndarray, pool: float
+    ) -> Sequence[tuple[Scores, float]]:
+        """What to choose by: scores, and the share of all filters that stands for election.
+
+        Args:
+            scores: Of the model as it is.
+            removed: Units that are gone, bool, shape `(units,)`.
+            pool: Share that stands for election where there is one.
+        """
+        if not removed.any():
+            self._unpruned = scores
+        elif self._unpruned is None:
+            self._unpruned = self._examiner.unpruned_scores()
+        before = replace(self._unpruned, contributions=scores.contributions)
+        return list(product((scores, before), dict.fromkeys((pool, 0.0))))
+
+    def best(self, proposals: Sequence[np.ndarray]) -> tuple[np.ndarray, Evaluation | None]:
+        """The proposal with the highest harmonic mean of the soft class accuracies.
+
+        Args:
+            proposals: Units that would be gone, bool, each of shape `(units,)`.
+
+        Returns:
+            It, and its evaluation; none if all proposals are the same.
+        """
+        different = list({proposal.tobytes(): proposal for proposal in proposals}.values())
+        if len(different) == 1:
+            return different[0], None
+        tried = [(proposal, self._examiner.evaluate(proposal)) for proposal in different]
+        return max(tried, key=lambda each: _value(each[1]))
+
+
+def _value(evaluation: Evaluation) -> float:
+    return round(harmonic_mean_accuracy(evaluation.soft), _DECIMALS)
