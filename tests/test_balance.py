@@ -252,7 +252,7 @@ def test_schedules_of_tfmot_get_the_same_election(model):
     assert kept(0.6, linear) != kept(0.6, klp.schedules.EqualSteps(0.1))
 
 
-@pytest.mark.parametrize("bad", [{"pool": 1.5}, {"rate": "fast"}], ids=str)
+@pytest.mark.parametrize("bad", [{"pool": 1.5}, {"rate": "fast"}, {"trials": "some"}], ids=str)
 def test_bad_parts(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         klp.schedules.AccuracyAware(**bad)

@@ -99,6 +99,8 @@ class AccuracyAware(PruningSchedule):
             raise ValueError(f"Unknown rate {rate!r}. There are: {', '.join(RATES)}.")
         if steering not in STEERINGS:
             raise ValueError(f"Unknown steering {steering!r}. There are: {', '.join(STEERINGS)}.")
+        if trials not in (None, True, False):
+            raise ValueError(f"trials must be True, False or None, not {trials!r}.")
         self._validate_sparsity(final_sparsity, "final_sparsity")
         self._validate_step(begin_step, end_step, frequency, allow_negative_1=True)
         self.initial_step = initial_step

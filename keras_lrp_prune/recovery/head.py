@@ -113,9 +113,9 @@ def fit_head(
     Returns:
         Weights `(features, classes)` and biases `(classes,)` of class logits; zeros without bias.
     """
-    rows, basis = _in_few_numbers(features)
     regression = LogisticRegression(C=strength, **_REGRESSION, fit_intercept=bias)
     with _one_thread():
+        rows, basis = _in_few_numbers(features)
         regression.fit(rows, y)
     kernel = basis @ regression.coef_.T / _scale(features)
     shift = np.broadcast_to(regression.intercept_, kernel.shape[1])
@@ -187,7 +187,7 @@ def _in_few_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scaled = features.astype(np.float64) / _scale(features)
     if scaled.shape[0] >= scaled.shape[1]:
         return scaled, np.eye(scaled.shape[1])
-    basis = np.linalg.svd(scaled, full_matrices=False)[2].T
+    basis = np.linalg.qr(scaled.T)[0]
     return scaled @ basis, basis
 
 

@@ -1,0 +1,219 @@
+"""Trials: several ways to choose what goes next, judged by the accuracy that they leave."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pruning_models import reference as few
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.control.examiner import Evaluation
+from keras_lrp_prune.control.schedules import has_trials
+from keras_lrp_prune.control.trials import Trials
+from keras_lrp_prune.demo import digits, train_classifier
+from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.pruning.examining import TwoPasses
+from keras_lrp_prune.relevance.scores import Contributions, Scores
+
+AccuracyAware = klp.schedules.AccuracyAware
+
+
+def scores(*values):
+    """Of one class, with contributions of two samples."""
+    by_class = np.array([values], float)
+    return Scores(by_class, Contributions(np.tile(by_class, (2, 1)), np.zeros(2, int)))
+
+
+class Table:
+    """An examiner that knows the soft accuracies of some proposals by heart."""
+
+    def __init__(self, accuracies=()):
+        self.accuracies = {bytes(key): values for key, values in accuracies}
+        self.evaluated, self.unpruned_calls = [], 0
+
+    def evaluate(self, removed):
+        self.evaluated.append(removed)
+        found = np.array(self.accuracies[removed.tobytes()])
+        return Evaluation(np.ones_like(found), found)
+
+    def unpruned_scores(self):
+        self.unpruned_calls += 1
+        return scores(9, 8, 7)
+
+
+# Ways to choose.
+
+
+def test_ways_are_both_scores_each_with_an_election_and_without():
+    examiner = Table()
+    trials, now = Trials(examiner), scores(1, 2, 3)
+    ways = trials.ways(now, np.array([True, False, False]), 0.2)
+    assert [(each.by_class[0, 0], pool) for each, pool in ways] == [
+        *((1, 0.2), (1, 0)),
+        *((9, 0.2), (9, 0)),
+    ]
+    assert all(each.contributions is now.contributions for each, _ in ways), "those of now"
+    assert [pool for _, pool in trials.ways(now, np.array([True, True, False]), 0.0)] == [0, 0]
+    assert examiner.unpruned_calls == 1, "they never change"
+
+
+def test_scores_of_the_unpruned_model_are_the_first_ones():
+    examiner = Table()
+    trials = Trials(examiner)
+    trials.ways(scores(4, 5, 6), np.zeros(3, bool), 0.2)
+    ways = trials.ways(scores(1, 2, 3), np.array([True, False, False]), 0.0)
+    assert [each.by_class[0, 0] for each, _ in ways] == [1, 4]
+    assert examiner.unpruned_calls == 0, "no pass is made twice"
+
+
+# The best one.
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 7), st.lists(st.floats(0.01, 1), min_size=3, max_size=3)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_best_has_the_highest_harmonic_mean_and_is_evaluated_once(table):
+    proposals = [np.array([number & 1, number & 2, number & 4], bool) for number, _ in table]
+    known = {proposal.tobytes(): soft for proposal, (_, soft) in zip(proposals, table, strict=True)}
+    examiner = Table(known.items())
+    best, evaluation = Trials(examiner).best(proposals)
+    if len(known) == 1:
+        assert evaluation is None and not examiner.evaluated, "nothing to choose from"
+        assert (best == proposals[0]).all()
+        return
+    assert len(examiner.evaluated) == len(known)
+    highest = max(map(harmonic_mean_accuracy, known.values()))
+    assert harmonic_mean_accuracy(evaluation.soft) == pytest.approx(highest, abs=1e-6)
+    assert known[best.tobytes()] == evaluation.soft.tolist()
+
+
+def test_of_equal_proposals_the_first_goes():
+    first, second = np.array([True, False]), np.array([False, True])
+    close = Table([(first.tobytes(), [0.5, 0.5]), (second.tobytes(), [0.5, 0.5 + 1e-9])])
+    best, _ = Trials(close).best([first, second])
+    assert (best == first).all(), "float rounding decides nothing"
+
+
+# In prune().
+
+
+@pytest.fixture(scope="module")
+def task():
+    train, reference, held_out = digits(seed=0)
+    return train_classifier(train, seed=0), reference, held_out
+
+
+def pruned(task, rate=0.5, **options):
+    model, reference, _ = task
+    return klp.prune(model, reference, rate, engine="native", verbose=0, **options)
+
+
+def test_a_head_that_is_refitted_brings_trials():
+    tfmot = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
+    theirs = tfmot.ConstantSparsity(0.5, begin_step=0, frequency=1)
+    for refit_head in (True, False):
+        for schedule in (AccuracyAware(), theirs):
+            assert has_trials(schedule, refit_head=refit_head) == refit_head
+        for wanted in (True, False):
+            assert has_trials(AccuracyAware(trials=wanted), refit_head=refit_head) == wanted
+        assert not has_trials(klp.schedules.EqualSteps(), refit_head=refit_head)
+
+
+@pytest.mark.parametrize("recovery", [None, "head"])
+def test_each_step_is_as_good_as_any_way_alone(task, recovery, monkeypatch):
+    """From each state that stood, what went is the best of what was evaluated."""
+    log, evaluate, score = [], TwoPasses.evaluate, TwoPasses.scores
+
+    def noted_evaluate(self, removed):
+        found = evaluate(self, removed)
+        log[-1].append(harmonic_mean_accuracy(found.soft)) if log else None
+        return found
+
+    def noted_scores(self, removed):
+        log.append([])
+        return score(self, removed)
+
+    monkeypatch.setattr(TwoPasses, "evaluate", noted_evaluate)
+    monkeypatch.setattr(TwoPasses, "scores", noted_scores)
+    schedule = AccuracyAware(initial_step=0.1, rate="equal", trials=True)
+    result = pruned(task, schedule=schedule, recovery=recovery)
+    assert result.settings["trials"] is True
+    assert len(log) == len(result.history) - 1
+    assert max(map(len, log)) > 2 and max(map(len, log[1:])) <= 4
+    for tried, record in zip(log, result.history[1:], strict=True):
+        assert record.soft_harmonic_mean == pytest.approx(max(tried), abs=1e-5)
+
+
+def test_without_trials_one_way_alone_decides(task):
+    results = [
+        pruned(task, rate=0.4, schedule=AccuracyAware(trials=trials), recovery="head")
+        for trials in (None, True, False)
+    ]
+    assert [result.settings["trials"] for result in results] == [True, True, False]
+    assert results[0].history == results[1].history != results[2].history
+    assert pruned(task, rate=0.1).settings["trials"] is False
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "l1"])
+def test_criteria_without_contributions_have_trials_too(task, criterion):
+    result = pruned(task, criterion=criterion, recovery="head")
+    assert result.settings["trials"] and result.rate == pytest.approx(0.5, abs=0.02)
+
+
+class Interrupted(AccuracyAware):
+    """Stops the run, as Ctrl-C would, at a call of its own choosing."""
+
+    calls_left = None
+
+    def __call__(self, step):
+        if Interrupted.calls_left == 0:
+            raise KeyboardInterrupt
+        if Interrupted.calls_left is not None:
+            Interrupted.calls_left -= 1
+        return super().__call__(step)
+
+
+def test_a_run_with_trials_resumes_to_the_same_result(task, tmp_path):
+    def run(folder, calls=None):
+        Interrupted.calls_left = calls
+        schedule = Interrupted(initial_step=0.1, tolerance=0.0)
+        options = {"schedule": schedule, "recovery": "head", "checkpoint_dir": tmp_path / folder}
+        return pruned(task, rate=0.4, **options)
+
+    expected = run("whole")
+    assert any(not record.accepted for record in expected.history), "undone steps resume too"
+    for calls in (0, 2, 1):
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", calls)
+    resumed = run("parts")
+    assert resumed.history == expected.history
+    assert all((resumed.kept[name] == expected.kept[name]).all() for name in expected.kept)
+    head = expected.model.layers[-1].get_weights()
+    for one, other in zip(resumed.model.layers[-1].get_weights(), head, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_trials_keep_more_of_a_refitted_network(task):
+    """On held-out digits, the mean accuracy over high rates: what trials add."""
+    model, reference, held_out = task
+    rates = (0.6, 0.7, 0.8)
+    steps = partial(AccuracyAware, initial_step=0.1, rate="equal")
+    areas = {}
+    for trials in (True, False):
+        method = klp.Method("aware", None, lambda tried=trials: steps(trials=tried))
+        curve = klp.accuracy_curve(
+            *(model, reference, held_out, method, rates), recovery="head", engine="native"
+        )
+        areas[trials] = curve.class_accuracy.mean()
+    assert areas[True] > areas[False]
+
+
+def test_training_has_no_trials():
+    with pytest.raises(ValueError, match=r"trials=True is for klp\.prune"):
+        klp.callbacks.FilterPruning(few(), AccuracyAware(trials=True))
