@@ -43,6 +43,7 @@ ABLATION = {
     for method in (
         klp.Method("no-balance", _LOG_ODDS, partial(_Aware, pool=0.0)),
         klp.Method("no-rate", _LOG_ODDS, partial(_Aware, rate="equal")),
+        klp.Method("no-trials", _LOG_ODDS, partial(_Aware, trials=False)),
         klp.Method("no-order", _LOG_ODDS, partial(_Aware, order="uniform")),
         klp.Method(
             "log-odds-alone",
