@@ -107,9 +107,8 @@ def prune(
         recovery: `None`: all weights stay as they are. `"head"`: the linear head on the pooled
             features is fitted anew, on the reference set, after the last step, and heads that did
             not see the sample, fitted for each candidate, steer and choose among the schedule's
-            trials. `"least_squares"`: after the last
-            step, layers are fitted to the outputs that they had in the whole model.
-            `"head+least_squares"`: both.
+            trials. `"least_squares"`: after the last step, layers are fitted to the outputs that
+            they had in the whole model. `"head+least_squares"`: both.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.
