@@ -10,7 +10,7 @@ from pruning_models import reference as few
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.examiner import Evaluation
-from keras_lrp_prune.control.schedules import has_trials
+from keras_lrp_prune.control.schedules import fresh_schedule, has_trials
 from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -46,16 +46,17 @@ class Table:
 # Ways to choose.
 
 
-def test_ways_are_both_scores_each_with_an_election_and_without():
+def test_ways_are_scores_now_before_and_their_mean_each_with_an_election_and_without():
     examiner = Table()
     trials, now = Trials(examiner), scores(1, 2, 3)
     ways = trials.ways(now, np.array([True, False, False]), 0.2)
     assert [(each.by_class[0, 0], pool) for each, pool in ways] == [
         *((1, 0.2), (1, 0)),
+        *((5, 0.2), (5, 0)),
         *((9, 0.2), (9, 0)),
     ]
     assert all(each.contributions is now.contributions for each, _ in ways), "those of now"
-    assert [pool for _, pool in trials.ways(now, np.array([True, True, False]), 0.0)] == [0, 0]
+    assert [pool for _, pool in trials.ways(now, np.array([True, True, False]), 0.0)] == [0, 0, 0]
     assert examiner.unpruned_calls == 1, "they never change"
 
 
@@ -64,7 +65,7 @@ def test_scores_of_the_unpruned_model_are_the_first_ones():
     trials = Trials(examiner)
     trials.ways(scores(4, 5, 6), np.zeros(3, bool), 0.2)
     ways = trials.ways(scores(1, 2, 3), np.array([True, False, False]), 0.0)
-    assert [each.by_class[0, 0] for each, _ in ways] == [1, 4]
+    assert [each.by_class[0, 0] for each, _ in ways] == [1, 2.5, 4]
     assert examiner.unpruned_calls == 0, "no pass is made twice"
 
 
@@ -114,15 +115,22 @@ def pruned(task, rate=0.5, **options):
     return klp.prune(model, reference, rate, engine="native", verbose=0, **options)
 
 
-def test_a_head_that_is_refitted_brings_trials():
+def test_a_run_decides_what_the_schedule_leaves_open():
+    for wanted, trials in ((None, True), (None, False), (True, False), (False, True)):
+        settled = fresh_schedule(AccuracyAware(trials=wanted), trials=trials)
+        tried = trials if wanted is None else wanted
+        assert settled.trials is tried is has_trials(settled)
+        assert settled.rate == ("equal" if tried else "adaptive")
+        for rate in ("equal", "adaptive"):
+            given_rate = fresh_schedule(AccuracyAware(trials=wanted, rate=rate), trials=trials).rate
+            assert given_rate == rate
+    assert not has_trials(klp.schedules.EqualSteps())
+
+
+def test_schedules_of_the_toolkit_have_trials_too(task):
     tfmot = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
-    theirs = tfmot.ConstantSparsity(0.5, begin_step=0, frequency=1)
-    for refit_head in (True, False):
-        for schedule in (AccuracyAware(), theirs):
-            assert has_trials(schedule, refit_head=refit_head) == refit_head
-        for wanted in (True, False):
-            assert has_trials(AccuracyAware(trials=wanted), refit_head=refit_head) == wanted
-        assert not has_trials(klp.schedules.EqualSteps(), refit_head=refit_head)
+    theirs = tfmot.PolynomialDecay(0.0, 0.5, begin_step=0, end_step=5, frequency=1)
+    assert pruned(task, schedule=theirs).settings["trials"] is True
 
 
 @pytest.mark.parametrize("recovery", [None, "head"])
@@ -141,11 +149,11 @@ def test_each_step_is_as_good_as_any_way_alone(task, recovery, monkeypatch):
 
     monkeypatch.setattr(TwoPasses, "evaluate", noted_evaluate)
     monkeypatch.setattr(TwoPasses, "scores", noted_scores)
-    schedule = AccuracyAware(initial_step=0.1, rate="equal", trials=True)
+    schedule = AccuracyAware(initial_step=0.1)
     result = pruned(task, schedule=schedule, recovery=recovery)
     assert result.settings["trials"] is True
     assert len(log) == len(result.history) - 1
-    assert max(map(len, log)) > 2 and max(map(len, log[1:])) <= 4
+    assert max(map(len, log)) > 2 and max(map(len, log[1:])) <= 6
     for tried, record in zip(log, result.history[1:], strict=True):
         assert record.soft_harmonic_mean == pytest.approx(max(tried), abs=1e-5)
 
@@ -157,7 +165,6 @@ def test_without_trials_one_way_alone_decides(task):
     ]
     assert [result.settings["trials"] for result in results] == [True, True, False]
     assert results[0].history == results[1].history != results[2].history
-    assert pruned(task, rate=0.1).settings["trials"] is False
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "l1"])
@@ -182,7 +189,7 @@ class Interrupted(AccuracyAware):
 def test_a_run_with_trials_resumes_to_the_same_result(task, tmp_path):
     def run(folder, calls=None):
         Interrupted.calls_left = calls
-        schedule = Interrupted(initial_step=0.1, tolerance=0.0)
+        schedule = Interrupted(initial_step=0.1, tolerance=0.0, rate="adaptive")
         options = {"schedule": schedule, "recovery": "head", "checkpoint_dir": tmp_path / folder}
         return pruned(task, rate=0.4, **options)
 
@@ -199,16 +206,18 @@ def test_a_run_with_trials_resumes_to_the_same_result(task, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_trials_keep_more_of_a_refitted_network(task):
+@pytest.mark.parametrize(
+    ("recovery", "rates"), [(None, (0.5, 0.6, 0.7, 0.8)), ("head", (0.6, 0.7, 0.8))]
+)
+def test_trials_keep_more_of_the_accuracy(task, recovery, rates):
     """On held-out digits, the mean accuracy over high rates: what trials add."""
     model, reference, held_out = task
-    rates = (0.6, 0.7, 0.8)
     steps = partial(AccuracyAware, initial_step=0.1, rate="equal")
     areas = {}
     for trials in (True, False):
         method = klp.Method("aware", None, lambda tried=trials: steps(trials=tried))
         curve = klp.accuracy_curve(
-            *(model, reference, held_out, method, rates), recovery="head", engine="native"
+            *(model, reference, held_out, method, rates), recovery=recovery, engine="native"
         )
         areas[trials] = curve.class_accuracy.mean()
     assert areas[True] > areas[False]

@@ -17,7 +17,7 @@ from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Limits, without
-from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule, has_trials, pool_of
+from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule, pool_of
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.pruning.task import Task, read_task
@@ -120,8 +120,8 @@ class FilterPruning(keras.callbacks.Callback):
         check_criterion(self.criterion)
         if min_accuracy is not None and not 0 <= min_accuracy <= 1:
             raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
-        self.schedule = fresh_schedule(schedule)
-        if has_trials(self.schedule, refit_head=False):
+        self.schedule = fresh_schedule(schedule, trials=False)
+        if getattr(self.schedule, "trials", False):
             raise ValueError("trials=True is for klp.prune; during model.fit there are none.")
         self.min_accuracy = min_accuracy
         self.budget = None if budget is None else check_budget(budget)

@@ -92,7 +92,7 @@ def decide(
     unpruned = np.zeros(task.structure.n_units, bool)
     criterion_name = method.criterion or default_criterion(engine)
     with closing(make_criterion(criterion_name, problem)) as scored:
-        schedule = fresh_schedule(method.schedule())
+        schedule = fresh_schedule(method.schedule(), trials=True)
         # Accuracies play no part in equal steps: nothing is fitted to learn them.
         refit_head = refit_head and not isinstance(schedule, EqualSteps)
         steering = chosen_steering(
@@ -101,7 +101,7 @@ def decide(
             lambda: task.probabilities(task.forward(task.model), task.reference),
             refit_head=refit_head,
         )
-        trials = has_trials(schedule, refit_head=refit_head)
+        trials = has_trials(schedule)
         in_one_pass = (
             isinstance(scored, LRP)
             and not method.scored_once

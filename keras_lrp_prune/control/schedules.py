@@ -11,7 +11,7 @@ from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 
-RATES = ("adaptive", "equal")
+RATES = ("auto", "adaptive", "equal")
 STEERINGS = ("auto", "as_is", "cross_fit")
 # Which filters go, also where a schedule of TFMOT says how many.
 _ORDER, _POOL = "harmonic", 0.2
@@ -42,17 +42,18 @@ class AccuracyAware(PruningSchedule):
             of all filters, the lowest-scored ones, that stand for election at each step; those go
             whose contributions cancel out. At 0 the lowest-scored go, as with other criteria.
         rate: `"adaptive"`, as described; `"equal"`: each proposal stands, and all steps are
-            `initial_step`, but where `min_accuracy` asks for smaller ones.
+            `initial_step`, but where `min_accuracy` asks for smaller ones; `"auto"`: equal where
+            there are trials, which gain more for the same passes, else adaptive.
         begin_step, end_step, frequency: When it proposes: every `frequency` steps from the first to
             the last, -1 for no end, as those of TFMOT's schedules. Steps are proposals in `prune`,
             and optimizer steps in training.
         steering: Which accuracies `prune` brings: of the model `"as_is"`, of heads that did not
             see the sample (`"cross_fit"`), or `"auto"`: the latter where the model's own head has
             at least 99 % of the reference set right, as it was fitted on it.
-        trials: Whether `prune` tries, at each step, filters ranked by their scores in the model as
-            it is and in the unpruned one, each with and without an election, and takes those that
-            leave the highest accuracy. It costs up to four forward passes a step. `None`: where
-            `prune` refits the head.
+        trials: Whether several ways to choose are tried at each step: filters ranked by their
+            scores in the model as it is, in the unpruned one, and by the mean of both, each with
+            and without an election; those go that leave the highest accuracy. It costs up to six
+            forward passes a step. `None`: in `prune`, but not in training.
 
     Raises:
         ValueError: For arguments outside their ranges.
@@ -77,7 +78,7 @@ class AccuracyAware(PruningSchedule):
         final_sparsity: float = 0.99,
         order: str | Mapping[str, Any] | Order = _ORDER,
         pool: float = _POOL,
-        rate: str = "adaptive",
+        rate: str = "auto",
         steering: str = "as_is",
         trials: bool | None = None,
         begin_step: int = 0,
@@ -162,7 +163,7 @@ class AccuracyAware(PruningSchedule):
         if before < 0:
             self._harmonic_mean.assign(now)
             return True
-        adaptive = self.rate == "adaptive"
+        adaptive = self.rate != "equal"
         holds = now >= before * (1 - self.tolerance) - 10**-_DECIMALS
         if adaptive and not holds and self.smaller_step(sparsity):
             return False
@@ -289,22 +290,19 @@ def pool_of(schedule: Any) -> float:
     return float(getattr(schedule, "pool", _POOL))
 
 
-def has_trials(schedule: Any, *, refit_head: bool) -> bool:
-    """Whether several ways to choose are tried: as the schedule says, or with a refitted head.
-
-    Args:
-        schedule: Any TFMOT pruning schedule.
-        refit_head: Whether the model's own head is fitted anew in the end.
-    """
-    wanted: bool | None = getattr(schedule, "trials", None)
-    return refit_head if wanted is None else wanted
+def has_trials(schedule: Any) -> bool:
+    """Whether several ways to choose are tried: with any schedule that does not refuse."""
+    return getattr(schedule, "trials", None) is not False
 
 
-def fresh_schedule(schedule: Any) -> Any:
+def fresh_schedule(schedule: Any, *, trials: bool) -> Any:
     """The schedule as it was made, so that a second run with it starts anew.
+
+    What it left open is decided: `trials=None`, and `rate="auto"`.
 
     Args:
         schedule: A `tfmot.sparsity.keras.PruningSchedule`.
+        trials: Whether there are trials unless it says otherwise.
 
     Raises:
         ValueError: If it is none.
@@ -314,6 +312,8 @@ def fresh_schedule(schedule: Any) -> Any:
             f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
         )
     if isinstance(schedule, AccuracyAware):
-        config = schedule.get_config()["config"]
-        return type(schedule).from_config({**config, "order": schedule.order})
+        wanted = trials if schedule.trials is None else schedule.trials
+        steps = {"auto": "equal" if wanted else "adaptive"}.get(schedule.rate, schedule.rate)
+        settled = {"order": schedule.order, "trials": wanted, "rate": steps}
+        return type(schedule).from_config({**schedule.get_config()["config"], **settled})
     return schedule

@@ -1,8 +1,8 @@
 """Trials: several ways to choose what goes next; the one goes that leaves the highest accuracy.
 
-A head that is fitted anew makes other use of the features than the one that explains. So no single
-score tells what it will miss. How well heads do that did not see the sample, fitted to what a
-proposal leaves, does tell, for a forward pass.
+Scores speak of one unit that goes, of the network as it is, and of the head that explains. A step
+takes many units, later steps more, and another head may read what is left. So no single score tells
+what will be missed. The accuracy that a proposal leaves does tell, for a forward pass.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _DECIMALS = 6
 class Trials:
     """Proposes what several ways to choose come to, and picks the best.
 
-    The ways: units ranked by their scores in the model as it is, or in the unpruned one, each with
-    an election and without. A step costs an evaluation for each that proposes something else, at
-    most four.
+    The ways: units ranked by their scores in the model as it is, in the unpruned one, and by the
+    mean of both, each with an election and without. A step costs an evaluation for each that
+    proposes something else, at most six.
 
     Args:
         examiner: Evaluates proposals.
@@ -50,8 +50,13 @@ class Trials:
             self._unpruned = scores
         elif self._unpruned is None:
             self._unpruned = self._examiner.unpruned_scores()
-        before = replace(self._unpruned, contributions=scores.contributions)
-        return list(product((scores, before), dict.fromkeys((pool, 0.0))))
+        ranks = (
+            replace(
+                scores, by_class=share * scores.by_class + (1 - share) * self._unpruned.by_class
+            )
+            for share in (1.0, 0.5, 0.0)
+        )
+        return list(product(ranks, dict.fromkeys((pool, 0.0))))
 
     def best(self, proposals: Sequence[np.ndarray]) -> tuple[np.ndarray, Evaluation | None]:
         """The proposal with the highest harmonic mean of the soft class accuracies.

@@ -72,10 +72,11 @@ def prune(
 ) -> PruningResult:
     """Removes the filters that a task does not need, and returns a smaller plain model.
 
-    Step by step, filters of low relevance are masked, the class accuracies on the reference set
-    are measured, and the step is kept or undone; their harmonic mean steers how many filters go
-    next (rate) and which (order). All weights stay as they are. A step costs one LRP pass over the
-    reference set, which gives the accuracies too; the model itself is not changed.
+    Step by step, several choices of filters of low relevance are masked, the class accuracies on
+    the reference set are measured, and the choice with the highest harmonic mean stands. It also
+    steers which filters go next (order), and with `min_accuracy` how many (rate). All weights stay
+    as they are. A step costs one LRP pass and up to six forward passes over the reference set; the
+    model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
@@ -157,7 +158,7 @@ def prune(
     allowed = None if budget is None else check_budget(budget)
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
-    used = fresh_schedule(AccuracyAware() if schedule is None else schedule)
+    used = fresh_schedule(AccuracyAware() if schedule is None else schedule, trials=True)
     task = read_task(
         model,
         reference,
@@ -215,7 +216,7 @@ def prune(
         PruningProgress(goal.progress, enabled=verbose > 0 and is_chief(strategy)) as progress,
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-        settings["trials"] = has_trials(used, refit_head=refits)
+        settings["trials"] = has_trials(used)
         examiner = make_examiner(
             *(problem, scored, settings["steering"]), refit_head=refits, trials=settings["trials"]
         )
