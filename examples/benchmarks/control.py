@@ -37,18 +37,19 @@ TEST_PER_CLASS = 100
 SELECTION_SEED = 100
 _LOG_ODDS, _Aware = "lrp.log_odds", klp.schedules.AccuracyAware
 
-# What each part of the default adds: it without the part, and parts alone.
+# What each part of the default adds: it without the part, with another one, and parts alone.
 ABLATION = {
     method.name: method
     for method in (
+        klp.Method("no-trials", _LOG_ODDS, partial(_Aware, trials=False, rate="equal")),
         klp.Method("no-balance", _LOG_ODDS, partial(_Aware, pool=0.0)),
-        klp.Method("no-rate", _LOG_ODDS, partial(_Aware, rate="equal")),
-        klp.Method("no-trials", _LOG_ODDS, partial(_Aware, trials=False)),
         klp.Method("no-order", _LOG_ODDS, partial(_Aware, order="uniform")),
+        klp.Method("adaptive-rate", _LOG_ODDS, partial(_Aware, rate="adaptive")),
+        klp.Method("adaptive-rate-no-trials", _LOG_ODDS, partial(_Aware, trials=False)),
         klp.Method(
             "log-odds-alone",
             _LOG_ODDS,
-            partial(_Aware, pool=0.0, rate="equal", order="uniform"),
+            partial(_Aware, trials=False, pool=0.0, rate="equal", order="uniform"),
         ),
         klp.Method("preset-a-aware", "lrp.sequential_preset_a", _Aware),
     )
