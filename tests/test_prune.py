@@ -382,7 +382,7 @@ def test_resumes_where_it_was_interrupted(model, tmp_path, criterion):
         return prune(
             model,
             0.5,
-            schedule=Interrupted(tolerance=0.01),
+            schedule=Interrupted(tolerance=0.01, rate="adaptive"),
             criterion=criterion,
             checkpoint_dir=tmp_path / folder,
         )
