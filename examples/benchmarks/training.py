@@ -138,6 +138,7 @@ class Task:
             self.base,
             reference,
             budget={"flops": FLOPS},
+            schedule=klp.schedules.AccuracyAware(trials=False),
             min_channels=MIN_CHANNELS,
             seed=self.seed,
             verbose=0,

@@ -42,7 +42,8 @@ the same $tuning_epochs further epochs (the same number of optimiser steps, Adam
 $batch):
 
 - *pruned, then fine-tuned*: `prune(budget={"flops": 0.5}, min_channels=0.5)` with $reference images
-  per class as the reference set, then [`finetune`](finetuning.md);
+  per class as the reference set, [without trials](how-it-works.md#trials), then
+  [`finetune`](finetuning.md);
 - *pruned, then distilled*: the same with the unpruned network as a teacher;
 - *`FilterPruning` during fit*: the callback prunes during the first half of these epochs, until the
   same budget is met, with the same `min_channels`.
