@@ -108,8 +108,8 @@ def main() -> None:
         )
     rest = whole.seconds - relevance.seconds - evaluation.seconds
     rows = [
-        ("relevance and accuracies, one pass for both", relevance.calls, relevance.seconds),
-        ("evaluation for the report", evaluation.calls, evaluation.seconds),
+        ("scores, by LRP", relevance.calls, relevance.seconds),
+        ("accuracies: trials, and the report", evaluation.calls, evaluation.seconds),
         ("everything else", "", rest),
         ("all", "", whole.seconds),
     ]
