@@ -135,6 +135,12 @@ differ by about one point.
 | no trials, scores before fading as filters go, a pool of 20 % | 76.1 | 87.3 |
 | the same, a pool of 10 % | 77.1 | 84.6 |
 
+Trials otherwise: four judged a step of 5 % further ahead, where more is lost, 87.6 on digits (87.1 at
+the step itself) and 73.7 on `vgg16-2` (74.7), two steps further 85.1 and 74.1 with one reference set
+each. Four, and five more whose scores are scaled group by group at random, the scale of the winner
+being kept, 87.5 and 73.9, for 190 to 250 passes. Six with the folds of the judging heads drawn four
+times, 82.1 on three runs where one draw has 81.9.
+
 No trials of whole proposals, but one for each group, its lowest-scored fifth, which sets how its
 scores compare with those of other groups: 69.2 on `vgg16-5` (as it is 70.0), 86.8 and 82.6 on
 `vgg16-3` (81.9 and 83.4), 88.2 on digits (86.5). It loses at rates from 80 % on, and takes a pass
