@@ -217,7 +217,13 @@ def pruned(criterion: str, by: tuple[int, ...]) -> dict[str, Any]:
     model, x, y = problem()
     weights = model.get_weights()
     held_out = (images(model, 9, seed=1), np.arange(9) % CLASSES)
-    options = {"target_rate": 0.4, "criterion": criterion, "validation": held_out, "verbose": 0}
+    options = {
+        "target_rate": 0.4,
+        "criterion": criterion,
+        "validation": held_out,
+        "schedule": AccuracyAware(rate="adaptive"),  # steps can be undone
+        "verbose": 0,
+    }
     one = klp.prune(model, (x, y), engine="native", **options)
     found = {}
     for replicas in by:
