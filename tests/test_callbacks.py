@@ -385,6 +385,36 @@ def test_a_second_fit_goes_on(trained):
     assert watch.rates[0] >= middle and not watch.wrong
 
 
+def test_a_new_callback_goes_on_from_the_masks_that_it_finds(trained):
+    model = compiled(trained)
+    for final in (0.3, 0.6):
+        pruning = FilterPruning(reference(), every_step(final_sparsity=final, tolerance=0.9))
+        fit(model, pruning)
+        assert pruning.pruning_rate == pytest.approx(final, abs=0.02)
+
+
+def test_another_model_starts_anew(trained):
+    pruning = FilterPruning(reference(), every_step(final_sparsity=0.3, tolerance=0.9))
+    histories = []
+    for _ in range(2):
+        fit(compiled(trained), pruning)
+        histories.append([record.rate for record in pruning.history])
+    assert histories[0] == histories[1] and histories[0][-1] == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize("tolerance", [0.9, 0.0])
+def test_steps_smaller_than_a_unit_take_one(trained, tolerance):
+    """Four filters go at once: more than a step."""
+    schedule = every_step(frequency=1, final_sparsity=0.4, tolerance=tolerance, initial_step=0.025)
+    pruning = FilterPruning(reference(), schedule, round_to=4)
+    model = compiled(trained)
+    fit(model, pruning, epochs=2)
+    _, structure = analysed(model)
+    bundle = 4 / structure.unit_filters.sum()
+    assert bundle / 2 > schedule.initial_step, "else this shows nothing"
+    assert pruning.pruning_rate == pytest.approx(0.4, abs=bundle / 2)
+
+
 def test_constraints_of_ones_own_are_kept_and_given_back(trained):
     model = compiled(trained)
     norm = keras.constraints.MaxNorm(0.5)

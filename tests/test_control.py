@@ -72,6 +72,13 @@ def test_ends_at_the_final_sparsity():
     assert not bool(schedule(3)[0])
 
 
+def test_without_a_tolerance_it_is_five_percent():
+    for fallen, stands in ((0.96, True), (0.94, False)):
+        schedule = AccuracyAware()
+        schedule.observe([1.0, 1.0])
+        assert schedule.observe([fallen, fallen]) is stands
+
+
 def test_answers_inside_a_traced_step_without_retracing():
     schedule = AccuracyAware(initial_step=0.1, max_step=0.1)
     traces = []
@@ -167,8 +174,9 @@ def test_orders_by_name_config_and_themselves():
     assert make_order(own) is own
     assert make_order(order_config(own)).floor == 0.3
     assert (UniformOrder().class_weights(np.array([0.1, 0.9])) == 1).all()
-    with pytest.raises(ValueError, match="harmonic, uniform"):
-        make_order("nothing")
+    for wrong in ("nothing", HarmonicOrder, object()):
+        with pytest.raises(ValueError, match=r"harmonic, uniform; or .*get_config"):
+            make_order(wrong)
 
 
 def test_who_says_which_filters_go():

@@ -150,7 +150,7 @@ WRONG = {
     "none": ({"cycles": 0}, ValueError, "at least 1"),
     "empty": ({"cycles": [], "target": None}, ValueError, "empty list"),
     "both": ({"cycles": [0.4]}, ValueError, "without another goal"),
-    "unreachable": ({"target": 0.99}, ValueError, "cannot be reached: .* largest is"),
+    "unreachable": ({"target": 0.99}, ValueError, "cannot be reached: .* largest pruning rate is"),
     "rate": ({"prune_options": {"target_rate": 0.1}}, ValueError, "cannot hold target_rate"),
     "teacher": ({"tune_options": {"teacher": None}}, ValueError, "give the call itself distil="),
     "epochs": ({"tune_options": {"epochs": -1}}, ValueError, "epochs must be"),

@@ -183,6 +183,19 @@ def test_tfmot_schedules(model):
     )
 
 
+def test_the_default_schedule_goes_as_far_as_the_target():
+    inputs = keras.Input((2, 2, 1))
+    wide = layers.Conv2D(400, 1, activation="relu")(inputs)
+    scores = layers.Dense(2)(layers.GlobalAveragePooling2D()(wide))
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(8, 2, 2, 1)).astype(np.float32), np.arange(8) % 2
+    wide = keras.Model(inputs, scores)
+    assert klp.prune(wide, few, 0.995, verbose=0).rate == pytest.approx(0.995, abs=0.002)
+    near = klp.prune(wide, few, 0.6, schedule=AccuracyAware(final_sparsity=0.3), verbose=0)
+    assert near.rate == pytest.approx(0.3, abs=0.002)
+    assert near.stopped.startswith("the schedule ends")
+
+
 class SecondClassOnly:
     """An order of one's own."""
 

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.recovery.head import fit_head
-from keras_lrp_prune.recovery.least_squares import refit_layers
+from keras_lrp_prune.recovery.least_squares import _with_mirrored, refit_layers
 from keras_lrp_prune.recovery.patches import windows_of
 from keras_lrp_prune.recovery.ridge import RIDGES, Products, Rows, best_correction
 from keras_lrp_prune.recovery.weights import with_weights
@@ -392,3 +392,11 @@ def test_heads_converge_on_features_of_very_different_sizes(strength):
     surplus = softmax(features @ kernel + bias, axis=1) - np.eye(10)[y]
     gradient = features.T @ surplus / scale + kernel * scale / strength
     assert np.abs(gradient).max() < 1e-3 * np.abs(features.T @ np.eye(10)[y] / scale).max()
+
+
+@pytest.mark.parametrize(("data_format", "width"), [("channels_last", 2), ("channels_first", 3)])
+def test_images_are_mirrored_left_to_right(data_format, width):
+    model = keras.Sequential([keras.Input((4, 5, 6)), layers.Flatten(data_format=data_format)])
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
+    mirrored = _with_mirrored(read_model(model).flat(), x)
+    np.testing.assert_array_equal(mirrored, np.concatenate([x, np.flip(x, width)]))

@@ -32,11 +32,12 @@ class Table:
     def __init__(self, accuracies=()):
         self.accuracies = {bytes(key): values for key, values in accuracies}
         self.evaluated, self.unpruned_calls = [], 0
+        self.hard = {}
 
     def evaluate(self, removed):
         self.evaluated.append(removed)
         found = np.array(self.accuracies[removed.tobytes()])
-        return Evaluation(np.ones_like(found), found)
+        return Evaluation(np.full_like(found, self.hard.get(removed.tobytes(), 1.0)), found)
 
     def unpruned_scores(self):
         self.unpruned_calls += 1
@@ -63,7 +64,8 @@ def test_ways_are_scores_now_before_and_their_mean_each_with_an_election_and_wit
 def test_scores_of_the_unpruned_model_are_the_first_ones():
     examiner = Table()
     trials = Trials(examiner)
-    trials.ways(scores(4, 5, 6), np.zeros(3, bool), 0.2)
+    first = trials.ways(scores(4, 5, 6), np.zeros(3, bool), 0.2)
+    assert [pool for _, pool in first] == [0.2, 0], "all ranks are the same yet"
     ways = trials.ways(scores(1, 2, 3), np.array([True, False, False]), 0.0)
     assert [each.by_class[0, 0] for each, _ in ways] == [1, 2.5, 4]
     assert examiner.unpruned_calls == 0, "no pass is made twice"
@@ -86,19 +88,28 @@ def test_the_best_has_the_highest_harmonic_mean_and_is_evaluated_once(table):
     best, evaluation = Trials(examiner).best(proposals)
     if len(known) == 1:
         assert evaluation is None and not examiner.evaluated, "nothing to choose from"
-        assert (best == proposals[0]).all()
+        assert best == 0
         return
     assert len(examiner.evaluated) == len(known)
     highest = max(map(harmonic_mean_accuracy, known.values()))
     assert harmonic_mean_accuracy(evaluation.soft) == pytest.approx(highest, abs=1e-6)
-    assert known[best.tobytes()] == evaluation.soft.tolist()
+    assert known[proposals[best].tobytes()] == evaluation.soft.tolist()
 
 
 def test_of_equal_proposals_the_first_goes():
     first, second = np.array([True, False]), np.array([False, True])
     close = Table([(first.tobytes(), [0.5, 0.5]), (second.tobytes(), [0.5, 0.5 + 1e-9])])
     best, _ = Trials(close).best([first, second])
-    assert (best == first).all(), "float rounding decides nothing"
+    assert best == 0, "float rounding decides nothing"
+
+
+def test_what_stays_above_the_floor_goes_first():
+    proposals = [np.array([True, False]), np.array([False, True])]
+    known = zip(proposals, ([0.6, 0.6], [0.7, 0.7]), strict=True)
+    examiner = Table((proposal.tobytes(), soft) for proposal, soft in known)
+    examiner.hard = {proposals[0].tobytes(): 0.9, proposals[1].tobytes(): 0.8}
+    for floor, best in ((None, 1), (0.75, 1), (0.85, 0), (0.95, 1)):
+        assert Trials(examiner, floor).best(proposals)[0] == best, floor
 
 
 # In prune().
@@ -116,11 +127,13 @@ def pruned(task, rate=0.5, **options):
 
 
 def test_a_run_decides_what_the_schedule_leaves_open():
-    for wanted, trials in ((None, True), (None, False), (True, False), (False, True)):
+    for wanted, trials in ((None, True), (None, False), (True, False), (False, True), (0, True)):
         settled = fresh_schedule(AccuracyAware(trials=wanted), trials=trials)
-        tried = trials if wanted is None else wanted
+        tried = trials if wanted is None else bool(wanted)
         assert settled.trials is tried is has_trials(settled)
-        assert settled.rate == ("equal" if tried else "adaptive")
+        assert settled.rate == ("equal" if tried else "adaptive") and settled.tolerance == 0.05
+        careful = fresh_schedule(AccuracyAware(trials=wanted, tolerance=0.01), trials=trials)
+        assert careful.rate == "adaptive", "who gives a tolerance wants steps undone"
         for rate in ("equal", "adaptive"):
             given_rate = fresh_schedule(AccuracyAware(trials=wanted, rate=rate), trials=trials).rate
             assert given_rate == rate
@@ -221,6 +234,14 @@ def test_trials_keep_more_of_the_accuracy(task, recovery, rates):
         )
         areas[trials] = curve.class_accuracy.mean()
     assert areas[True] > areas[False]
+
+
+def test_a_floor_stops_where_no_way_stays_above_it(task):
+    """At each step, one goes that stays above, if there is one: with trials it is never nearer."""
+    floor = 0.9
+    result = pruned(task, rate=0.9, min_accuracy=floor)
+    assert result.stopped.startswith("floor") and result.rate > 0.2
+    assert all(record.harmonic_mean >= floor for record in result.history if record.accepted)
 
 
 def test_training_has_no_trials():

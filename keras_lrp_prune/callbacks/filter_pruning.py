@@ -146,6 +146,7 @@ class FilterPruning(keras.callbacks.Callback):
         """Checks model and samples, and gets everything ready."""
         if self._run is None or self._run.model is not self.model:
             self.history = []
+            self.schedule = fresh_schedule(self.schedule, trials=False)
             self._run = self._prepared()
         self._run.start()
         # Steps that were traced before know nothing of the constraints.
@@ -276,8 +277,9 @@ class FilterPruning(keras.callbacks.Callback):
         else:
             run.removed, run.answered = state.removed, state.step
             self.history = list(state.history)
-            if isinstance(self.schedule, AccuracyAware):
-                self.schedule.set_state(state.schedule)
+        if isinstance(self.schedule, AccuracyAware):
+            masked = {**self.schedule.get_state(), "accepted": run.rate(run.removed)}
+            self.schedule.set_state(state.schedule if state else masked)
         run.mask.set(run.removed)
         if run.removed.any():
             _log.info("Pruning goes on at rate %.1f %%.", 100 * run.rate(run.removed))
@@ -317,15 +319,20 @@ class FilterPruning(keras.callbacks.Callback):
             run.states.save(RunState(run.removed, nothing, now, self.history, known))
 
     def _proposal(self, run: TrainingRun, goal: float) -> np.ndarray | None:
-        """The units that would be masked, unless fewer come nearer to the goal."""
+        """The units that would be masked, unless fewer come nearer to the goal.
+
+        A step of `AccuracyAware` may be smaller than a unit; then one goes, up to where it ends.
+        """
         structure, limits = run.task.structure, run.task.limits
-        missing = (goal - run.rate(run.removed)) * structure.unit_filters.sum()
+        adaptive = isinstance(self.schedule, AccuracyAware)
+        end = self.schedule.final_sparsity if adaptive else goal
+        missing = (end - run.rate(run.removed)) * structure.unit_filters.sum()
         if missing < structure.unit_filters.min() / 2:
             return None
         if run.goal.reached(run.removed):
             return None
         scores, soft = run.examine()
-        if isinstance(self.schedule, AccuracyAware):
+        if adaptive:
             self.schedule.rebase(soft)
         bundles = choose(
             *(structure, run.removed, scores, goal),

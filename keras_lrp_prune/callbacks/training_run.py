@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal
-from keras_lrp_prune.control.proposal import largest_rate, rate_tolerance
+from keras_lrp_prune.control.proposal import check_rate
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
@@ -129,10 +129,4 @@ def check_reachable(schedule: Any, task: Task) -> None:
     if isinstance(schedule, AccuracyAware):
         return  # its final sparsity is a bound
     final = getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", 0.0))
-    largest = largest_rate(task.structure, task.limits)
-    if final > largest + rate_tolerance(task.structure, task.limits):
-        raise ValueError(
-            f"The schedule's final sparsity {final} cannot be reached: with "
-            f"min_channels={task.limits.min_channels} and round_to={task.limits.round_to} the "
-            f"largest pruning rate is {largest:.4f}."
-        )
+    check_rate("The schedule's final sparsity", final, task.structure, task.limits)

@@ -64,7 +64,7 @@ PerClassOption = Annotated[
 CriterionOption = Annotated[
     str | None,
     typer.Option(
-        help="lrp.log_odds, an LRP analyzer, or l1, l2, taylor, activation, apoz, random.",
+        help="lrp.log_odds, an LRP analyzer, or pxp, l1, l2, taylor, activation, apoz, random.",
         show_default="lrp.log_odds",
     ),
 ]

@@ -13,6 +13,7 @@ from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import (
     Bundle,
     Limits,
+    check_rate,
     largest_rate,
     most_removed,
     rate_tolerance,
@@ -85,12 +86,7 @@ class RateGoal:
         """Raises `ValueError` if the limits do not leave that rate, and names the largest."""
         if not 0 <= self.rate < 1:
             raise ValueError(f"target_rate must lie in [0, 1), not {self.rate}.")
-        largest = largest_rate(self.structure, self.limits)
-        if self.rate > largest + self.tolerance:
-            raise ValueError(
-                f"target_rate {self.rate} cannot be reached: with {_described(self.limits)} the "
-                f"largest pruning rate is {largest:.4f}."
-            )
+        check_rate("target_rate", self.rate, self.structure, self.limits)
 
     def reached(self, removed: np.ndarray) -> bool:
         """See `Goal`."""
@@ -143,8 +139,9 @@ class BudgetGoal:
             share = min(self.shares(name, smallest), 1.0)  # all can remain, whatever was measured
             if share > most + _ROUNDING:
                 raise ValueError(
-                    f"budget {name}={most:g} cannot be met: with {_described(self.limits)} and "
-                    f"what is protected, the smallest share that can remain is "
+                    f"budget {name}={most:g} cannot be met: with min_channels="
+                    f"{self.limits.min_channels}, round_to={self.limits.round_to} and what is "
+                    f"protected, the smallest share that can remain is "
                     f"{ceil(1e4 * share) / 1e4:.4f}."
                 )
 
@@ -208,7 +205,3 @@ class BudgetGoal:
     def _in_order(self) -> list[tuple[str, float]]:
         """The budget; what has to be measured is last, so that it is only if the rest is met."""
         return sorted(self.budget.items(), key=lambda item: item[0] not in COUNTED_SHARES)
-
-
-def _described(limits: Limits) -> str:
-    return f"min_channels={limits.min_channels} and round_to={limits.round_to}"

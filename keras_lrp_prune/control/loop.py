@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.examiner import Evaluation, Examiner
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Limits, without
+from keras_lrp_prune.control.proposal import Bundle, Limits, without
 from keras_lrp_prune.control.schedules import AccuracyAware, pool_of
 from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel
@@ -127,6 +127,8 @@ class PruningLoop:
         """
         now, most = self._rate(state.removed), self.goal.rate
         highest = most + self.goal.tolerance
+        if isinstance(self.schedule, AccuracyAware) and now >= self.schedule.final_sparsity:
+            return None
         for _ in range(_PATIENCE):
             should_prune, sparsity = self.schedule(state.step)
             rate = min(float(sparsity), most)
@@ -170,29 +172,41 @@ class PruningLoop:
     def _proposal(
         self, scores: Scores, state: RunState, rate: float
     ) -> tuple[np.ndarray, Evaluation | None]:
-        """The units that would be gone, and how good that is, if trials have shown it."""
-        pool = pool_of(self.schedule)
-        if self.trials is None:
-            return self._chosen(scores, pool, state, rate), None
-        ways = self.trials.ways(scores, state.removed, pool)
-        return self.trials.best([self._chosen(*way, state, rate) for way in ways])
+        """The units that would be gone, and how good that is, if trials have shown it.
 
-    def _chosen(self, scores: Scores, pool: float, state: RunState, rate: float) -> np.ndarray:
-        """What would be gone at that rate, by where the classes stand now; no more than the goal.
+        No more of them than the goal needs.
+        """
+        pool, removed = pool_of(self.schedule), state.removed
+        ways = self.trials.ways(scores, removed, pool) if self.trials else [(scores, pool)]
+        choices = self._choices(ways, state, rate)
+        best, evaluation = 0, None
+        if self.trials:
+            best, evaluation = self.trials.best([without(removed, bundles) for bundles in choices])
+        trimmed = self.goal.trimmed(removed, choices[best])
+        whole = len(trimmed) == len(choices[best])
+        return without(removed, trimmed), evaluation if whole else None
+
+    def _choices(
+        self, ways: Sequence[tuple[Scores, float]], state: RunState, rate: float
+    ) -> list[list[Bundle]]:
+        """What would go next to reach that rate, in each way, by where the classes stand now.
 
         Not by an undone trial: there a lost class would take all the weight, and the next, smaller
         proposal would ruin the others.
         """
         now = next(record for record in reversed(state.history) if record.accepted)
-        chosen = choose(
-            *(self.structure, state.removed, scores, rate),
-            gains=self.goal.gains(state.removed),
-            limits=self.limits,
-            schedule=self.schedule,
-            pool=pool,
-            class_accuracies=np.array(now.soft_class_accuracies),
-        )
-        return without(state.removed, self.goal.trimmed(state.removed, chosen))
+        gains = self.goal.gains(state.removed)
+        return [
+            choose(
+                *(self.structure, state.removed, scores, rate),
+                gains=gains,
+                limits=self.limits,
+                schedule=self.schedule,
+                pool=pool,
+                class_accuracies=np.array(now.soft_class_accuracies),
+            )
+            for scores, pool in ways
+        ]
 
     def _record(
         self,

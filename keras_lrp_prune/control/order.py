@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Order(Protocol):
     """Turns class accuracies into class weights."""
 
@@ -81,9 +82,12 @@ def make_order(order: str | Mapping[str, Any] | Order) -> Order:
         if order in ORDERS:
             made = ORDERS[order]()
             return made
-    elif hasattr(order, "class_weights"):
+    elif isinstance(order, Order) and not isinstance(order, type):
         return order
-    raise ValueError(f"Unknown order {order!r}. There are: {', '.join(ORDERS)}.")
+    raise ValueError(
+        f"Unknown order {order!r}. There are: {', '.join(ORDERS)}; or give an object with "
+        "class_weights(class_accuracies) and get_config()."
+    )
 
 
 def order_config(order: Order) -> dict[str, Any]:

@@ -105,6 +105,16 @@ def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
     return float(filters.max() * limits.round_to / filters.sum() / 2)
 
 
+def check_rate(what: str, rate: float, structure: ChannelStructure, limits: Limits) -> None:
+    """Raises `ValueError` if the limits do not leave that pruning rate, and names the largest."""
+    largest = largest_rate(structure, limits)
+    if rate > largest + rate_tolerance(structure, limits):
+        raise ValueError(
+            f"{what} {rate} cannot be reached: with min_channels={limits.min_channels} and "
+            f"round_to={limits.round_to} the largest pruning rate is {largest:.4f}."
+        )
+
+
 @dataclass(frozen=True)
 class Bundle:
     """Units of a group that go at once, so that its width stays a multiple of `round_to`.

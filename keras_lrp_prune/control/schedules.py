@@ -15,17 +15,19 @@ RATES = ("auto", "adaptive", "equal")
 STEERINGS = ("auto", "as_is", "cross_fit")
 # Which filters go, also where a schedule of TFMOT says how many.
 _ORDER, _POOL = "harmonic", 0.2
+_TOLERANCE = 0.05
 # Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
 _DECIMALS = 6
 
 
 class AccuracyAware(PruningSchedule):
-    """Prunes quickly while the classes hold, slowly when one of them starts to fail.
+    """Lets the class accuracies say what goes next, and how much.
 
     Each call proposes a sparsity (pruning rate) one step above the accepted one. `observe` brings
-    the class accuracies of the proposal: it stands if their harmonic mean fell by no more than
-    `tolerance`, and the next step is larger; otherwise it is taken back, and the next step is
-    smaller. A step of the smallest size always stands, so that every target is reached.
+    the class accuracies of the proposal. In adaptive steps it stands if their harmonic mean fell by
+    no more than `tolerance`, and the next step is larger; otherwise it is taken back, and the next
+    step is smaller. A step of the smallest size always stands, so that every target is reached. In
+    equal steps all stand, and trials see to it that as little as possible is lost at each.
 
     The answers come from `tf.Variable`s, so that the schedule can be called inside a traced train
     step. It keeps no model and costs nothing.
@@ -33,7 +35,8 @@ class AccuracyAware(PruningSchedule):
     Args:
         initial_step: Share of all filters that the first proposal removes.
         min_step, max_step: Bounds of a proposal.
-        tolerance: Relative drop of the harmonic mean accuracy that a proposal may cause.
+        tolerance: Relative drop of the harmonic mean accuracy that a proposal may cause, in
+            adaptive steps; default 0.05.
         grow, shrink: Factors on the step after a proposal that stands, or does not.
         final_sparsity: Sparsity never exceeded; below 1.
         order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
@@ -43,7 +46,8 @@ class AccuracyAware(PruningSchedule):
             whose contributions cancel out. At 0 the lowest-scored go, as with other criteria.
         rate: `"adaptive"`, as described; `"equal"`: each proposal stands, and all steps are
             `initial_step`, but where `min_accuracy` asks for smaller ones; `"auto"`: equal where
-            there are trials, which gain more for the same passes, else adaptive.
+            there are trials, which gain more for the same passes, and no `tolerance` is given, else
+            adaptive.
         begin_step, end_step, frequency: When it proposes: every `frequency` steps from the first to
             the last, -1 for no end, as those of TFMOT's schedules. Steps are proposals in `prune`,
             and optimizer steps in training.
@@ -72,7 +76,7 @@ class AccuracyAware(PruningSchedule):
         initial_step: float = 0.05,
         min_step: float = 0.025,
         max_step: float = 0.1,
-        tolerance: float = 0.05,
+        tolerance: float | None = None,
         grow: float = 1.5,
         shrink: float = 0.5,
         final_sparsity: float = 0.99,
@@ -92,7 +96,7 @@ class AccuracyAware(PruningSchedule):
             )
         if not (grow >= 1 and 0 < shrink < 1):
             raise ValueError(f"Give grow >= 1 and 0 < shrink < 1, not {grow} and {shrink}.")
-        if not 0 <= tolerance < 1:
+        if tolerance is not None and not 0 <= tolerance < 1:
             raise ValueError(f"tolerance must lie in [0, 1), not {tolerance}.")
         if not 0 <= pool <= 1:
             raise ValueError(f"pool must lie in [0, 1], not {pool}.")
@@ -115,7 +119,7 @@ class AccuracyAware(PruningSchedule):
         self.pool = pool
         self.rate = rate
         self.steering = steering
-        self.trials = trials
+        self.trials = None if trials is None else bool(trials)
         self.begin_step = begin_step
         self.end_step = end_step
         self.frequency = frequency
@@ -164,7 +168,8 @@ class AccuracyAware(PruningSchedule):
             self._harmonic_mean.assign(now)
             return True
         adaptive = self.rate != "equal"
-        holds = now >= before * (1 - self.tolerance) - 10**-_DECIMALS
+        tolerance = _TOLERANCE if self.tolerance is None else self.tolerance
+        holds = now >= before * (1 - tolerance) - 10**-_DECIMALS
         if adaptive and not holds and self.smaller_step(sparsity):
             return False
         self._accepted.assign(self(0)[1] if sparsity is None else sparsity)
@@ -298,7 +303,7 @@ def has_trials(schedule: Any) -> bool:
 def fresh_schedule(schedule: Any, *, trials: bool) -> Any:
     """The schedule as it was made, so that a second run with it starts anew.
 
-    What it left open is decided: `trials=None`, and `rate="auto"`.
+    What it left open is decided: `trials=None`, `rate="auto"` and `tolerance=None`.
 
     Args:
         schedule: A `tfmot.sparsity.keras.PruningSchedule`.
@@ -313,7 +318,12 @@ def fresh_schedule(schedule: Any, *, trials: bool) -> Any:
         )
     if isinstance(schedule, AccuracyAware):
         wanted = trials if schedule.trials is None else schedule.trials
-        steps = {"auto": "equal" if wanted else "adaptive"}.get(schedule.rate, schedule.rate)
-        settled = {"order": schedule.order, "trials": wanted, "rate": steps}
+        equal = wanted and schedule.tolerance is None
+        settled = {
+            "order": schedule.order,
+            "trials": wanted,
+            "rate": {"auto": "equal" if equal else "adaptive"}.get(schedule.rate, schedule.rate),
+            "tolerance": _TOLERANCE if schedule.tolerance is None else schedule.tolerance,
+        }
         return type(schedule).from_config({**schedule.get_config()["config"], **settled})
     return schedule

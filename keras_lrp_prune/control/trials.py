@@ -30,10 +30,12 @@ class Trials:
 
     Args:
         examiner: Evaluates proposals.
+        min_accuracy: Harmonic mean accuracy: what leaves less goes only if all do.
     """
 
-    def __init__(self, examiner: Examiner) -> None:
+    def __init__(self, examiner: Examiner, min_accuracy: float | None = None) -> None:
         self._examiner = examiner
+        self._floor = 0.0 if min_accuracy is None else min_accuracy
         self._unpruned: Scores | None = None
 
     def ways(
@@ -46,33 +48,39 @@ class Trials:
             removed: Units that are gone, bool, shape `(units,)`.
             pool: Share that stands for election where there is one.
         """
+        shares: tuple[float, ...] = (1.0, 0.5, 0.0)
         if not removed.any():
-            self._unpruned = scores
+            self._unpruned, shares = scores, (1.0,)
         elif self._unpruned is None:
             self._unpruned = self._examiner.unpruned_scores()
+        before = self._unpruned.by_class
         ranks = (
-            replace(
-                scores, by_class=share * scores.by_class + (1 - share) * self._unpruned.by_class
-            )
-            for share in (1.0, 0.5, 0.0)
+            replace(scores, by_class=share * scores.by_class + (1 - share) * before)
+            for share in shares
         )
         return list(product(ranks, dict.fromkeys((pool, 0.0))))
 
-    def best(self, proposals: Sequence[np.ndarray]) -> tuple[np.ndarray, Evaluation | None]:
+    def best(self, proposals: Sequence[np.ndarray]) -> tuple[int, Evaluation | None]:
         """The proposal with the highest harmonic mean of the soft class accuracies.
+
+        Of those whose hard accuracies stay above `min_accuracy`, if any do.
 
         Args:
             proposals: Units that would be gone, bool, each of shape `(units,)`.
 
         Returns:
-            It, and its evaluation; none if all proposals are the same.
+            Its number, and its evaluation; none if all proposals are the same.
         """
-        different = list({proposal.tobytes(): proposal for proposal in proposals}.values())
+        different: dict[bytes, int] = {}
+        for number, proposal in enumerate(proposals):
+            different.setdefault(proposal.tobytes(), number)
         if len(different) == 1:
-            return different[0], None
-        tried = [(proposal, self._examiner.evaluate(proposal)) for proposal in different]
-        return max(tried, key=lambda each: _value(each[1]))
+            return 0, None
+        tried = [
+            (number, self._examiner.evaluate(proposals[number])) for number in different.values()
+        ]
+        return max(tried, key=lambda each: self._value(each[1]))
 
-
-def _value(evaluation: Evaluation) -> float:
-    return round(harmonic_mean_accuracy(evaluation.soft), _DECIMALS)
+    def _value(self, evaluation: Evaluation) -> tuple[bool, float]:
+        stays = harmonic_mean_accuracy(evaluation.hard) >= self._floor
+        return stays, round(harmonic_mean_accuracy(evaluation.soft), _DECIMALS)

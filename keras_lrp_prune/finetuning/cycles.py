@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.control.proposal import Limits, largest_rate, rate_tolerance
+from keras_lrp_prune.control.proposal import Limits, check_rate
 from keras_lrp_prune.cost import Cost, CostModel
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.evaluation import classification_report, probabilities
@@ -142,13 +142,8 @@ class _Run:
     def _check_last_rate(self) -> None:
         options, last = self._prune_options, self._steps.last_rate
         limits = Limits(options.get("min_channels", 1), options.get("round_to", 1))
-        largest = largest_rate(self._structure, limits)
-        if last is not None and last > largest + rate_tolerance(self._structure, limits):
-            raise ValueError(
-                f"The pruning rate {last} cannot be reached: with min_channels="
-                f"{limits.min_channels} and round_to={limits.round_to} the largest is "
-                f"{largest:.4f}."
-            )
+        if last is not None:
+            check_rate("The pruning rate", last, self._structure, limits)
 
     def settings(self) -> dict[str, Any]:
         """What the run was asked for, as JSON-able data."""

@@ -72,7 +72,7 @@ class TwoPasses:
         self._reference, self._criterion, self._steering = problem.reference, criterion, steering
         # Of what was evaluated since the last scores: one of them is what is scored next.
         self._rows: dict[bytes, np.ndarray] = {}
-        steering.start(lambda: self._forward(problem.reference.x))
+        steering.start(lambda: self._rows_of(self._unpruned))
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""

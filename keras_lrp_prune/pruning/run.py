@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DEFAULT_TARGET_RATE = 0.5
+# Where the default schedule ends, unless the goal is beyond it.
+_DEFAULT_END = 0.99
 
 
 def prune(
@@ -73,8 +75,9 @@ def prune(
     """Removes the filters that a task does not need, and returns a smaller plain model.
 
     Step by step, several choices of filters of low relevance are masked, the class accuracies on
-    the reference set are measured, and the choice with the highest harmonic mean stands. It also
-    steers which filters go next (order), and with `min_accuracy` how many (rate). All weights stay
+    the reference set are measured, and the choice with the highest harmonic mean stands. They also
+    steer which filters go next (order), and with `min_accuracy` or a schedule in adaptive steps how
+    many (rate). All weights stay
     as they are. A step costs one LRP pass and up to six forward passes over the reference set; the
     model itself is not changed.
 
@@ -95,7 +98,7 @@ def prune(
         min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
         validation: Held-out samples like `reference`: reported, steers nothing.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
-            `AccuracyAware()`, whose order and pool also hold for those of TFMOT.
+            `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT.
         criterion: What scores filters: `"lrp.log_odds"` (LRP of the log odds of each sample's
             class, by the native engine), an LRP analyzer's name, or `"pxp"`, `"l1"`, `"l2"`,
             `"taylor"`, `"activation"`, `"apoz"`, `"random"`. Default: the first, or with
@@ -158,7 +161,7 @@ def prune(
     allowed = None if budget is None else check_budget(budget)
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
-    used = fresh_schedule(AccuracyAware() if schedule is None else schedule, trials=True)
+    used = None if schedule is None else fresh_schedule(schedule, trials=True)
     task = read_task(
         model,
         reference,
@@ -178,6 +181,9 @@ def prune(
     else:
         goal = BudgetGoal(task.structure, task.limits, allowed, shares)
     goal.check()
+    if used is None:
+        far = AccuracyAware(final_sparsity=max(_DEFAULT_END, goal.rate))
+        used = fresh_schedule(far, trials=True)
     settings = {
         "target_rate": goal.rate if allowed is None else None,
         "budget": allowed,
@@ -227,7 +233,7 @@ def prune(
             cost=cost,
             goal=goal,
             limits=task.limits,
-            trials=Trials(examiner) if settings["trials"] else None,
+            trials=Trials(examiner, min_accuracy) if settings["trials"] else None,
             min_accuracy=min_accuracy,
             checkpoint=checkpoint,
             on_step=progress.show,

@@ -107,7 +107,7 @@ def refit_layers(
     todo = list(_to_refit(flat, structure, removed, include_head, refit.skipped))
     if not todo:
         return refit
-    images = _with_mirrored(x)
+    images = _with_mirrored(flat, x)
     kept = kept_without(structure, removed)
     whole, pruned = (
         Replay(flat, what, keras, images, batch_size=batch_size, memory=memory / 2)
@@ -297,9 +297,13 @@ def _drawn(total: int, n_inputs: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(total, most, replace=False, shuffle=False))
 
 
-def _with_mirrored(x: np.ndarray) -> np.ndarray:
+def _with_mirrored(graph: ModelGraph, x: np.ndarray) -> np.ndarray:
     """Images and, behind them, their mirror images."""
-    return np.concatenate([x, x[:, :, ::-1]]) if x.ndim == 4 else x
+    if x.ndim != 4:
+        return x
+    formats = {layer.config.get("data_format") for layer in graph.layers.values()}
+    width = 3 if "channels_first" in formats else 2
+    return np.concatenate([x, np.flip(x, width)])
 
 
 def _held_out(n: int, n_with_mirrored: int, seed: int) -> np.ndarray:
