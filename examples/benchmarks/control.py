@@ -3,7 +3,7 @@
     python examples/benchmarks/control.py --data DATA --out runs/
 
 DATA holds `vgg16_cifar10.h5`, `cifar10.tfrecord`, `mobilenet_0.75_imagenet_notop.h5` and `flowers/`
-(train/ and val/, a folder for each class); `residual-digits` needs none of it. Every finished run
+(train/ and val/, a folder for each class); tasks on digits need none of it. Every finished run
 is kept in `--out`; the same command goes on, and one with more seeds, tasks or methods adds to it.
 
 Reference sets are drawn from training images, anew for each seed; what is reported was measured on
@@ -24,8 +24,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from control_page import PAGES, write_page
+from digit_networks import BODIES, digit_images, digit_network
 from keras import layers
-from sklearn.datasets import load_digits
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.data import draw_per_class, load_image_folder
@@ -123,37 +123,11 @@ def mobilenet(draw: Draw) -> Triple:
     return klp.with_linear_head(backbone, reference), reference, held_out
 
 
-def residual_digits(draw: Draw) -> Triple:
-    """A small residual network, trained here on three fifths of scikit-learn's digits."""
-    data = load_digits()
-    x = (data.images / 16).astype(np.float32)[..., None]
-    is_test = np.random.default_rng(0).random(len(x)) < 0.4
-    reference, held_out = split(x, data.target, is_test, draw)
-    return _residual(), reference, held_out
-
-
-@cache
-def _residual() -> keras.Model:
-    data = load_digits()
-    train = np.random.default_rng(0).random(len(data.target)) >= 0.4
-    x = (data.images / 16).astype(np.float32)[..., None]
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 1))
-    stream = layers.Conv2D(24, 3, padding="same", activation="relu")(inputs)
-    for width, strides in ((24, 1), (48, 2), (48, 1)):
-        branch = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(stream)
-        branch = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(branch))
-        branch = layers.Conv2D(width, 3, padding="same", use_bias=False)(branch)
-        branch = layers.BatchNormalization(momentum=0.9)(branch)
-        if stream.shape[-1] != width:
-            stream = layers.Conv2D(width, 1, strides=strides)(stream)
-        stream = layers.ReLU()(layers.Add()([stream, branch]))
-    scores = layers.Dense(10, name="classes")(layers.GlobalAveragePooling2D()(stream))
-    model = keras.Model(inputs, scores, name="residual")
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(3e-3), loss)
-    model.fit(x[train], data.target[train], epochs=15, batch_size=32, verbose=0)
-    return model
+def digits(draw: Draw, kind: str) -> Triple:
+    """A small network of some kind, trained here on three fifths of scikit-learn's digits."""
+    x, y, is_test = digit_images()
+    reference, held_out = split(x, y, is_test, draw)
+    return digit_network(kind), reference, held_out
 
 
 def split(x: np.ndarray, y: np.ndarray, is_test: np.ndarray, draw: Draw) -> tuple[Samples, Samples]:
@@ -177,7 +151,7 @@ TASKS: Mapping[str, Callable[[Draw], Triple]] = {
     "vgg16-2": partial(vgg16, classes=(3, 5)),
     "vgg16-5-refit": partial(vgg16, classes=(0, 2, 4, 6, 8), refit=True),
     "mobilenet-flowers": mobilenet,
-    "residual-digits": residual_digits,
+    **{f"{kind}-digits": partial(digits, kind=kind) for kind in BODIES},
 }
 # Refitting layers takes longer than pruning does: at fewer rates.
 FINE = tuple(np.arange(0, 0.951, 0.05).round(2).tolist())

@@ -141,8 +141,8 @@ def _rank(method: str) -> tuple[int, str]:
 def _overview(here: Sequence[Runs], everything: Sequence[Runs]) -> str:
     """The default against the baseline: families of tasks, one row for each number of images."""
     heads = ["images per class", "seeds", f"`{DEFAULT}`", f"`{BASELINE}`", "gain", "harmonic gain"]
-    frozen = here[0].protocol == FROZEN
-    heads += [] if frozen else ["over frozen"]
+    all_frozen = here[0].protocol == FROZEN
+    heads += [] if all_frozen else ["over frozen"]
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     grouped: dict[tuple[str, int], list[Runs]] = defaultdict(list)
     for runs in here:
@@ -160,7 +160,7 @@ def _overview(here: Sequence[Runs], everything: Sequence[Runs]) -> str:
         harmonic = mean(DEFAULT, "Harmonic").mean() / mean(BASELINE, "Harmonic").mean() - 1
         cells = [str(per_class), str(len(seeds)), _spread(ours), _spread(theirs)]
         cells += [_percent(ours.mean() / theirs.mean() - 1), _percent(harmonic)]
-        cells += [] if frozen else [_over_frozen(members, everything, seeds)]
+        cells += [] if all_frozen else [_over_frozen(members, everything, seeds)]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -185,8 +185,8 @@ def _over_frozen(members: Sequence[Runs], everything: Sequence[Runs], seeds: Seq
         return ""
     ours = _mean_over(members, shared)(DEFAULT, "AUC").mean()
     rates = next(iter(members[0].curves[DEFAULT].values())).rates
-    frozen = [_area(runs.curves[BASELINE][seed], rates) for runs in baselines for seed in shared]
-    return _percent(ours / np.mean(frozen) - 1)
+    areas = [_area(runs.curves[BASELINE][seed], rates) for runs in baselines for seed in shared]
+    return _percent(ours / np.mean(areas) - 1)
 
 
 def _area(curve: MethodCurve, rates: np.ndarray) -> float:
