@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DEFAULT_TARGET_RATE = 0.5
-# Where the default schedule ends, unless the goal is beyond it.
-_DEFAULT_END = 0.99
 
 
 def prune(
@@ -77,9 +75,8 @@ def prune(
     Step by step, several choices of filters of low relevance are masked, the class accuracies on
     the reference set are measured, and the choice with the highest harmonic mean stands. They also
     steer which filters go next (order), and with `min_accuracy` or a schedule in adaptive steps how
-    many (rate). All weights stay
-    as they are. A step costs one LRP pass and up to six forward passes over the reference set; the
-    model itself is not changed.
+    many (rate). All weights stay as they are. A step costs one LRP pass and up to six forward
+    passes over the reference set; the model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
@@ -182,8 +179,8 @@ def prune(
         goal = BudgetGoal(task.structure, task.limits, allowed, shares)
     goal.check()
     if used is None:
-        far = AccuracyAware(final_sparsity=max(_DEFAULT_END, goal.rate))
-        used = fresh_schedule(far, trials=True)
+        end = max(AccuracyAware().final_sparsity, goal.rate)
+        used = fresh_schedule(AccuracyAware(final_sparsity=end), trials=True)
     settings = {
         "target_rate": goal.rate if allowed is None else None,
         "budget": allowed,
