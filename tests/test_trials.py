@@ -251,7 +251,12 @@ def test_a_floor_stops_where_no_way_stays_above_it(task, monkeypatch):
 
     monkeypatch.setattr(TwoPasses, "evaluate", noted_evaluate)
     monkeypatch.setattr(TwoPasses, "scores", noted_scores)
+    floors, best = set(), Trials.best
+    monkeypatch.setattr(
+        Trials, "best", lambda self, tried: floors.add(self._floor) or best(self, tried)
+    )
     result = pruned(task, rate=0.9, min_accuracy=0.9)
+    assert floors == {0.9}, "trials know the floor of the run"
     assert result.stopped.startswith("floor") and result.rate > 0.2
     assert len(log[-1]) > 1 and max(log[-1]) < 0.9
 
