@@ -207,7 +207,7 @@ class Sweep:
             values[node.inputs[0]],
             layer.weights[0],
             self._biases.get(node.layer.name),
-            lambda x, kernel: layer.stateless_call([kernel], [], x)[0],
+            partial(_with_kernel, layer),
             values[TensorRef(node.name)],
             nonnegative=node.inputs[0] in self._nonnegative,
         )
@@ -251,6 +251,12 @@ class Sweep:
                 per_sample = tf.reduce_sum(values, axes) if axes else values
                 sums[name] = sums[name] + per_sample if name in sums else per_sample
         return tf.cast(tf.concat([sums[name] for name in self._widths], -1), tf.float64)
+
+
+def _with_kernel(layer: Any, x: Tensor, kernel: Tensor) -> Tensor:
+    """The call of a layer with another kernel, whether or not its own is trainable."""
+    with keras.StatelessScope([(layer.weights[0], kernel)]):
+        return layer(x)
 
 
 _ONE_GROUP = ("groups", 1)
