@@ -12,14 +12,18 @@ from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import (
     before_after_table,
     class_table,
+    comparison_table,
     layer_table,
     plot_curves,
     plot_heatmaps,
     plot_history,
     print_table,
+    ratio_table,
     reason_lines,
+    relevance_table,
     table_text,
 )
+from keras_lrp_prune.wording import printable
 
 
 def history(n_classes=3, steps=6):
@@ -312,3 +316,34 @@ def test_report_knows_no_model():
         "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+
+
+NASTY = "\x1b[31mred\x07\nnew\u202eline"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        before_after_table([(NASTY, NASTY, 1)], extra_columns=(), title=NASTY),
+        ratio_table({NASTY: {NASTY: 1.0}}, title=NASTY),
+        class_table([NASTY], [1.0], [1.0], title=NASTY),
+        relevance_table({NASTY: np.ones((1, 2))}, title=NASTY),
+        comparison_table({NASTY: {NASTY: [1.0]}}, title=NASTY),
+        layer_table([(NASTY, NASTY, "", 1, 1, NASTY)], title=NASTY),
+    ],
+    ids=["before and after", "ratio", "class", "relevance", "comparison", "layer"],
+)
+def test_names_do_not_steer_the_terminal(table):
+    lines = table_text(table, piped_width=300).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert all(r"\x1b[31mred\x07\nnew\u202eline" in lines[row] for row in (0, -1))
+
+
+def test_reasons_do_not_steer_the_terminal():
+    (line,) = reason_lines("Protected", {NASTY: f"read by {NASTY}"})
+    assert line.isprintable() and line.count(r"\x1b[31mred\x07\n") == 2
+
+
+def test_characters_that_can_be_printed_stay():
+    assert printable("Löwenzahn 花 'a' \\ β") == "Löwenzahn 花 'a' \\ β"
+    assert printable("\udcff\x9b\u2028") == r"\udcff\x9b\u2028"

@@ -24,6 +24,7 @@ from keras_lrp_prune.report import (
     print_table,
     reason_lines,
 )
+from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras
@@ -116,8 +117,8 @@ class PruningResult:
         lost = [name for name, a in zip(names, metrics["after"]["recall"], strict=True) if not a]
         if lost:
             print(
-                f"Warning: not one sample of {', '.join(lost)} is classified correctly any more. "
-                "Choose a lower target rate, or set min_accuracy to stop before that."
+                f"Warning: not one sample of {printable(', '.join(lost))} is classified correctly "
+                "any more. Choose a lower target rate, or set min_accuracy to stop before that."
             )
         protected = {
             layer: reason for layer, reason in self.protected.items() if layer not in self.barriers
@@ -128,7 +129,7 @@ class PruningResult:
         ):
             print(line)
         if self.uncounted:
-            print(f"Without a formula for FLOPs: {', '.join(self.uncounted)}")
+            print(f"Without a formula for FLOPs: {printable(', '.join(self.uncounted))}")
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, class_names: Sequence[str] | None = None

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from keras_lrp_prune.wording import printable
+
 PIPED_WIDTH = 100
 
 
@@ -53,7 +55,7 @@ def before_after_table(
                 f"name, before, after{''.join(f', {name}' for name in extra_columns)}."
             )
         name, *figures = row
-        table.add_row(Text(str(name)), *(Text(_figure(value)) for value in figures))
+        table.add_row(_text(name), *(_text(_figure(value)) for value in figures))
     return table
 
 
@@ -92,7 +94,7 @@ def ratio_table(
         for other in others:
             value = other.get(row)
             cells += [value, value / base if value is not None and base else None]
-        table.add_row(Text(row), *(Text(_figure(cell)) for cell in cells))
+        table.add_row(_text(row), *(_text(_figure(cell)) for cell in cells))
     return table
 
 
@@ -152,7 +154,7 @@ def class_table(
     worst = min(range(len(class_names)), key=lambda i: after[i], default=None)
     for i, class_name in enumerate(class_names):
         cells = [class_name, *(column[i] for column in columns.values())]
-        table.add_row(*(Text(str(c)) for c in cells), style="bold" if i == worst else None)
+        table.add_row(*(_text(cell) for cell in cells), style="bold" if i == worst else None)
     return table
 
 
@@ -186,7 +188,7 @@ def relevance_table(
         carrying = int(np.searchsorted(cumulative, share * cumulative[-1]) + 1)
         irrelevant = int((values <= 0).all(0).sum())
         counts = (values.shape[1], min(carrying, len(totals)), irrelevant)
-        table.add_row(Text(name), *(Text(_figure(count)) for count in counts))
+        table.add_row(_text(name), *(_text(_figure(count)) for count in counts))
     return table
 
 
@@ -214,7 +216,7 @@ def comparison_table(
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
     table = _table(("Method", *columns), title)
     for method, row in figures.items():
-        table.add_row(Text(method), *(Text(_mean_and_spread(row.get(c, ()))) for c in columns))
+        table.add_row(_text(method), *(_text(_mean_and_spread(row.get(c, ()))) for c in columns))
     return table
 
 
@@ -242,7 +244,7 @@ def layer_table(rows: Sequence[Sequence[object]], *, title: str | None = None) -
     for column in table.columns:
         column.overflow = "fold"  # what is too long goes on in the next line
     for row in rows:
-        table.add_row(*(Text("" if value is None else _figure(value)) for value in row))
+        table.add_row(*(_text("" if value is None else _figure(value)) for value in row))
     return table
 
 
@@ -264,7 +266,10 @@ def reason_lines(title: str, reasons: Mapping[str, str], most: int | None = None
     layers: dict[str, list[str]] = {}
     for layer, reason in reasons.items():
         layers.setdefault(reason, []).append(layer)
-    return [f"{title}: {enumeration(names, most)}: {reason}" for reason, names in layers.items()]
+    return [
+        printable(f"{title}: {enumeration(names, most)}: {reason}")
+        for reason, names in layers.items()
+    ]
 
 
 def enumeration(names: Sequence[str], most: int | None = None) -> str:
@@ -334,15 +339,20 @@ def _console(file: IO[str] | None, piped_width: int = PIPED_WIDTH, **options: An
 
 def _table(headers: Sequence[str], title: str | None) -> Table:
     table = Table(
-        title=Text(title, style="bold") if title else None,
+        title=_text(title, "bold") if title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
     )
-    table.add_column(Text(headers[0]))
+    table.add_column(_text(headers[0]))
     for name in headers[1:]:
-        table.add_column(Text(name), justify="right")
+        table.add_column(_text(name), justify="right")
     return table
+
+
+def _text(value: object, style: str = "") -> Text:
+    """A cell; names in it can hold anything."""
+    return Text(printable(value), style=style)
 
 
 def _figure(value: object) -> str:
