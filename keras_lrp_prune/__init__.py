@@ -42,6 +42,7 @@ _MODULES = {
     "delete_channels": "keras_lrp_prune.surgery.deletion",
     "harmonic_mean_accuracy": "keras_lrp_prune.evaluation",
     "AccuracyCurve": "keras_lrp_prune.evaluation",
+    "AtChanceWarning": "keras_lrp_prune.evaluation",
     "DataError": "keras_lrp_prune.data",
     "WorkerError": "keras_lrp_prune.relevance.worker_process",
     "MissingInnvestigateError": "keras_lrp_prune.relevance.innvestigate_engine",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.control.checkpoint import CheckpointError as CheckpointError
     from keras_lrp_prune.data import DataError as DataError
     from keras_lrp_prune.evaluation import AccuracyCurve as AccuracyCurve
+    from keras_lrp_prune.evaluation import AtChanceWarning as AtChanceWarning
     from keras_lrp_prune.evaluation import harmonic_mean_accuracy as harmonic_mean_accuracy
     from keras_lrp_prune.explaining import Explanation as Explanation
     from keras_lrp_prune.explaining import explain as explain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Limits, without
 from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule, pool_of
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
+from keras_lrp_prune.data import checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.pruning.task import Task, read_task
 from keras_lrp_prune.relevance.criteria import (
@@ -65,6 +66,7 @@ class FilterPruning(keras.callbacks.Callback):
         criterion: As in `prune`.
         engine: As in `prune`.
         validation: Samples like `reference` on which accuracies are watched; default: `reference`.
+        class_names: As in `prune`; default: those of `reference`, if it has them.
         min_accuracy: Harmonic mean accuracy on the watched samples: a step that falls below it is
             undone. Without it, the schedule is followed exactly.
         budget: What may remain, as in `prune`: the schedule is followed until it is met.
@@ -76,6 +78,8 @@ class FilterPruning(keras.callbacks.Callback):
 
     Attributes:
         history: One `StepRecord` for each step that pruned, its `step` the optimizer's.
+        class_names: What the classes are called, if it is known; `worst_class` is an index into
+            them.
 
     Raises:
         ValueError: For arguments outside their ranges, and in `fit` for a budget or a schedule's
@@ -85,6 +89,10 @@ class FilterPruning(keras.callbacks.Callback):
             `state_dir` of another run.
         RuntimeError: In `fit`, if the model's own `train_step` updates weights without its
             optimizer, so that masks do not hold.
+
+    Warns:
+        AtChanceWarning: At the end of training, if filters were masked and the model classifies
+            the reference samples no better than guesses. (Before, it may not be trained yet.)
 
     Example:
     >>> pruning = klp.callbacks.FilterPruning(
@@ -102,6 +110,7 @@ class FilterPruning(keras.callbacks.Callback):
         *,
         engine: str = "auto",
         validation: Any = None,
+        class_names: Iterable[str] | None = None,
         min_accuracy: float | None = None,
         budget: Mapping[str, float] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
@@ -134,6 +143,7 @@ class FilterPruning(keras.callbacks.Callback):
             "batch_size": batch_size,
             "memory_budget": memory_budget,
         }
+        self.class_names = None if class_names is None else checked_names(class_names)
         self._problem_options: dict[str, Any] = {
             "seed": seed,
             "analyzer_options": dict(analyzer_options or {}),
@@ -184,6 +194,7 @@ class FilterPruning(keras.callbacks.Callback):
         run = self._running()
         if self.model.optimizer.use_ema:  # the averages that are weights now lag behind
             run.mask.set(run.removed)
+        run.check_accuracy()
         run.stop()
         self.model.make_train_function(force=True)
 
@@ -223,7 +234,13 @@ class FilterPruning(keras.callbacks.Callback):
 
     def _prepared(self) -> TrainingRun:
         strategy = strategy_of(self.model)
-        task = read_task(self.model, self._reference, **self._task_options, strategy=strategy)
+        task = read_task(
+            *(self.model, self._reference),
+            **self._task_options,
+            strategy=strategy,
+            class_names=self.class_names,
+        )
+        self.class_names = task.class_names
         cost = CostModel(task.flat, task.structure)
         goal = self._goal(task, cost)
         watched = task.reference

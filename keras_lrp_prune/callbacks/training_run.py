@@ -16,7 +16,12 @@ from keras_lrp_prune.control.proposal import check_rate
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.evaluation import class_accuracies, probabilities, soft_class_accuracies
+from keras_lrp_prune.evaluation import (
+    class_accuracies,
+    probabilities,
+    soft_class_accuracies,
+    warn_at_chance,
+)
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.pruning.task import Task
@@ -24,6 +29,13 @@ from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
 from keras_lrp_prune.surgery.holding import HeldMask
+
+_AT_CHANCE = (
+    "Filters were chosen by it. Usual causes: the reference set is not preprocessed as the "
+    "training data; its classes are numbered in another order; more filters went than the training "
+    "could make up for; or the model's outputs are not what they are taken for (without a softmax "
+    "or sigmoid they are read as logits)."
+)
 
 
 @dataclass
@@ -92,6 +104,13 @@ class TrainingRun:
             scores, found = criterion.examine(self.removed)
             return scores, soft_class_accuracies(self.watched.y, found)
         return criterion.scores(self.removed), self.accuracies()[1]
+
+    def check_accuracy(self) -> None:
+        """Warns if filters went by a reference set that the model knows nothing of, in the end."""
+        if self.removed.any():
+            samples = self.task.reference
+            found = probabilities(self.forward(samples.x), self.task.head.kind)
+            warn_at_chance(samples.y, found, _AT_CHANCE)
 
     def check_held(self) -> None:
         """Checks, once after each change, that the training step holds the mask."""

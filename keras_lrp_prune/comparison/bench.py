@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class Bench:
         memory_budget: float = DEFAULT_MEMORY,
         strategy: tf.distribute.Strategy | None = None,
         worker_python: str | None = None,
+        class_names: Iterable[str] | None = None,
     ) -> None:
         check_engine(engine)
         check_recovery(recovery)
@@ -64,6 +65,7 @@ class Bench:
             batch_size=batch_size,
             memory_budget=memory_budget,
             strategy=strategy,
+            class_names=class_names,
         )
         self._test = self._task.samples(test, "test data")
         check_same(self._task.graph, self._test, strategy)
@@ -84,6 +86,7 @@ class Bench:
 
     def curve(self, method: Method, seed: int = 0, verbose: int = 0) -> MethodCurve:
         """Prunes by the method, then measures; see `accuracy_curve`."""
+        self._task.check_accuracy()
         enabled = verbose > 0 and is_chief(self._strategy)
         last = max(self._rates[-1], 1e-9)
         with PruningProgress(lambda record: record.rate / last, enabled=enabled) as progress:
@@ -138,7 +141,7 @@ class Bench:
     @cached_property
     def _forward_seconds(self) -> float:
         """Seconds of a forward pass of the unpruned model over the reference set."""
-        forward = self._task.forward(self._task.model)
+        forward = self._task.unpruned_forward
         forward(self._task.reference.x)  # is traced
         seconds = []
         for _ in range(_TIMINGS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.comparison.bench import Bench
@@ -33,6 +33,7 @@ def accuracy_curve(
     seed: int = 0,
     verbose: int = 0,
     worker_python: str | None = None,
+    class_names: Iterable[str] | None = None,
 ) -> MethodCurve:
     """Prunes from rate to rate by a method, and measures each class at each of them.
 
@@ -61,6 +62,7 @@ def accuracy_curve(
         seed: For what is drawn: by the method `"random"`, and what least squares holds out.
         verbose: 1 shows a progress bar, 0 nothing.
         worker_python: Interpreter that has iNNvestigate, as in `prune`.
+        class_names: As in `prune`; the progress bar shows them.
 
     Returns:
         The curve; an `AccuracyCurve` that also says which rates were reached, and at what cost.
@@ -71,6 +73,9 @@ def accuracy_curve(
         ValueError: For an unknown method, recovery or engine, or rates or other arguments outside
             their ranges.
         WorkerError: If iNNvestigate's process dies.
+
+    Warns:
+        AtChanceWarning: As `prune` does.
 
     Example:
     >>> curve = klp.accuracy_curve(model, (x, y), (x_test, y_test), "taylor", [0, 0.2, 0.4])
@@ -92,5 +97,6 @@ def accuracy_curve(
         memory_budget=memory_budget,
         strategy=strategy,
         worker_python=worker_python,
+        class_names=class_names,
     )
     return bench.curve(chosen, seed, verbose)

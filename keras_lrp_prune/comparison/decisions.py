@@ -98,7 +98,7 @@ def decide(
         steering = chosen_steering(
             schedule,
             problem,
-            lambda: task.probabilities(task.forward(task.model), task.reference),
+            lambda: task.unpruned_probabilities(task.reference),
             refit_head=refit_head,
         )
         trials = has_trials(schedule)

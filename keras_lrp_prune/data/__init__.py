@@ -3,6 +3,7 @@
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.images import ImageFolder, load_image_folder
 from keras_lrp_prune.data.labels import draw_per_class, sparse_labels
+from keras_lrp_prune.data.naming import checked_names, names_of, shown_names
 from keras_lrp_prune.data.reference import ReferenceSet, reference_set, unlabelled
 
 __all__ = [
@@ -10,9 +11,12 @@ __all__ = [
     "DataNotFoundError",
     "ImageFolder",
     "ReferenceSet",
+    "checked_names",
     "draw_per_class",
     "load_image_folder",
+    "names_of",
     "reference_set",
+    "shown_names",
     "sparse_labels",
     "unlabelled",
 ]

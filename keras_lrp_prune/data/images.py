@@ -22,6 +22,10 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.Decompressi
 class ImageFolder:
     """Images read from one sub-folder per class.
 
+    It can be given where labelled samples are asked for, such as to `prune`, if the model takes
+    images as they are, in 0..255: its preprocessing is a part of it. Else preprocess first; with
+    `dataclasses.replace(images, x=preprocess(images.x))` the names stay known.
+
     Attributes:
         x: Images, float32, RGB in 0..255, shape `(n, height, width, 3)`.
         y: Class of each image, an index into `class_names`, int64, shape `(n,)`.

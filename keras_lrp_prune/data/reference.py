@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.data.errors import DataError, numeric, some
+from keras_lrp_prune.data.images import ImageFolder
 from keras_lrp_prune.data.labels import sparse_labels
+from keras_lrp_prune.data.naming import names_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,6 +24,7 @@ class ReferenceSet:
         x: Samples, floating, shape `(n, ...)`; read-only.
         y: Class of each sample, int64, shape `(n,)`; read-only.
         n_classes: Number of classes, at least 2.
+        class_names: Their names, if the data had them.
 
     Example:
         >>> import numpy as np
@@ -35,6 +38,7 @@ class ReferenceSet:
     x: np.ndarray
     y: np.ndarray
     n_classes: int
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "y"):
@@ -87,7 +91,8 @@ def reference_set(
 
     Args:
         data: A pair `(x, y)` of arrays, a finite, batched `tf.data.Dataset` of such pairs (read
-            once, in its order), or a `ReferenceSet`, which is checked again and passed through.
+            once, in its order), an `ImageFolder`, its images as they are, or a `ReferenceSet`,
+            which is checked again and passed through.
             `x` has the shape `(n, ...)` and any numeric dtype; what is not floating becomes
             float32. `y` holds class indices, shape `(n,)` or `(n, 1)`, of any dtype as long as the
             values are whole, or one-hot rows, shape `(n, n_classes)`.
@@ -124,7 +129,7 @@ def reference_set(
             raise DataError(
                 f"x holds {len(x)} samples but y holds {len(y)} labels; give one label per sample."
             )
-        samples = ReferenceSet(x, y, n_classes)
+        samples = ReferenceSet(x, y, n_classes, names_of(data, n_classes))
     if require_all_classes:
         _check_classes(samples.y, samples.n_classes)
     return samples
@@ -149,7 +154,7 @@ def unlabelled(data: Any, *, input_shape: Sequence[int | None] | None = None) ->
         >>> unlabelled(np.zeros((3, 8, 8, 1), "uint8"), input_shape=(8, 8, 1)).dtype
         dtype('float32')
     """
-    if isinstance(data, ReferenceSet):
+    if isinstance(data, ReferenceSet | ImageFolder):
         data = data.x
     elif isinstance(data, tuple | list) and len(data) == 2:
         data = data[0]
@@ -169,13 +174,18 @@ def _pair(data: Any, input_shape: Sequence[int | None] | None) -> tuple[Any, Any
     """Takes `(x, y)` apart, reading it from a `tf.data.Dataset` if it is one."""
     if isinstance(data, tuple | list) and len(data) == 2:
         return data[0], data[1]
+    if isinstance(data, ImageFolder):
+        return data.x, data.y
     import tensorflow as tf  # slow to import, and arrays do without it
 
     if not isinstance(data, tf.data.Dataset):
         found = f"a {type(data).__name__}"
         if isinstance(data, tuple | list):
             found += f" of {len(data)} elements"
-        raise DataError(f"Give a pair (x, y) of arrays or a batched tf.data.Dataset, not {found}.")
+        raise DataError(
+            "Give a pair (x, y) of arrays, a batched tf.data.Dataset or what load_image_folder "
+            f"returns, not {found}."
+        )
     spec = data.element_spec
     if not (
         isinstance(spec, tuple)

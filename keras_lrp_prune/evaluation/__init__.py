@@ -1,5 +1,6 @@
 """How good a model is for each class: accuracies, their harmonic mean, curves over the rate."""
 
+from keras_lrp_prune.evaluation.chance import AtChanceWarning, Guessing, warn_at_chance
 from keras_lrp_prune.evaluation.curves import AccuracyCurve
 from keras_lrp_prune.evaluation.metrics import (
     ClassMetrics,
@@ -12,10 +13,13 @@ from keras_lrp_prune.evaluation.metrics import (
 
 __all__ = [
     "AccuracyCurve",
+    "AtChanceWarning",
     "ClassMetrics",
+    "Guessing",
     "class_accuracies",
     "classification_report",
     "harmonic_mean_accuracy",
     "probabilities",
     "soft_class_accuracies",
+    "warn_at_chance",
 ]

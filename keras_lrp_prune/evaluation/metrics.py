@@ -83,7 +83,7 @@ def class_accuracies(y: Any, outputs: Any) -> np.ndarray:
         >>> class_accuracies([0, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
         array([0.5, 1. ])
     """
-    labels, scores = _labels_and_scores(y, outputs)
+    labels, scores = labels_and_scores(y, outputs)
     return recall_score(
         labels, scores.argmax(axis=1), labels=range(scores.shape[1]), average=None, zero_division=0
     )
@@ -109,7 +109,7 @@ def soft_class_accuracies(y: Any, probabilities: Any) -> np.ndarray:
         >>> soft_class_accuracies([0, 0, 1], [[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]])
         array([0.75, 0.75])
     """
-    labels, scores = _labels_and_scores(y, probabilities)
+    labels, scores = labels_and_scores(y, probabilities)
     if scores.min() < 0 or scores.max() > 1 + _SUM_TOLERANCE:
         raise ValueError(
             f"Probabilities lie within 0 and 1, but these range from {scores.min():.4g} to "
@@ -212,7 +212,7 @@ def classification_report(y: Any, probabilities: Any) -> ClassMetrics:
         >>> report.precision, report.recall
         (array([1. , 0.5]), array([0.5, 1. ]))
     """
-    labels, scores = _labels_and_scores(y, probabilities)
+    labels, scores = labels_and_scores(y, probabilities)
     predicted = scores.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=range(scores.shape[1]), average=None, zero_division=0
@@ -244,7 +244,8 @@ def _scores(outputs: Any, min_columns: int) -> np.ndarray:
     return scores
 
 
-def _labels_and_scores(y: Any, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
+def labels_and_scores(y: Any, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices and scores, checked; arguments and errors as those of `class_accuracies`."""
     scores = _scores(outputs, min_columns=2)
     n_classes = scores.shape[1]
     labels, _ = sparse_labels(y, n_classes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.data import reference_set, shown_names
 from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy, probabilities
 from keras_lrp_prune.export.running import LiteRTModel
 from keras_lrp_prune.export.signature import checked_model
@@ -37,6 +37,7 @@ class LiteRTComparison:
         agreement: Share of the samples that both assign to the same class.
         support: Samples of each class, `(n_classes,)`.
         file_size: Bytes of the file.
+        class_names: What the classes are called, if the model or the samples know.
     """
 
     keras: np.ndarray
@@ -46,14 +47,15 @@ class LiteRTComparison:
     agreement: float
     support: np.ndarray
     file_size: int
+    class_names: Sequence[str] | None = None
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
         """Prints the accuracy of each class by both, and what they have in common.
 
         Args:
-            class_names: Names of the classes, by default their numbers.
+            class_names: Names of the classes, by default those that are known, or numbers.
         """
-        names = class_names or [str(number) for number in range(len(self.keras))]
+        names = shown_names(class_names or self.class_names, len(self.keras))
         print_table(
             class_table(
                 names,
@@ -121,6 +123,7 @@ def compare_litert(
         agreement=float(np.mean(by_keras.argmax(axis=1) == by_litert.argmax(axis=1))),
         support=samples.class_counts,
         file_size=Path(path).stat().st_size,
+        class_names=getattr(model, "class_names", None) or samples.class_names,
     )
 
 

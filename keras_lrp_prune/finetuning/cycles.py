@@ -33,8 +33,12 @@ _OWN = ("validation", "seed", "verbose")
 _OWN_PRUNING = {name: name for name in (*_OWN, "target_rate", "checkpoint_dir")}
 _OWN_TUNING = {**{name: name for name in _OWN}, "teacher": "distil"}
 # Of the arguments of `finetune`, those that do not tell one run from another as they are: data,
-# models, what only watches, and layers and optimizers, whose names and seeds Keras counts up.
-_NOT_TOLD = ("validation", "teacher", "verbose", "callbacks", "augment", "optimizer")
+# models, what only watches or names, and layers and optimizers, whose names and seeds Keras counts
+# up.
+_NOT_TOLD = (
+    *("validation", "teacher", "verbose", "callbacks", "augment", "optimizer"),
+    "class_names",
+)
 
 
 def prune_and_finetune(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.data import shown_names
 from keras_lrp_prune.report import before_after_table, class_table, print_table
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class TuningResult:
         epoch: The epoch whose weights the model has; the last one unless the best were restored.
             0: those it came with were the best.
         settings: What training was asked for.
+        class_names: What the classes are called, if it is known.
 
     Example:
     >>> tuned = klp.finetune(result, (x, y), validation=(x_val, y_val))
@@ -38,12 +40,13 @@ class TuningResult:
     validation: Mapping[str, Mapping[str, Any]] | None
     epoch: int
     settings: Mapping[str, Any]
+    class_names: Sequence[str] | None = None
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
         """Prints what training did: loss, and the accuracies before and after on validation data.
 
         Args:
-            class_names: Names of the classes, by default their numbers.
+            class_names: Names of the classes, by default those of the result, or numbers.
         """
         epochs = len(self.history["loss"])
         how = "with" if self.settings["distillation"] else "without"
@@ -55,7 +58,7 @@ class TuningResult:
             print("Give validation=(x, y) to see the accuracy of each class before and after.")
             return
         before, after = self.validation["before"], self.validation["after"]
-        names = list(class_names or map(str, range(len(after["recall"]))))
+        names = shown_names(class_names or self.class_names, len(after["recall"]))
         rows = [
             (title, f"{before[key]:.4f}", f"{after[key]:.4f}")
             for title, key in (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
+from keras_lrp_prune.data import DataError, ImageFolder, ReferenceSet, names_of, reference_set
 from keras_lrp_prune.graph.heads import Head
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ class TrainingData:
         steps: Number of batches in an epoch.
         samples: Number of samples.
         fingerprint: Hash of samples and labels in their order; empty for a dataset.
+        class_names: What the classes are called, if the data has it.
     """
 
     batches: tf.data.Dataset
     steps: int
     samples: int
     fingerprint: str = ""
+    class_names: tuple[str, ...] | None = None
 
 
 def training_data(
@@ -48,7 +50,8 @@ def training_data(
     """Checks training data and makes batches of them; a dataset is read once for that.
 
     Args:
-        data: `(x, y)` arrays, or a batched, finite `tf.data.Dataset` of such pairs.
+        data: `(x, y)` arrays, a batched, finite `tf.data.Dataset` of such pairs, or an
+            `ImageFolder`.
         head: What the model's outputs mean.
         input_shape: Shape of one sample, without the batch axis.
         batch_size: Samples per batch, of arrays.
@@ -64,7 +67,7 @@ def training_data(
         raise TypeError(f"augment must be a Keras layer or a function, not {augment!r}.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-    if isinstance(data, tuple | list | ReferenceSet):
+    if isinstance(data, tuple | list | ReferenceSet | ImageFolder):
         samples = _checked(data, head, input_shape)
         _check_classes(samples.class_counts)
         batches = _shuffled(samples, batch_size, seed)
@@ -74,7 +77,8 @@ def training_data(
         batches, count, digest = data.map(_as_indices).repeat(), int(counts.sum()), ""
     if augment is not None:
         batches = batches.map(_augmenting(augment))
-    return TrainingData(batches.prefetch(2), steps, count, digest)
+    names = names_of(data, head.n_classes)
+    return TrainingData(batches.prefetch(2), steps, count, digest, names)
 
 
 def held_out_data(data: Any, head: Head, input_shape: tuple[int | None, ...]) -> ReferenceSet:

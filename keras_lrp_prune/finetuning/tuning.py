@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
 from keras_lrp_prune.finetuning.result import TuningResult
 from keras_lrp_prune.finetuning.samples import TrainingData, held_out_data, training_data
 from keras_lrp_prune.finetuning.session import Classifier, Session, check_teacher, read_classifier
+from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.pruning import PruningResult
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def finetune(
     temperature: float = 4.0,
     distillation_weight: float = 0.5,
     validation: Any = None,
+    class_names: Iterable[str] | None = None,
     restore_best: bool = False,
     batch_size: int = 32,
     optimizer: Any = None,
@@ -61,7 +63,8 @@ def finetune(
         result: What `prune` returned, or a functional or Sequential Keras 3 classifier with one
             input and one `(batch, n)` output: logits, softmax, or one sigmoid (or logit) unit.
         train: `(x, y)` arrays, `y` sparse or one-hot, or a batched, finite `tf.data.Dataset` of
-            such pairs, which is read once to check it. Every class needs a sample.
+            such pairs, which is read once to check it, or what `load_image_folder` returns. Every
+            class needs a sample.
         teacher: A classifier of the same inputs and classes; `None`: no distillation.
         epochs: Times that all samples are seen.
         learning_rate: At the start, or a `LearningRateSchedule`. Default: that of `optimizer`, or
@@ -74,6 +77,8 @@ def finetune(
         distillation_weight: `w`, in [0, 1]; has no meaning without a teacher.
         validation: Held-out samples like `train`, with each class: measured before, and after
             each epoch. They steer nothing but `restore_best` and `schedule="plateau"`.
+        class_names: Names of the classes in the order of the model's outputs, for the summary;
+            default: those of `result` or `train`, if they have them.
         restore_best: Whether to return the weights of the epoch with the highest harmonic mean
             accuracy on the validation data, those at the start included.
         batch_size: Samples per batch; a dataset has its own.
@@ -93,7 +98,7 @@ def finetune(
         cross-entropy that fits its outputs, and Adam.
 
     Raises:
-        DataError: For unusable samples or labels.
+        DataError: For unusable samples, labels or class names.
         UnsupportedModelError: For a model or teacher that cannot be used here: legacy Keras,
             several inputs or outputs, several sigmoid units, other classes or inputs than the
             model, nothing to train.
@@ -116,6 +121,7 @@ def finetune(
         temperature=temperature,
         distillation_weight=distillation_weight,
         validation=validation,
+        class_names=class_names,
         restore_best=restore_best,
         batch_size=batch_size,
         optimizer=optimizer,
@@ -127,7 +133,8 @@ def finetune(
         verbose=verbose,
     )
     session = Session(plan.source, plan.teacher, plan.settings)
-    return session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, plan.verbose)
+    tuned = session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, plan.verbose)
+    return replace(tuned, class_names=plan.class_names)
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,7 @@ class Plan:
     callbacks: Sequence[Any]
     settings: Mapping[str, Any]
     verbose: int
+    class_names: tuple[str, ...] | None
 
 
 def planned(
@@ -155,6 +163,7 @@ def planned(
     temperature: float,
     distillation_weight: float,
     validation: Any,
+    class_names: Iterable[str] | None,
     restore_best: bool,
     batch_size: int,
     optimizer: Any,
@@ -196,7 +205,18 @@ def planned(
         "seed": seed,
     }
     lowering = plateau_callbacks(schedule, validated=held_out is not None)
-    return Plan(source, taught, data, held_out, made, [*lowering, *callbacks], settings, verbose)
+    return Plan(
+        *(source, taught, data, held_out, made, [*lowering, *callbacks], settings, verbose),
+        class_names=_names(class_names, result, data, source.head),
+    )
+
+
+def _names(given: Any, result: Any, data: TrainingData, head: Head) -> tuple[str, ...] | None:
+    """What the classes are called: as asked for, or as the result or the data knows."""
+    if given is not None:
+        return checked_names(given, head.n_classes)
+    known = result.class_names if isinstance(result, PruningResult) else None
+    return data.class_names if known is None else tuple(known)
 
 
 def _check_arguments(epochs: int, temperature: float, weight: float, dropout: float) -> None:

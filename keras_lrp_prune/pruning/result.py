@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.data import checked_names, shown_names
 from keras_lrp_prune.graph.generations import keras_named, keras_of
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.report import (
@@ -59,6 +60,7 @@ class PruningResult:
         barriers: Layers without a layer rule, with their classes; what they read and return was
             left alone.
         uncounted: Layers whose FLOPs are missing in the counts, for want of a formula.
+        class_names: What the classes are called, if it is known.
 
     Example:
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
@@ -80,12 +82,13 @@ class PruningResult:
     protected: Mapping[str, str] = field(default_factory=dict)
     barriers: Mapping[str, str] = field(default_factory=dict)
     uncounted: Sequence[str] = ()
+    class_names: Sequence[str] | None = None
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
         """Prints tables: costs and accuracies before and after, and what was left alone.
 
         Args:
-            class_names: Names of the classes, by default their numbers.
+            class_names: Names of the classes, by default those of the result, or numbers.
         """
         sets = {"reference set": self.reference, "validation data": self.validation}
         rows: list[tuple[object, ...]] = [
@@ -99,12 +102,12 @@ class PruningResult:
                 rows.append((f"Harmonic mean accuracy, {name}", *values))
         shown = "reference set" if self.validation is None else "validation data"
         metrics = sets[shown] or self.reference
-        names = class_names or [str(number) for number in range(len(metrics["after"]["recall"]))]
+        names = shown_names(class_names or self.class_names, len(metrics["after"]["recall"]))
         title = f"Pruning rate {self.rate:.1%} ({self.stopped}; {self.settings['criterion']})"
         print_table(
             before_after_table(rows, title=title),
             class_table(
-                list(names),
+                names,
                 metrics["before"]["recall"],
                 metrics["after"]["recall"],
                 support=metrics["after"]["support"],
@@ -138,7 +141,7 @@ class PruningResult:
 
         Args:
             path: Where to write it (`.png`, `.svg` or `.pdf`), if anywhere.
-            class_names: Names of the classes, by default their numbers.
+            class_names: Names of the classes, by default those of the result, or numbers.
 
         Returns:
             The matplotlib figure.
@@ -154,7 +157,7 @@ class PruningResult:
             path,
             title="Accuracy on the reference set while pruning",
             held_out=held_out,
-            class_names=class_names,
+            class_names=class_names or self.class_names,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -198,6 +201,7 @@ class PruningResult:
             "cost_before": asdict(self.cost_before),
             "cost_after": asdict(self.cost_after),
             **{key: getattr(self, key) for key in _PLAIN_FIELDS},
+            "class_names": self.class_names,
         }
 
 
@@ -250,6 +254,15 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
             cost_before=Cost(**record["cost_before"]),
             cost_after=Cost(**record["cost_after"]),
             **{key: record[key] for key in _PLAIN_FIELDS},
+            class_names=_names(record),
         )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"The result in {str(path)!r} is damaged: {error!r}.") from error
+
+
+def _names(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the classes, if the result has them; older ones have none."""
+    names = record.get("class_names")
+    return (
+        None if names is None else checked_names(names, len(record["reference"]["after"]["recall"]))
+    )

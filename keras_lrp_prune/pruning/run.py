@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ def prune(
     budget: Mapping[str, float] | None = None,
     min_accuracy: float | None = None,
     validation: Any = None,
+    class_names: Iterable[str] | None = None,
     schedule: Any = None,
     criterion: str | None = None,
     analyzer_options: Mapping[str, Any] | None = None,
@@ -83,7 +84,8 @@ def prune(
             one input and one `(batch, n)` output of class scores: logits, softmax, or one sigmoid
             unit.
         reference: The few labelled samples that all decisions use: `(x, y)` arrays, `y` sparse or
-            one-hot, or a batched `tf.data.Dataset`.
+            one-hot, a batched `tf.data.Dataset`, or what `load_image_folder` returns, for a model
+            that takes images as they are, 0..255.
         target_rate: Pruning rate to reach, in [0, 1), to within half the largest unit (filters
             that can only go together); default 0.5. Rate: filters removed over all filters in
             unprotected groups.
@@ -94,6 +96,9 @@ def prune(
             filters that went together were put back.
         min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
         validation: Held-out samples like `reference`: reported, steers nothing.
+        class_names: Names of the classes in the order of the model's outputs, for progress, tables
+            and plots; default: those of the reference set, if it has them (an image folder, or a
+            dataset by `keras.utils.image_dataset_from_directory`), else numbers.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
             `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT.
         criterion: What scores filters: `"lrp.log_odds"` (LRP of the log odds of each sample's
@@ -139,6 +144,10 @@ def prune(
         CheckpointError: For a checkpoint of another run.
         WorkerError: If iNNvestigate's process dies.
 
+    Warns:
+        AtChanceWarning: Before any work, if the model classifies the reference samples no better
+            than guesses.
+
     Example:
     >>> import keras_lrp_prune as klp
     >>> result = klp.prune(model, (x, y), target_rate=0.5)
@@ -167,6 +176,7 @@ def prune(
         batch_size=batch_size,
         memory_budget=memory_budget,
         strategy=strategy,
+        class_names=class_names,
     )
     held_out = None if validation is None else task.samples(validation, "validation data")
     cost = CostModel(task.flat, task.structure)
@@ -206,13 +216,10 @@ def prune(
         engine=engine,
         worker_python=worker_python,
     )
-    before = task.forward(model)
+    task.check_accuracy()
     refits = "head" in RECOVERIES[recovery]
     settings["steering"] = chosen_steering(
-        used,
-        problem,
-        lambda: task.probabilities(before, task.reference),
-        refit_head=refits,
+        used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
     )
     with (
         closing(make_criterion(criterion, problem)) as scored,
@@ -241,12 +248,15 @@ def prune(
         settings["remaining"] = {name: shares(name, state.removed) for name in allowed}
     kept = kept_without(task.structure, state.removed)
     small = rebuild(recovered.graph, kept, task.keras_module)
-    forwards = {"before": before, "after": task.forward(small)}
+    forward = task.forward(small)
 
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
+        found = {
+            "before": task.unpruned_probabilities(samples),
+            "after": task.probabilities(forward, samples),
+        }
         return {
-            when: classification_report(samples.y, task.probabilities(forward, samples)).as_dict()
-            for when, forward in forwards.items()
+            when: classification_report(samples.y, each).as_dict() for when, each in found.items()
         }
 
     return PruningResult(
@@ -263,4 +273,5 @@ def prune(
         protected=task.structure.protected,
         barriers=task.structure.barriers,
         uncounted=cost.uncounted,
+        class_names=task.class_names,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.cost import LatencyShare
-from keras_lrp_prune.data import DataError, ReferenceSet, reference_set
-from keras_lrp_prune.evaluation import probabilities
+from keras_lrp_prune.data import DataError, ReferenceSet, checked_names, reference_set
+from keras_lrp_prune.evaluation import probabilities, warn_at_chance
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+_AT_CHANCE = (
+    "Which filters go would be decided by noise. Usual causes: the samples are not preprocessed as "
+    "those that the model was trained on (0..255, 0..1, -1..1, or the preprocess_input of its "
+    "application); the classes are numbered in another order than the model's outputs; its outputs "
+    "are not what they are taken for (without a softmax or sigmoid they are read as logits)."
+)
+
+
 @dataclass(frozen=True)
 class Task:
     """A model to prune, and the samples that decide.
@@ -51,6 +59,7 @@ class Task:
         limits: What every group keeps.
         batch_size: Samples per batch and replica.
         strategy: `tf.distribute` strategy to run under.
+        class_names: What the classes are called, if it is known.
     """
 
     model: keras.Model
@@ -63,14 +72,22 @@ class Task:
     limits: Limits
     batch_size: int
     strategy: tf.distribute.Strategy | None
+    class_names: tuple[str, ...] | None = None
 
     def samples(self, data: Any, name: str) -> ReferenceSet:
         """Other samples for the same classes, checked; `name` tells errors of theirs apart."""
         shape = self.reference.x.shape[1:]
         try:
-            return reference_set(data, n_classes=self.head.n_classes, input_shape=shape)
+            found = reference_set(data, n_classes=self.head.n_classes, input_shape=shape)
         except DataError as error:
             raise DataError(f"The {name}: {error}") from error
+        named = self.reference.class_names, found.class_names
+        if None not in named and named[0] != named[1]:
+            raise DataError(
+                f"The {name}: its classes are {', '.join(named[1] or ())}, but those of the "
+                f"reference set are {', '.join(named[0] or ())}; give both the same, in one order."
+            )
+        return found
 
     def working_copy(self) -> Built:
         """A copy of the model to mask; a new one at each call."""
@@ -110,6 +127,25 @@ class Task:
                 model = build(read_model(model), Kept(), self.keras_module).model
             return CompiledForward(model, self.batch_size, self.strategy)
 
+    @cached_property
+    def unpruned_forward(self) -> CompiledForward:
+        """The forward pass of the model as it is."""
+        return self.forward(self.model)
+
+    def unpruned_probabilities(self, samples: ReferenceSet) -> np.ndarray:
+        """Class probabilities by the model as it is; those of the reference set are kept."""
+        if samples is self.reference:
+            return self._unpruned
+        return self.probabilities(self.unpruned_forward, samples)
+
+    @cached_property
+    def _unpruned(self) -> np.ndarray:
+        return self.probabilities(self.unpruned_forward, self.reference)
+
+    def check_accuracy(self) -> None:
+        """Warns (`AtChanceWarning`) if the model is no better than guesses on the reference set."""
+        warn_at_chance(self.reference.y, self._unpruned, _AT_CHANCE)
+
     def latency_share(self) -> LatencyShare:
         """Measures models without some units; the chief's figures count for all workers."""
 
@@ -136,13 +172,14 @@ def read_task(
     batch_size: int | None,
     memory_budget: float,
     strategy: tf.distribute.Strategy | None,
+    class_names: Iterable[str] | None = None,
 ) -> Task:
     """Takes a model apart and checks the reference set; arguments as those of `prune`.
 
     Raises:
-        DataError: For unusable samples or labels.
+        DataError: For unusable samples, labels or class names.
         UnsupportedModelError: For a model that cannot be pruned.
-        TypeError: If `protect` is no list of names.
+        TypeError: If `protect` or `class_names` is no list of names.
         ValueError: For an unusable batch size or memory budget, or if the workers of a strategy
             were given different models or samples.
     """
@@ -159,6 +196,9 @@ def read_task(
     head = read_head(graph)
     shape = graph.shape(inputs[0])[1:]
     samples = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
+    names = samples.class_names
+    if class_names is not None:
+        names = checked_names(class_names, head.n_classes)
     check_same(graph, samples, strategy)
     structure = channel_structure(graph, tuple(protect))
     if not structure.n_units:
@@ -170,4 +210,6 @@ def read_task(
     keras = keras_of(model)
     flat = sized(graph, samples.x.shape[1:], keras)
     batch = chosen_batch_size(flat, batch_size, memory_budget)
-    return Task(model, graph, flat, structure, keras, head, samples, limits, batch, strategy)
+    return Task(
+        *(model, graph, flat, structure, keras, head, samples, limits, batch, strategy, names)
+    )

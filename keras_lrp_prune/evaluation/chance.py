@@ -1,0 +1,112 @@
+"""Whether a classifier does better than guessing, before anything is decided by its accuracies."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.stats import binom
+
+from keras_lrp_prune.evaluation.metrics import labels_and_scores
+
+# The usual level of a test: of models that guess, one in twenty passes for better.
+_LEVEL = 0.05
+
+
+class AtChanceWarning(UserWarning):
+    """A model classifies samples no better than guessing would.
+
+    Example:
+    >>> import warnings
+    >>> import keras_lrp_prune as klp
+    >>> warnings.simplefilter("error", klp.AtChanceWarning)  # an error, before any work
+    """
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """A classifier beside guesses: its own, dealt to the samples at random.
+
+    A model that always names the most frequent class does no better than that. Where each class
+    has the same number of samples, guesses get `1 / n_classes` right, whatever the model prefers.
+
+    Attributes:
+        samples: Number of samples.
+        right: How many of them the classifier has right.
+        expected: Share that guesses would have right.
+        likely: Probability that guesses have as many right, or more (binomial).
+    """
+
+    samples: int
+    right: int
+    expected: float
+    likely: float
+
+    @classmethod
+    def of(cls, y: Any, outputs: Any) -> Self:
+        """Compares a classifier's outputs with guesses.
+
+        Args:
+            y: True classes, as indices, shape `(n,)`, or one-hot, shape `(n, n_classes)`.
+            outputs: Scores or probabilities, shape `(n, n_classes)`.
+
+        Raises:
+            ValueError: If the shapes do not fit, a score is not finite, or a class has no sample.
+
+        Example:
+            >>> Guessing.of([0, 0, 1, 1], [[1, 0], [1, 0], [0, 1], [0, 1]])
+            Guessing(samples=4, right=4, expected=0.5, likely=0.0625)
+        """
+        labels, scores = labels_and_scores(y, outputs)
+        n, n_classes = scores.shape
+        named = scores.argmax(axis=1)
+        shares = [np.bincount(found, minlength=n_classes) / n for found in (labels, named)]
+        right, expected = int((labels == named).sum()), float(np.dot(*shares))
+        return cls(n, right, expected, round(float(binom.sf(right - 1, n, expected)), 12))
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether it is not significantly better than guesses.
+
+        False where the samples are too few to tell: where guesses would have all of them right in
+        more than a twentieth of all cases.
+        """
+        return self.likely > _LEVEL >= self.expected**self.samples
+
+
+def warn_at_chance(y: Any, outputs: Any, advice: str) -> None:
+    """Warns (`AtChanceWarning`) if a model classifies reference samples no better than guesses.
+
+    The warning names the line outside this package that led here.
+
+    Args:
+        y: True classes, as indices or one-hot.
+        outputs: Scores or probabilities, shape `(n, n_classes)`.
+        advice: What that means, and what usually causes it.
+
+    Example:
+        >>> warn_at_chance([0, 1] * 9, [[0.9, 0.1], [0.2, 0.8]] * 9, "Check the labels.")
+    """
+    found = Guessing.of(y, outputs)
+    if found.at_chance:
+        warnings.warn(
+            f"The accuracy on the reference set is at chance: {found.right} of {found.samples} "
+            f"samples are classified correctly ({found.right / found.samples:.1%}), and guesses "
+            f"would get {found.expected:.1%}. {advice}",
+            AtChanceWarning,
+            stacklevel=_outside(),
+        )
+
+
+def _outside() -> int:
+    """The `stacklevel` of the caller outside this package, as its own caller would give it."""
+    package = __name__.partition(".")[0]
+    inside = (package, functools.__name__)
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
+        level, frame = level + 1, frame.f_back
+    return level
