@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import (
+    Box,
     before_after_table,
     class_table,
     comparison_table,
     layer_table,
     plot_curves,
+    plot_graph,
     plot_heatmaps,
     plot_history,
     print_table,
@@ -312,10 +315,37 @@ def test_report_knows_no_model():
     code = (
         "import sys; import keras_lrp_prune.report\n"
         "rooms = {m.split('.')[1] for m in sys.modules if m.startswith('keras_lrp_prune.')}\n"
-        "assert rooms == {'report'}, rooms\n"
+        "assert rooms == {'report', 'wording'}, rooms\n"
         "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+
+
+# Left out of a legend by matplotlib, formulas that it cannot read, and one that it can.
+ODD_NAMES = ("_bg", r"$\frac$", "$a_b$", "100 $ or $$", "x" * 200)
+
+
+def texts_in_math_mode(figure):
+    return [text for text in figure.findobj(Text) if text.get_text() and text.get_parse_math()]
+
+
+def test_names_of_classes_are_drawn_as_they_are(tmp_path):
+    figure = plot_history(history(5), tmp_path / "curve.png", class_names=ODD_NAMES, title="$\\a$")
+    assert labels(figure)[-5:-1] == list(ODD_NAMES[:4])
+    assert len(labels(figure)[-1]) < 40 and "…" in labels(figure)[-1]
+    maps = {name: np.zeros((5, 4, 4)) for name in ODD_NAMES}
+    heat = plot_heatmaps(np.zeros((5, 4, 4, 1)), maps, tmp_path / "maps.png", ODD_NAMES)
+    titled = {axes.get_ylabel() for axes in heat.axes} | {axes.get_title() for axes in heat.axes}
+    assert set(ODD_NAMES[:4]) <= titled
+
+
+def test_names_of_layers_are_drawn_as_they_are(tmp_path):
+    boxes = [Box(name, name, {name: 4, None: 1}) for name in ODD_NAMES]
+    groups = dict.fromkeys(ODD_NAMES, 4)
+    figure = plot_graph(boxes, [(0, 1)], groups, tmp_path / "graph.png", title="$\\b$")
+    assert not texts_in_math_mode(figure)
+    drawn = [text.get_text() for text in figure.findobj(Text)]
+    assert all(drawn.count(name) == 3 for name in ODD_NAMES[:4])  # name, kind, legend
 
 
 NASTY = "\x1b[31mred\x07\nnew\u202eline"

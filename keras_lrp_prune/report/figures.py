@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from keras_lrp_prune.wording import printable
+
 FORMATS = (".png", ".svg", ".pdf")
+
+# Texts that hold names from elsewhere are no formulas, whatever dollar signs are in them.
+NAME: Mapping[str, Any] = {"parse_math": False}
+_LONGEST_NAME = 28
 
 INK = "#1a1a1a"
 REJECTED = "#b2182b"
@@ -52,7 +60,7 @@ def accuracy_axes(title: str | None, lowest: float) -> tuple[Figure, Axes]:
     axes.set_xlabel("Pruning rate: filters removed (%)")
     axes.set_ylabel("Accuracy (%)")
     if title:
-        axes.set_title(title, loc="left", fontweight="bold", color=INK, pad=10)
+        axes.set_title(printable(title), loc="left", fontweight="bold", color=INK, pad=10, **NAME)
     # Down to the next ten below what is drawn, so that small losses stay visible.
     axes.set_ylim(max(-2.0, 10 * np.floor((lowest - 1) / 10)), 102)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
@@ -64,15 +72,37 @@ def accuracy_axes(title: str | None, lowest: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def legend_beside(axes: Axes) -> None:
-    """Puts the legend to the right of the axes, where it hides nothing."""
-    axes.legend(
+def legend_beside(axes: Axes, lines: Sequence[Line2D]) -> None:
+    """Puts a legend of these lines, by their labels, to the right of the axes.
+
+    matplotlib leaves labels out that begin with an underscore, and reads formulas between dollar
+    signs: the names of classes and layers are neither, so the texts are set behind its back.
+    """
+    legend = axes.legend(
+        lines,
+        list(map(str, range(len(lines)))),
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         frameon=False,
         fontsize="small",
         handlelength=2.6,
     )
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set(text=shortened(str(line.get_label())), **NAME)
+
+
+def shortened(name: str, most: int = _LONGEST_NAME) -> str:
+    """A name as it may be drawn: printable, its middle left out if it is too long.
+
+    Example:
+        >>> shortened("abcdefghij", 6)
+        'ab…hij'
+    """
+    name = printable(name)
+    if len(name) <= most:
+        return name
+    head = max(most // 3, 1)
+    return f"{name[:head]}…{name[len(name) - (most - head - 1) :]}"
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:

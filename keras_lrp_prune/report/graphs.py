@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from keras_lrp_prune.report.figures import INK, REJECTED, check_path, save
+from keras_lrp_prune.report.figures import INK, NAME, REJECTED, check_path, save, shortened
 from keras_lrp_prune.report.layout import COLUMN_GAP, Layout, layered_layout
+from keras_lrp_prune.wording import printable
 
 # Paul Tol's "light" colours (Colour Schemes, 2021): made for areas under dark text, and told apart
 # without colour vision. His light grey is kept for the channels that stay.
@@ -110,7 +111,8 @@ def plot_graph(
         _draw_box(axes, box, (x - width / 2, y - _BOX_HEIGHT / 2), width, colours)
     _draw_legend(axes, legend, layout.width + COLUMN_GAP)
     if title:
-        axes.text(0, -top, title, fontsize=_TITLE_SIZE, fontweight="bold", color=INK, va="top")
+        style: dict[str, Any] = {"fontsize": _TITLE_SIZE, "fontweight": "bold", "va": "top", **NAME}
+        axes.text(0, -top, printable(title), color=INK, **style)
     if path is not None:
         save(figure, path)
     return figure
@@ -145,11 +147,7 @@ def _number(box: Box) -> str:
 
 def _fitted(text: str, size: float, width: float) -> str:
     """The text, its middle left out if it is too wide."""
-    most = int(width / _text_width("x", size))
-    if len(text) <= most:
-        return text
-    head = max(most // 3, 1)
-    return f"{text[:head]}…{text[len(text) - (most - head - 1) :]}"
+    return shortened(text, int(width / _text_width("x", size)))
 
 
 def _colours(boxes: Sequence[Box], edges: Sequence[tuple[int, int]]) -> dict[str | None, str]:
@@ -216,7 +214,13 @@ def _draw_box(
     outline = _outline(box.barrier)
     axes.add_patch(Rectangle((x, y), width, height, facecolor="none", zorder=3, **outline))
 
-    text: dict[str, Any] = {"color": INK, "zorder": 4, "va": "baseline", "fontsize": _NAME_SIZE}
+    text: dict[str, Any] = {
+        **NAME,
+        "color": INK,
+        "zorder": 4,
+        "va": "baseline",
+        "fontsize": _NAME_SIZE,
+    }
     inside = width - 2 * _PADDING
     name_size = _NAME_SIZE
     if box.name in box.channels:  # it names the group
@@ -286,7 +290,7 @@ class _Legend:
 
 
 def _draw_legend(axes: Axes, legend: _Legend, left: float) -> None:
-    text: dict[str, Any] = {"fontsize": _NAME_SIZE, "color": INK, "va": "baseline"}
+    text: dict[str, Any] = {**NAME, "fontsize": _NAME_SIZE, "color": INK, "va": "baseline"}
     if legend.entries:
         axes.text(left, 0.1, _LEGEND_TITLE, fontweight="bold", **text)
     width = legend.column_width - _LEGEND_GAP

@@ -13,12 +13,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from keras_lrp_prune.report.figures import (
     INK,
+    NAME,
     REJECTED,
     accuracy_axes,
     check_path,
     legend_beside,
     line_styles,
     save,
+    shortened,
 )
 
 StrPath = str | os.PathLike[str]
@@ -103,7 +105,7 @@ def plot_history(
 
     # Drawn first and kept on top, so that the legend starts with what matters most.
     x = _percent(kept, "rate")
-    axes.plot(
+    lines = axes.plot(
         x,
         _percent(kept, "harmonic_mean"),
         color=INK,
@@ -114,7 +116,7 @@ def plot_history(
         zorder=3,
     )
     if held_out:
-        axes.plot(
+        lines += axes.plot(
             _percent(held_out, "rate"),
             _percent(held_out, "harmonic_mean"),
             color=INK,
@@ -127,7 +129,7 @@ def plot_history(
             zorder=3,
         )
     if undone:
-        axes.plot(
+        lines += axes.plot(
             _percent(undone, "rate"),
             _percent(undone, "harmonic_mean"),
             color=REJECTED,
@@ -140,12 +142,13 @@ def plot_history(
         )
     if n_classes <= _MAX_NAMED_CLASSES:
         for name, values, style in zip(names, classes.T, line_styles(n_classes), strict=True):
-            axes.plot(x, values, linewidth=1.1, alpha=0.85, label=name, **style)
+            lines += axes.plot(x, values, linewidth=1.1, alpha=0.85, label=name, **style)
     else:
         # The more lines, the fainter; a line of its own keeps the legend readable.
         axes.plot(x, classes, linewidth=0.6, alpha=max(0.05, 8 / n_classes), color="#0072B2")
-        axes.plot([], [], linewidth=1, color="#0072B2", label=f"each of {n_classes} classes")
-    legend_beside(axes)
+        label = f"each of {n_classes} classes"
+        lines += axes.plot([], [], linewidth=1, color="#0072B2", label=label)
+    legend_beside(axes, lines)
     if path is not None:
         save(figure, path)
     return figure
@@ -207,9 +210,10 @@ def plot_curves(
 
     figure, axes = accuracy_axes(title, min(v.min() for _, _, v in drawn))
     axes.set_ylabel(ylabels[kind])
+    lines = []
     for (name, x, values), style in zip(drawn, line_styles(len(drawn)), strict=True):
         marker = "o" if len(x) <= _MAX_MARKED_POINTS else None
-        axes.plot(
+        lines += axes.plot(
             x, values.mean(axis=0), linewidth=2, marker=marker, markersize=4, label=name, **style
         )
         if len(values) > 1:
@@ -221,7 +225,7 @@ def plot_curves(
                 alpha=0.15,
                 linewidth=0,
             )
-    legend_beside(axes)
+    legend_beside(axes, lines)
     if path is not None:
         save(figure, path)
     return figure
@@ -288,9 +292,9 @@ def plot_heatmaps(
         for cell in cells:
             _bare(cell)
         if titles is not None:
-            cells[0].set_ylabel(titles[row], fontsize="small", color=INK)
+            cells[0].set_ylabel(shortened(titles[row]), fontsize="small", color=INK, **NAME)
     for cell, name in zip(grid[0], ("image", *columns), strict=True):
-        cell.set_title(name, fontsize="small", color=INK)
+        cell.set_title(shortened(name), fontsize="small", color=INK, **NAME)
     if path is not None:
         save(figure, path)
     return figure
