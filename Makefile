@@ -1,6 +1,6 @@
 # Needs python3 (3.11 to 3.13), pip and make. Every target sets up .venv first, once.
 # Another interpreter: make setup PYTHON=python3.12
-# A part of the tests: make test ARGS="-m 'not slow'"
+# A part of the tests: make test ARGS="-k relevance"
 
 PYTHON ?= python3
 ARGS ?=
@@ -11,12 +11,13 @@ BIN := $(VENV)/bin
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-matrix lint format docs clean distclean
+.PHONY: help setup demo test test-slow test-all test-matrix lint format docs clean distclean
 
 help:
 	@echo "make setup      make $(VENV) with everything, iNNvestigate included"
 	@echo "make demo       prune a small digits model; writes demo_output/"
-	@echo "make test       run the tests"
+	@echo "make test       run the tests that cover every feature, in minutes"
+	@echo "make test-slow  run the rest: long ones, and properties on more examples"
 	@echo "make test-all   run them with every keras.applications architecture, and report on each"
 	@echo "make test-matrix  run the tests on the oldest and the newest TensorFlow and Keras"
 	@echo "make lint       ruff, mypy, import-linter"
@@ -58,11 +59,14 @@ demo: setup
 	$(BIN)/keras-lrp-prune demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests $(ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -n 2 -m "slow or hypothesis" --hypothesis-profile=full tests $(ARGS)
 
 # loadgroup: of the largest models, never two at a time. About 10 GiB of memory.
 test-all: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --all-applications tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile=full --all-applications tests $(ARGS)
 
 test-matrix: setup $(OLDEST)/.setup-done
 	@failed=0; outcomes=; \
@@ -70,7 +74,7 @@ test-matrix: setup $(OLDEST)/.setup-done
 		versions=$$($$venv/bin/python -c "from importlib.metadata import version; \
 			print(*(f'{name} {version(name)}' for name in ('tensorflow', 'keras', 'numpy')), sep=', ')"); \
 		echo "==> $$versions"; \
-		$$venv/bin/python -m pytest -n 2 tests $(ARGS) && outcome=passed \
+		$$venv/bin/python -m pytest -n 2 --hypothesis-profile=full tests $(ARGS) && outcome=passed \
 			|| { outcome=FAILED; failed=1; }; \
 		outcomes="$$outcomes==> $$outcome: $$versions\n"; \
 	done; \

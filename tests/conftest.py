@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tiers import FULL
 
-# Building a model takes a while. The long run (--hypothesis-profile=long) draws other examples
-# each time.
+# Building a model takes a while. `make test` uses the first profile, `make test-slow` the second;
+# the long run (--hypothesis-profile=long) draws other examples each time.
 _SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 _COMMON = {"deadline": None, "suppress_health_check": _SLOW}
-settings.register_profile("usual", max_examples=200, derandomize=True, **_COMMON)
-settings.register_profile("long", max_examples=5000, print_blob=True, **_COMMON)
-settings.load_profile("usual")
+settings.register_profile("quick", max_examples=FULL // 8, derandomize=True, **_COMMON)
+settings.register_profile("full", max_examples=FULL, derandomize=True, **_COMMON)
+settings.register_profile("long", max_examples=25 * FULL, print_blob=True, **_COMMON)
+settings.load_profile("quick")
 
 # Largest difference between two ways to compute the same outputs, relative to the largest one.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}

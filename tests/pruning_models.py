@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 from sklearn.datasets import load_digits
+from trained import trained
 
 Samples = tuple[np.ndarray, np.ndarray]
 
@@ -31,6 +32,11 @@ def reference(per_class: int = 8) -> Samples:
 
 def digits_model(width: int = 8, epochs: int = 6) -> keras.Model:
     """A small trained network: convolutions with batch norm, a dense layer, softmax."""
+    return trained(train_digits_model, width, epochs)
+
+
+def train_digits_model(width: int, epochs: int) -> keras.Model:
+    """What `digits_model` returns a copy of."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [

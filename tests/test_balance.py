@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 from models import BUILDERS, analysed, difference, images, make_live, masked_copy, random_removal
 from pruning_models import digits, digits_model, reference
 from test_control import LIMITS, structure_of
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.balance import balanced
@@ -151,7 +152,7 @@ def elections(draw):
     )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(elections())
 def test_elections_keep_the_limits(election):
     structure, removed, *_, goal, limits, _ = election

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from models import BUILDERS, analysed, images, make_live
 from pruning_models import digits_model, reference
 from random_graphs import PROGRAMS, model_of
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
@@ -97,7 +98,7 @@ def check_tight(structure, shares, state, budget, limits, examiner):
     assert not all(backed), "no bundle could be put back"
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.sampled_from(list(BUILDERS)),
     BUDGET,
@@ -110,7 +111,7 @@ def test_a_budget_is_met_and_not_by_more_than_a_bundle(name, budget, limits, see
     check_random(graph, structure, budget, limits, seed, step)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(PROGRAMS, BUDGET, LIMITS, st.integers(0, 99), st.sampled_from([1.0, None]))
 def test_budgets_on_random_graphs(program, budget, limits, seed, step):
     try:
@@ -150,7 +151,7 @@ def known(name):
     return _KNOWN[name]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.floats(0.3, 0.99), st.integers(0, 99))
 def test_trimming_takes_the_smallest_prefix(most, seed):
     graph, structure = known("mobilenet_v2")

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from keras import layers
 from models import BUILDERS, analysed, difference, images, make_live, same_weights
 from pruning_models import digits, digits_model, reference
 from random_graphs import PROGRAMS, model_of
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks import FilterPruning
@@ -141,7 +142,7 @@ def finite(model, x):
     return np.isfinite(keras.ops.convert_to_numpy(model(x))).all()
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(PROGRAMS, st.integers(0, 2**16))
 def test_masked_equals_rebuilt_after_training_random_models(program, seed):
     model = model_of(program)

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pruning_models import digits, digits_model, reference
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
@@ -128,7 +129,7 @@ def test_each_rate_is_met_within_half_a_group(model, test_data, task, name):
     assert (found.engine == "native") == by_relevance
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(
     st.sampled_from(ONE_SHOT),
     st.lists(st.integers(0, 19), min_size=1, max_size=5, unique=True).map(sorted),

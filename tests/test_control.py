@@ -6,8 +6,9 @@ import resource
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
@@ -230,7 +231,7 @@ def problems(draw):
     return structure, removed, draw(scores), draw(st.floats(0, 1)), limits
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(problems())
 def test_proposals(problem):
     structure, removed, scores, goal, limits = problem

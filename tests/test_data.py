@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiers import examples
 
 from keras_lrp_prune.data import (
     DataError,
@@ -183,7 +184,7 @@ def test_bad_datasets_are_refused():
 # Draws
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     labels=st.lists(st.integers(0, 2), max_size=30).map(lambda drawn: drawn + [0, 1, 2] * 3),
     per_class=st.integers(1, 3),

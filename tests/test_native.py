@@ -8,7 +8,7 @@ import lrp_by_hand
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from keras import layers
 from lrp_models import (
@@ -33,6 +33,7 @@ from models import (
     masked_copy,
     random_removal,
 )
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.evaluation import probabilities
@@ -159,7 +160,7 @@ def net_of(program):
     return keras.Model(inputs, layers.Dense(CLASSES)(TOPS[top]()(x)))
 
 
-@settings(max_examples=12, phases=[Phase.generate])
+@examples(12, phases=[Phase.generate])
 @given(NETS, st.sampled_from(["lrp.epsilon", "lrp.alpha_2_beta_1", "lrp.w_square", DEFAULT]))
 def test_random_nets_equal_innvestigate(program, analyzer):
     model = live(net_of, program)

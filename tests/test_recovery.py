@@ -3,7 +3,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 from models import (
@@ -21,6 +21,7 @@ from models import (
 )
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from tiers import examples
 
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.graph.reading import read_model
@@ -91,7 +92,7 @@ class TestWindows:
         stride=st.integers(1, 3),
         dilation=st.integers(1, 3),
     )
-    @settings(max_examples=60)
+    @examples(60)
     def test_windows_times_kernel_is_the_convolution(
         self, axes, data, padding, size, stride, dilation
     ):
@@ -130,7 +131,7 @@ class TestRidge:
         bias=st.booleans(),
         ridge=st.sampled_from(RIDGES),
     )
-    @settings(max_examples=60)
+    @examples(60)
     def test_both_ways_minimise_the_same(self, seed, n_rows, n_inputs, bias, ridge):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(n_rows, n_inputs)) + rng.normal(size=n_inputs)
@@ -230,7 +231,7 @@ class TestRefit:
         assert difference(recovered(model, removed, found.weights)(x), wanted) < 1e-3
 
     @given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.9), count=st.integers(2, 40))
-    @settings(max_examples=8)
+    @examples(8)
     def test_a_single_layer_is_never_worse(self, seed, share, count):
         model = make_live(sequential(), seed)
         gone = np.random.default_rng(seed).permutation(10)[: round(share * 10)]

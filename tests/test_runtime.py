@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from models import BUILDERS, CLASSES, images, make_live
+from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.reading import read_model
@@ -16,7 +17,7 @@ def by_class(x, y):
     return {"sums": tf.math.unsorted_segment_sum(tf.cast(x, tf.float64), y, 3)}, 2 * x
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_batches_add_up(n, batch_size):
     rng = np.random.default_rng(n)

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 from models import BUILDERS, CLASSES, images, make_live
 from sklearn.linear_model import LogisticRegression
+from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.bench import Bench
@@ -46,7 +47,7 @@ def reference():
 @pytest.fixture(scope="module")
 def digits_task():
     train, reference, held_out = digits(seed=0)
-    return train_classifier(train, seed=0), reference, held_out
+    return trained(train_classifier, train, seed=0), reference, held_out
 
 
 def by_heart(backbone, reference):

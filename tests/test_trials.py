@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pruning_models import reference as few
+from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.examiner import Evaluation
@@ -118,7 +119,7 @@ def test_what_stays_above_the_floor_goes_first():
 @pytest.fixture(scope="module")
 def task():
     train, reference, held_out = digits(seed=0)
-    return train_classifier(train, seed=0), reference, held_out
+    return trained(train_classifier, train, seed=0), reference, held_out
 
 
 def pruned(task, rate=0.5, **options):
