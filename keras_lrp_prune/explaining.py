@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.explanation import GroupIndex, LayerExplanation, explain_layers
@@ -98,6 +99,7 @@ class Explanation:
     __repr__ = __str__
 
 
+@checked
 def explain(model: keras.Model, protect: Sequence[str] = ()) -> Explanation:
     """Says of each layer whether its filters can be pruned, with which others, or why not.
 
@@ -126,6 +128,7 @@ def explain(model: keras.Model, protect: Sequence[str] = ()) -> Explanation:
     )
 
 
+@checked
 def plot_channel_groups(
     model: keras.Model,
     path: str | os.PathLike[str] | None = None,
@@ -175,8 +178,6 @@ def plot_channel_groups(
 def _structure(model: keras.Model, protect: Sequence[str]) -> tuple[ModelGraph, ChannelStructure]:
     from keras_lrp_prune.graph.reading import read_model
 
-    if isinstance(protect, str):
-        raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
     graph = read_model(model)
     return graph, channel_structure(graph, tuple(protect))
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.cost import CostModel, file_size
 from keras_lrp_prune.cost.energy import ARITHMETIC, energy
 from keras_lrp_prune.cost.litert_file import litert_counts
@@ -90,6 +91,7 @@ class Profile:
         profile_table({self.kind: self})
 
 
+@checked
 def profile(
     model: keras.Model | PruningResult | str | os.PathLike[str],
     *,
@@ -138,15 +140,13 @@ def profile(
         >>> klp.profile_table({"before": before, "after": after})
         >>> klp.profile("serving/my_model/1", threads=4, batch_sizes=(1,)).summary()
     """
-    numbers = {"batch_sizes": batch_sizes, "threads": (threads,), "repeats": (repeats,)}
-    for name, values in numbers.items():
-        if not values or any(value < 1 or value % 1 for value in values):
-            raise ValueError(f"{name} must be whole and at least 1, not {values}.")
+    if not batch_sizes:
+        raise ValueError("batch_sizes is empty; give at least one.")
     options = {
         "batch_sizes": sorted(set(batch_sizes)),
         "threads": threads,
         "repeats": repeats,
-        "input_shape": None if input_shape is None else tuple(input_shape),
+        "input_shape": input_shape,
     }
     if isinstance(model, PruningResult):
         model = model.model
@@ -156,6 +156,7 @@ def profile(
     return _of_keras(model, options)
 
 
+@checked
 def profile_table(profiles: Mapping[str, Profile], *, title: str | None = None) -> None:
     """Prints profiles side by side, those behind the first with their ratio to it.
 

@@ -170,16 +170,9 @@ def chosen_batch_size(graph: ModelGraph, batch_size: int | None, memory_budget: 
         graph: A flat model of which all sizes are known.
         batch_size: What was asked for, if anything was.
         memory_budget: Bytes that the activations of one batch may take.
-
-    Raises:
-        ValueError: If either is not positive.
     """
     if batch_size is not None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
         return batch_size
-    if not memory_budget > 0:
-        raise ValueError(f"memory_budget must be a positive number of bytes, not {memory_budget}.")
     tensors = [
         (prod(size or 1 for size in shape[1:]), 2 if _has_activation(node.layer) else 1)
         for node in graph.nodes

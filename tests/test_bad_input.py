@@ -173,6 +173,9 @@ def test_target_out_of_reach(model, data):
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"min_accuracy": 1.5}, r"min_accuracy must lie in \[0, 1\]"),
         ({"protect": ["conv9"]}, "'conv9'"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, not -1"),
+        ({"memory_budget": np.inf}, r"memory_budget must lie in \(0, inf\)"),
+        ({"verbose": -1}, "verbose must be from 0 to 2"),
     ],
     ids=str,
 )
@@ -214,12 +217,65 @@ def test_other_backend():
     assert "needs the TensorFlow backend" in last and "'numpy'" in last
 
 
-@pytest.mark.parametrize("protect", ["conv", [3]])
-def test_protect_takes_names(model, data, protect):
-    with pytest.raises(TypeError, match="list of layer names"):
-        prune(model, data, protect=protect)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"protect": "conv"}, {"protect": [3]}, {"protect": None}, {"round_to": 2.0}),
+        *({"batch_size": 1.5}, {"min_accuracy": "0.5"}, {"target": "0.5"}, {"seed": 1.5}),
+        *({"verbose": "yes"}, {"analyzer_options": 3}, {"checkpoint_dir": 3}),
+    ],
+    ids=str,
+)
+def test_other_types(model, data, options):
+    name = next(iter(options)).replace("target", "target_rate")
+    with pytest.raises(TypeError, match=f"^{name} takes a .*, not "):
+        prune(model, data, **options)
 
 
 def test_validation_is_named(model, data):
     with pytest.raises(klp.DataError, match="validation data"):
         prune(model, data, validation=(data[0][:, :8], data[1]))
+
+
+def answering(answer):
+    """A schedule that gives this answer to every step."""
+
+    class Answering(klp.schedules.EqualSteps):
+        def __call__(self, step):
+            return answer
+
+    return Answering()
+
+
+ANSWERS = {
+    "nothing": (None, TypeError, "answered step 0 with None"),
+    "a number": (0.5, TypeError, "answered step 0 with 0.5"),
+    "strings": (("yes", "0.5"), TypeError, "a bool and a number"),
+    "three": ((True, 0.5, 1), TypeError, "a bool and a number"),
+    "no number": ((True, None), TypeError, "a bool and a number"),
+    "NaN": ((True, np.nan), ValueError, r"must lie in \[0, 1\]; Answering asked for nan at step 0"),
+    "percent": ((True, 50.0), ValueError, r"must lie in \[0, 1\]"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answers_of_schedules(model, data, case):
+    answer, error, message = ANSWERS[case]
+    with pytest.raises(error, match=message):
+        prune(model, data, schedule=answering(answer))
+
+
+def test_schedule_that_never_prunes(model, data):
+    assert prune(model, data, schedule=answering((False, np.nan))).rate == 0
+
+
+def test_iterators_are_no_arrays(model, data):
+    x, y = data
+    for call in (
+        lambda: prune(model, (row for row in x)),
+        lambda: prune(model, ((row for row in x), y)),
+        lambda: prune(model, (x, iter(y))),
+        lambda: klp.input_relevance(model, iter(x)),
+    ):
+        with pytest.raises(klp.DataError, match=r"not a \w*(generator|iterator)"):
+            call()

@@ -267,7 +267,7 @@ def test_curve_as_data(model, test_data):
         ({"rates": [0.5, 1.0]}, r"lie in \[0, 1\)"),
         ({"rates": []}, "at least 1"),
         ({"min_channels": 0}, "min_channels"),
-        ({"round_to": 2.5}, "round_to must be at least 1 and a whole number"),
+        ({"round_to": 0}, "round_to must be at least 1"),
         ({"method": Method("own", None, partial(EqualSteps, 0.0))}, "size"),
         ({"test": (np.zeros((3, 8, 8, 1)), [0, 1, 2])}, "The test data: .*classes have no sample"),
         ({"test": (np.zeros((10, 9, 8, 1)), range(10))}, "The test data: Each sample"),

@@ -294,12 +294,6 @@ def test_share_of_each_group_stays():
     assert [(~proposal[group.units]).sum() for group in structure.groups] == [2, 3]
 
 
-@pytest.mark.parametrize("wrong", [{"min_channels": 0}, {"min_channels": 2.5}, {"round_to": 0}])
-def test_limits_that_make_no_sense(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1"):
-        Limits(**wrong)
-
-
 # History and checkpoints.
 
 

@@ -261,11 +261,15 @@ def test_file_that_is_no_litert_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch_sizes": ()}, {"batch_sizes": (0,)}, {"threads": 0}, {"repeats": 1.5}]
+    ("options", "message"),
+    [
+        ({"batch_sizes": ()}, "batch_sizes is empty"),
+        ({"batch_sizes": (1, 0)}, r"batch_sizes\[1\] must be at least 1, not 0"),
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+    ],
 )
-def test_numbers_out_of_range(model, options):
-    (name,) = options
-    with pytest.raises(ValueError, match=f"{name} must be whole and at least 1"):
+def test_numbers_out_of_range(model, options, message):
+    with pytest.raises(ValueError, match=message):
         klp.profile(model, **options)
 
 

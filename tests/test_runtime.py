@@ -60,11 +60,11 @@ def test_pruning_within_a_memory_budget():
     assert all((one[name] == other[name]).all() for name in one)
 
 
-@pytest.mark.parametrize("memory", [0, -1, float("nan")])
+@pytest.mark.parametrize("memory", [0, -1, float("nan"), float("inf")])
 def test_impossible_budgets_are_refused(memory):
     model = BUILDERS["vgg"]()
     x, y = np.zeros((CLASSES, *model.input_shape[1:])), np.arange(CLASSES)
-    with pytest.raises(ValueError, match="memory_budget must be a positive number of bytes"):
+    with pytest.raises(ValueError, match=r"memory_budget must lie in \(0, inf\)"):
         klp.filter_relevance(model, x, y, memory_budget=memory)
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         klp.input_relevance(model, x, batch_size=0)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import TrainingRun, check_reachable, strategy_of
 from keras_lrp_prune.control.checkpoint import RunState
@@ -17,7 +18,7 @@ from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Limits, without
-from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule, pool_of
+from keras_lrp_prune.control.schedules import AccuracyAware, answer_of, fresh_schedule, pool_of
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -102,6 +103,7 @@ class FilterPruning(keras.callbacks.Callback):
     >>> pruning.pruned_model().save("small.keras")
     """
 
+    @checked
     def __init__(
         self,
         reference: Any,
@@ -127,8 +129,6 @@ class FilterPruning(keras.callbacks.Callback):
         check_engine(engine)
         self.criterion = default_criterion(engine) if criterion is None else criterion
         check_criterion(self.criterion)
-        if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-            raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
         self.schedule = fresh_schedule(schedule, trials=False)
         if getattr(self.schedule, "trials", False):
             raise ValueError("trials=True is for klp.prune; during model.fit there are none.")
@@ -306,9 +306,9 @@ class FilterPruning(keras.callbacks.Callback):
         assert run.answered is not None  # set at the begin of the first epoch
         goal = None
         for step in range(run.answered + 1, now + 1):
-            should_prune, sparsity = self.schedule(step)
-            if bool(should_prune):
-                goal = float(sparsity)
+            should_prune, sparsity = answer_of(self.schedule, step)
+            if should_prune:
+                goal = sparsity
         run.answered = max(run.answered, now)
         if goal is not None:
             self._prune(run, now, goal)

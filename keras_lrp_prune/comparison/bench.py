@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.comparison.decisions import Decisions, decide
 from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.rebuilding import RebuiltModels
@@ -35,6 +36,7 @@ _TIMINGS = 5
 class Bench:
     """Gives the curve of any method on one task; arguments as those of `accuracy_curve`."""
 
+    @checked
     def __init__(
         self,
         model: keras.Model,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.comparison.bench import Bench
 from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
@@ -143,6 +144,7 @@ class Comparison:
         return target
 
 
+@checked
 def compare(
     task: Triple | Callable[[int], Triple],
     methods: str | Method | Iterable[str | Method] = DEFAULT_METHODS,
@@ -185,9 +187,8 @@ def compare(
     """
     several = [methods] if isinstance(methods, str | Method) else methods
     chosen = [make_method(method) for method in several]
-    numbers = [int(seed) for seed in seeds]
     _check_once("method", [method.name for method in chosen])
-    _check_once("seed", numbers)
+    _check_once("seed", seeds := tuple(seeds))
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise TypeError(
@@ -200,7 +201,7 @@ def compare(
     say = Console(stderr=True, quiet=not (verbose > 0 and is_chief(strategy)), highlight=False)
     runs: dict[str, list[MethodCurve]] = {method.name: [] for method in chosen}
     bench: Bench | None = None
-    for seed in numbers:
+    for seed in seeds:
         if bench is None or callable(task):
             bench = Bench(*_triple(task(seed) if callable(task) else task), rates, **options)
             if store is not None:

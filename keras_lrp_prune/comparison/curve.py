@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.comparison.bench import Bench
 from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+@checked
 def accuracy_curve(
     model: keras.Model,
     reference: Any,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
 from keras_lrp_prune.relevance.scores import Scores
@@ -31,7 +32,7 @@ class Method:
 
     Raises:
         ValueError: For a name that cannot be that of a file.
-        TypeError: If `schedule` makes none, but is one itself.
+        TypeError: For another type; if `schedule` makes none, but is one itself.
 
     Example:
     >>> gentle = Method("gentle", "lrp.z", partial(klp.schedules.AccuracyAware, tolerance=0.01))
@@ -45,6 +46,7 @@ class Method:
     scored_once: bool = False
 
     def __post_init__(self) -> None:
+        as_taken(type(self), vars(self))
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         if not (plain.isascii() and plain.isalnum()):
             raise ValueError(

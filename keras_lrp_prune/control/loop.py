@@ -14,7 +14,7 @@ from keras_lrp_prune.control.examiner import Evaluation, Examiner
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import Bundle, Limits, without
-from keras_lrp_prune.control.schedules import AccuracyAware, pool_of
+from keras_lrp_prune.control.schedules import AccuracyAware, answer_of, pool_of
 from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -130,10 +130,10 @@ class PruningLoop:
         if isinstance(self.schedule, AccuracyAware) and now >= self.schedule.final_sparsity:
             return None
         for _ in range(_PATIENCE):
-            should_prune, sparsity = self.schedule(state.step)
-            rate = min(float(sparsity), most)
-            proposes = bool(should_prune) and rate > now
-            if not proposes or float(sparsity) <= highest:
+            should_prune, sparsity = answer_of(self.schedule, state.step)
+            rate = min(sparsity, most)
+            proposes = should_prune and rate > now
+            if not proposes or sparsity <= highest:
                 state.step += 1
             if proposes:
                 return rate

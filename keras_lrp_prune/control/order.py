@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
+
 
 @runtime_checkable
 class Order(Protocol):
@@ -37,9 +39,8 @@ class HarmonicOrder:
     array([0.4, 1.6])
     """
 
+    @checked
     def __init__(self, floor: float = 0.05) -> None:
-        if not 0 < floor <= 1:
-            raise ValueError(f"floor must lie in (0, 1], not {floor}.")
         self.floor = floor
 
     def class_weights(self, class_accuracies: np.ndarray) -> np.ndarray:

@@ -19,24 +19,10 @@ class Limits:
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of
             the group's channels, rounded up.
         round_to: Groups that lose channels keep a multiple of this many (hardware widths).
-
-    Raises:
-        ValueError: For a number below 1, or `min_channels` that is neither whole nor a share.
     """
 
     min_channels: float = 1
     round_to: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.is_share and (self.min_channels < 1 or self.min_channels % 1):
-            raise ValueError(
-                "min_channels must be at least 1, or a share of each group's channels between 0 "
-                f"and 1, not {self.min_channels}."
-            )
-        if self.round_to < 1 or self.round_to % 1:
-            raise ValueError(
-                f"round_to must be at least 1 and a whole number, not {self.round_to}."
-            )
 
     @property
     def is_share(self) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
 import tensorflow as tf
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -71,6 +73,7 @@ class AccuracyAware(PruningSchedule):
     False
     """
 
+    @checked
     def __init__(
         self,
         initial_step: float = 0.05,
@@ -89,25 +92,19 @@ class AccuracyAware(PruningSchedule):
         end_step: int = -1,
         frequency: int = 1,
     ) -> None:
-        if not 0 < min_step <= initial_step <= max_step < 1:
+        if not min_step <= initial_step <= max_step:
             raise ValueError(
-                "Steps must fulfil 0 < min_step <= initial_step <= max_step < 1, not "
+                "Steps must fulfil min_step <= initial_step <= max_step, not "
                 f"{min_step}, {initial_step}, {max_step}."
             )
-        if not (grow >= 1 and 0 < shrink < 1):
-            raise ValueError(f"Give grow >= 1 and 0 < shrink < 1, not {grow} and {shrink}.")
-        if tolerance is not None and not 0 <= tolerance < 1:
-            raise ValueError(f"tolerance must lie in [0, 1), not {tolerance}.")
-        if not 0 <= pool <= 1:
-            raise ValueError(f"pool must lie in [0, 1], not {pool}.")
         if rate not in RATES:
             raise ValueError(f"Unknown rate {rate!r}. There are: {', '.join(RATES)}.")
         if steering not in STEERINGS:
             raise ValueError(f"Unknown steering {steering!r}. There are: {', '.join(STEERINGS)}.")
-        if trials not in (None, True, False):
-            raise ValueError(f"trials must be True, False or None, not {trials!r}.")
-        self._validate_sparsity(final_sparsity, "final_sparsity")
-        self._validate_step(begin_step, end_step, frequency, allow_negative_1=True)
+        if 0 <= end_step < begin_step:
+            raise ValueError(
+                f"end_step must be at least begin_step, {begin_step}, or -1, not {end_step}."
+            )
         self.initial_step = initial_step
         self.min_step = min_step
         self.max_step = max_step
@@ -119,7 +116,7 @@ class AccuracyAware(PruningSchedule):
         self.pool = pool
         self.rate = rate
         self.steering = steering
-        self.trials = None if trials is None else bool(trials)
+        self.trials = trials
         self.begin_step = begin_step
         self.end_step = end_step
         self.frequency = frequency
@@ -255,9 +252,8 @@ class EqualSteps(PruningSchedule):
     0.1
     """
 
+    @checked
     def __init__(self, size: float = 0.05) -> None:
-        if not 0 < size <= 1:
-            raise ValueError(f"size must lie in (0, 1], not {size}.")
         self.size = size
         self.order = make_order("uniform")
         self.pool = 0.0
@@ -282,6 +278,31 @@ class EqualSteps(PruningSchedule):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A schedule from `get_config()`, or from the inner `"config"` alone."""
         return cls(**(config["config"] if "class_name" in config else config))
+
+
+def answer_of(schedule: Any, step: int) -> tuple[bool, float]:
+    """What a schedule answers to a step: whether to prune, and the sparsity, 0 if not.
+
+    Raises:
+        TypeError: If it is not a bool and a number.
+        ValueError: If the sparsity lies outside [0, 1].
+    """
+    answer = schedule(step)
+    pair = tuple(map(np.asarray, answer)) if isinstance(answer, tuple | list) else ()
+    if [part.shape for part in pair] != [(), ()] or (
+        pair[0].dtype.kind not in "biu" or pair[1].dtype.kind not in "iuf"
+    ):
+        raise TypeError(
+            "A schedule answers each step with (should_prune, sparsity), a bool and a number; "
+            f"{type(schedule).__name__} answered step {step} with {answer!r}."
+        )
+    should_prune, sparsity = bool(pair[0]), float(pair[1])
+    if should_prune and not 0 <= sparsity <= 1:
+        raise ValueError(
+            f"The sparsity that a schedule asks for must lie in [0, 1]; {type(schedule).__name__} "
+            f"asked for {sparsity} at step {step}."
+        )
+    return should_prune, sparsity if should_prune else 0.0
 
 
 def order_of(schedule: Any) -> Order:

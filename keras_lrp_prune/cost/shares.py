@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import number
 from keras_lrp_prune.cost.counting import Cost, CostModel
 from keras_lrp_prune.cost.energy import energy
 from keras_lrp_prune.cost.measuring import LatencyShare
@@ -38,14 +39,7 @@ def check_budget(budget: Any) -> dict[str, float]:
     for name, share in budget.items():
         if name not in BUDGETS:
             raise ValueError(f"Unknown budget {name!r}. There are: {', '.join(BUDGETS)}.")
-        try:
-            checked[name] = float(share)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"The budget for {name} must be a number, not {share!r}.") from error
-        if not 0 < checked[name] <= 1:
-            raise ValueError(
-                f"The budget for {name} must lie in (0, 1], the share that may remain, not {share}."
-            )
+        checked[name] = number("(0, 1]")(f"budget {name}, the share that may remain,", share)
     return checked
 
 

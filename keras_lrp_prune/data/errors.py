@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ class DataNotFoundError(DataError, FileNotFoundError):
 
 def numeric(values: Any, name: str) -> np.ndarray:
     """Makes an array of numbers of `values`, called `name` in the error if that fails."""
+    if isinstance(values, Iterator):
+        raise DataError(
+            f"{name} must be an array, not a {type(values).__name__}; give np.array(list(...))."
+        )
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:

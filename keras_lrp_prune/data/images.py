@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.labels import draw_per_class
 
@@ -42,6 +43,7 @@ class ImageFolder:
         return len(self.y)
 
 
+@checked
 def load_image_folder(
     folder: str | Path,
     *,
@@ -68,6 +70,7 @@ def load_image_folder(
         DataNotFoundError: If the folder does not exist.
         DataError: If it is no folder, has no class sub-folder, a class has no image or fewer than
             `per_class`, or an image cannot be read.
+        TypeError, ValueError: For arguments of another type or outside their ranges.
 
     Example:
         >>> import tempfile
@@ -81,8 +84,6 @@ def load_image_folder(
         >>> flowers.class_names, flowers.x.shape
         (('daisy', 'tulip'), (2, 24, 24, 3))
     """
-    if len(image_size) != 2 or min(image_size) < 1:
-        raise DataError(f"image_size must be (height, width), both positive, not {image_size}.")
     class_names, files, y = _scan(Path(folder))
     if per_class is not None:
         chosen, _ = draw_per_class(y, per_class, seed, class_names=class_names)

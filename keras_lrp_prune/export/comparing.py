@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import reference_set, shown_names
 from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy, probabilities
 from keras_lrp_prune.export.running import LiteRTModel
@@ -73,6 +74,7 @@ class LiteRTComparison:
         )
 
 
+@checked
 def compare_litert(
     model: keras.Model | PruningResult,
     path: str | os.PathLike[str],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import DataError, unlabelled
 from keras_lrp_prune.export.publishing import check_file, publish_file
 from keras_lrp_prune.export.signature import (
@@ -53,6 +54,7 @@ class _Request:
     batch_size: int | None
 
 
+@checked
 def litert(
     model: keras.Model | PruningResult,
     path: str | os.PathLike[str],

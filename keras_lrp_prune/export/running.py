@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import DataNotFoundError
 from keras_lrp_prune.extras import extra
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
@@ -36,11 +37,10 @@ class LiteRTModel:
     >>> scores.argmax(axis=1)
     """
 
+    @checked
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
         if not Path(path).is_file():
             raise DataNotFoundError(f"There is no file {str(path)!r}.")
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}.")
         interpreter = extra("ai_edge_litert.interpreter").Interpreter
         try:
             self._interpreter = interpreter(model_path=str(path), num_threads=threads)
@@ -64,6 +64,7 @@ class LiteRTModel:
         sizes = self._input["shape_signature"][1:]
         return tuple(None if size < 0 else int(size) for size in sizes)
 
+    @checked
     def __call__(self, x: np.ndarray, *, batch_size: int = DEFAULT_BATCH_SIZE) -> np.ndarray:
         """Runs the file; costs one pass over the samples.
 
@@ -78,7 +79,7 @@ class LiteRTModel:
             ValueError: If the samples do not fit, or `batch_size` is less than 1.
         """
         x = np.asarray(x)
-        self._check(x, batch_size)
+        self._check(x)
         fixed = int(self._input["shape_signature"][0])
         size = fixed if fixed > 0 else min(batch_size, len(x))
         self._allocate((size, *x.shape[1:]))
@@ -89,15 +90,13 @@ class LiteRTModel:
             rows.append(self._run(x[chosen]))
         return np.concatenate(rows)[: len(x)]
 
-    def _check(self, x: np.ndarray, batch_size: int) -> None:
+    def _check(self, x: np.ndarray) -> None:
         wanted = self.input_shape
         fits = x.ndim == len(wanted) + 1 and all(
             size in (None, found) for size, found in zip(wanted, x.shape[1:], strict=True)
         )
         if not fits or not len(x):
             raise ValueError(f"The file takes samples (n, {wanted}), not an array {x.shape}.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
 
     def _allocate(self, shape: tuple[int, ...]) -> None:
         if self._allocated != shape:

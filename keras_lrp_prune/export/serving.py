@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import DataError, unlabelled
 from keras_lrp_prune.export.publishing import check_version, publish_folder
 from keras_lrp_prune.export.signature import Servable, Wrapping, checked_model, trace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.pruning import PruningResult
 
 
+@checked
 def saved_model(
     model: keras.Model | PruningResult,
     path: str | os.PathLike[str],

@@ -16,9 +16,9 @@ WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 
 
 def check_batch_sizes(sizes: Sequence[int]) -> None:
-    """Raises `ValueError` unless these are some positive batch sizes."""
-    if not len(sizes) or min(sizes) < 1:
-        raise ValueError(f"warmup_batch_sizes must be some numbers of at least 1, not {sizes!r}.")
+    """Raises `ValueError` if there are none."""
+    if not sizes:
+        raise ValueError("warmup_batch_sizes is empty; give at least one.")
 
 
 def write_warmup(folder: Path, model_name: str, x: np.ndarray, sizes: Sequence[int]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import as_taken, checked
 from keras_lrp_prune.control.proposal import Limits, check_rate
 from keras_lrp_prune.cost import Cost, CostModel
 from keras_lrp_prune.data import reference_set
@@ -41,6 +42,7 @@ _NOT_TOLD = (
 )
 
 
+@checked
 def prune_and_finetune(
     model: keras.Model,
     reference: Any,
@@ -97,9 +99,8 @@ def prune_and_finetune(
     >>> result.summary()
     >>> result.model.save("small.keras")
     """
-    pruning, tuning = dict(prune_options or {}), dict(tune_options or {})
-    _check_options("prune_options", pruning, _OWN_PRUNING)
-    _check_options("tune_options", tuning, _OWN_TUNING)
+    pruning = _options("prune_options", prune, prune_options or {}, _OWN_PRUNING)
+    tuning = _options("tune_options", finetune, tune_options or {}, _OWN_TUNING)
     steps = make_steps(target_rate, cycles, pruning.pop("budget", None))
     tuning |= {"validation": validation, "teacher": model if distil else None, "verbose": verbose}
     call = signature(finetune).bind(model, train, **tuning, seed=seed)
@@ -110,11 +111,18 @@ def prune_and_finetune(
     return run.through(train, store, seed)
 
 
-def _check_options(name: str, options: Mapping[str, Any], own: Mapping[str, str]) -> None:
+def _options(
+    name: str, function: Callable[..., Any], options: Mapping[str, Any], own: Mapping[str, str]
+) -> dict[str, Any]:
+    """Further arguments of a function, checked."""
+    unknown = sorted(set(options) - set(signature(function).parameters))
+    if unknown:
+        raise TypeError(f"{name}: {function.__name__}() has no argument {', '.join(unknown)}.")
     taken = [key for key in options if key in own]
     if taken:
         instead = "=, ".join(own[key] for key in taken)
         raise ValueError(f"{name} cannot hold {', '.join(taken)}; give the call itself {instead}=.")
+    return as_taken(function, options)
 
 
 class _Run:

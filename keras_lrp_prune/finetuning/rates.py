@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
+
+from keras_lrp_prune.arguments import number
 
 DEFAULT_LEARNING_RATE = 1e-3
 SCHEDULES = ("cosine", "plateau", None)
@@ -98,10 +99,4 @@ def _start(made: Any, optimizer: Any, learning_rate: Any) -> Any:
         own = optimizer._learning_rate
         return own if isinstance(own, planned) else float(optimizer.learning_rate)
     rate = DEFAULT_LEARNING_RATE if learning_rate is None else learning_rate
-    if not isinstance(rate, Real):
-        raise TypeError(
-            f"learning_rate must be a number or a LearningRateSchedule, not {learning_rate!r}."
-        )
-    if not 0 < float(rate) < float("inf"):
-        raise ValueError(f"learning_rate must be positive, not {rate}.")
-    return float(rate)
+    return number("(0, inf)")("learning_rate, if it is no LearningRateSchedule,", rate)

@@ -61,12 +61,9 @@ def training_data(
     Raises:
         DataError: For samples or labels that cannot be used.
         TypeError: If `augment` cannot be called.
-        ValueError: For a batch size below 1.
     """
     if augment is not None and not callable(augment):
         raise TypeError(f"augment must be a Keras layer or a function, not {augment!r}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     if isinstance(data, tuple | list | ReferenceSet | ImageFolder):
         samples = _checked(data, head, input_shape)
         _check_classes(samples.class_counts)

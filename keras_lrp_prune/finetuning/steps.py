@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+from keras_lrp_prune.arguments import number, several, whole
 from keras_lrp_prune.cost import Cost
 
 DEFAULT_TARGET_RATE = 0.5
@@ -94,26 +95,21 @@ def make_steps(target_rate: float | None, cycles: int | Sequence[float], budget:
         TypeError, ValueError: For rates that do not rise within [0, 1), no cycle, both a rate and
             a budget, or a budget that is not a share of filters, parameters or FLOPs.
     """
-    if isinstance(cycles, bool | str):
-        raise TypeError(f"cycles must be a number or a list of pruning rates, not {cycles!r}.")
-    if isinstance(cycles, int):
-        if cycles < 1:
-            raise ValueError(f"cycles must be at least 1, not {cycles}.")
+    if not isinstance(cycles, Iterable):
+        count = whole(1)("cycles", cycles)
         if budget is not None:
-            return BudgetSteps(_checked_budget(budget, target_rate), cycles)
-        last = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
-        rates = tuple(last * number / cycles for number in range(1, cycles + 1))
+            return BudgetSteps(_checked_budget(budget, target_rate), count)
+        last = DEFAULT_TARGET_RATE if target_rate is None else target_rate
+        rates = tuple(last * done / count for done in range(1, count + 1))
         return RateSteps(_checked_rates(rates))
     if target_rate is not None or budget is not None:
         raise ValueError("Give cycles= as a number, or as a list of rates without another goal.")
-    return RateSteps(_checked_rates(tuple(float(rate) for rate in cycles)))
+    return RateSteps(_checked_rates(several(number("[0, 1)"), "pruning rates")("cycles", cycles)))
 
 
 def _checked_rates(rates: tuple[float, ...]) -> tuple[float, ...]:
     if not rates:
         raise ValueError("cycles is an empty list; give the pruning rate after each cycle.")
-    if not all(0 <= rate < 1 for rate in rates):
-        raise ValueError(f"Pruning rates must lie in [0, 1), not {list(rates)}.")
     if any(before > after for before, after in pairwise(rates)):
         raise ValueError(f"Pruning rates of cycles must rise, not {list(rates)}.")
     return rates
@@ -124,12 +120,10 @@ def _checked_budget(budget: Any, target_rate: float | None) -> Mapping[str, floa
         raise ValueError("Give target_rate or a budget in prune_options, not both.")
     if not isinstance(budget, Mapping) or not budget:
         raise TypeError(f"budget must be a dict such as {{'flops': 0.5}}, not {budget!r}.")
-    for name, share in budget.items():
+    for name in budget:
         if name not in _COUNTS:
             raise ValueError(
                 f"Cycles take budgets for {', '.join(_COUNTS)}, which are counted at each step, "
                 f"not for {name!r}."
             )
-        if not 0 < share <= 1:
-            raise ValueError(f"The budget for {name} must lie in (0, 1], not {share}.")
-    return {name: float(share) for name, share in budget.items()}
+    return {name: number("(0, 1]")(f"budget {name}", share) for name, share in budget.items()}

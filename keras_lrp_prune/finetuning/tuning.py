@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
 from keras_lrp_prune.finetuning.result import TuningResult
@@ -152,6 +153,7 @@ class Plan:
     class_names: tuple[str, ...] | None
 
 
+@checked
 def planned(
     result: PruningResult | keras.Model,
     train: Any,
@@ -176,7 +178,6 @@ def planned(
 ) -> Plan:
     """Checks what `finetune` is given, and reads it; arguments and errors are its own."""
     model = result.model if isinstance(result, PruningResult) else result
-    _check_arguments(epochs, temperature, distillation_weight, dropout_factor)
     if restore_best and validation is None:
         raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
     source = read_classifier(model, "model")
@@ -217,16 +218,6 @@ def _names(given: Any, result: Any, data: TrainingData, head: Head) -> tuple[str
         return checked_names(given, head.n_classes)
     known = result.class_names if isinstance(result, PruningResult) else None
     return data.class_names if known is None else tuple(known)
-
-
-def _check_arguments(epochs: int, temperature: float, weight: float, dropout: float) -> None:
-    if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs must be a whole number of at least 1, not {epochs!r}.")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a positive number, not {temperature}.")
-    for name, value in (("distillation_weight", weight), ("dropout_factor", dropout)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], not {value}.")
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.data import checked_names, shown_names
@@ -223,6 +224,7 @@ def check_result_folder(folder: Path) -> None:
         ) from error
 
 
+@checked
 def load_result(folder: str | os.PathLike[str]) -> PruningResult:
     """Loads what `PruningResult.save` wrote.
 

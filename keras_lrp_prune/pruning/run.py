@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.control.checkpoint import Checkpoint
 from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 DEFAULT_TARGET_RATE = 0.5
 
 
+@checked
 def prune(
     model: keras.Model,
     reference: Any,
@@ -165,8 +167,6 @@ def prune(
     if budget is not None and target_rate is not None:
         raise ValueError("Give target_rate or budget, not both.")
     allowed = None if budget is None else check_budget(budget)
-    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-        raise ValueError(f"min_accuracy must lie in [0, 1], not {min_accuracy}.")
     used = None if schedule is None else fresh_schedule(schedule, trials=True)
     task = read_task(
         model,
@@ -183,7 +183,7 @@ def prune(
     shares = Shares(cost, task.latency_share())
     goal: RateGoal | BudgetGoal
     if allowed is None:
-        rate = DEFAULT_TARGET_RATE if target_rate is None else float(target_rate)
+        rate = DEFAULT_TARGET_RATE if target_rate is None else target_rate
         goal = RateGoal(task.structure, task.limits, rate)
     else:
         goal = BudgetGoal(task.structure, task.limits, allowed, shares)

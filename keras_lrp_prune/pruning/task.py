@@ -179,14 +179,11 @@ def read_task(
     Raises:
         DataError: For unusable samples, labels or class names.
         UnsupportedModelError: For a model that cannot be pruned.
-        TypeError: If `protect` or `class_names` is no list of names.
-        ValueError: For an unusable batch size or memory budget, or if the workers of a strategy
-            were given different models or samples.
+        TypeError: If `class_names` is no list of names.
+        ValueError: If the workers of a strategy were given different models or samples.
     """
     from keras_lrp_prune.graph.reading import read_model
 
-    if isinstance(protect, str) or not all(isinstance(name, str) for name in protect):
-        raise TypeError(f"protect takes a list of layer names, not {protect!r}.")
     graph = read_model(model)
     inputs = list(references(graph.inputs))
     if len(inputs) != 1:

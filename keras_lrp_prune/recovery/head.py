@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
@@ -25,6 +26,7 @@ _FOLDS = 5
 _REGRESSION = {"solver": "newton-cg", "max_iter": 1000}
 
 
+@checked
 def with_linear_head(
     backbone: keras.Model,
     reference: Any,

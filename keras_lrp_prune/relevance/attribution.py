@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import ReferenceSet, reference_set
+from keras_lrp_prune.data.errors import numeric
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_ANALYZER = "lrp.sequential_preset_a"
 
 
+@checked
 def filter_relevance(
     model: keras.Model,
     x: Any,
@@ -103,6 +106,7 @@ def filter_relevance(
     return {name: values / counts for name, values in sums.items()}
 
 
+@checked
 def input_relevance(
     model: keras.Model,
     x: Any,
@@ -144,9 +148,10 @@ def input_relevance(
     read_head(graph)
     (output,) = references(graph.outputs)
     n_outputs = int(graph.shape(output)[-1] or 0)
-    chosen = np.zeros(len(x), np.int64) if y is None else y
+    rows = numeric(x, "x")
+    chosen = np.zeros(rows.shape[:1], np.int64) if y is None else y
     samples = reference_set(
-        (x, chosen),
+        (rows, chosen),
         n_classes=max(n_outputs, 2),
         input_shape=samples_shape,
         require_all_classes=False,
