@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from keras_lrp_prune.children import command, environment
 from keras_lrp_prune.cost import file_size, latency
+from keras_lrp_prune.files import check_writable, formed, new_file, new_folder, read_json
+from keras_lrp_prune.graph.model_files import digest
 from keras_lrp_prune.pruning import PruningResult, prune
-from keras_lrp_prune.pruning.result import check_result_folder
 from keras_lrp_prune.report import before_after_table, class_table, print_table
 
 if TYPE_CHECKING:
@@ -34,10 +36,12 @@ _PER_CLASS = 20
 _EPOCHS = 25
 _WIDTHS = (48, 96, 192)
 _SAVED_MODEL = Path("saved_model", "1")
+_RESULT = ("model.keras", "result.json", "curve.png")
+# Lists what an earlier demo made in the folder, with checksums: only that is replaced.
+_MADE = "demo.json"
 
 # Runs without this package: a pruned model needs nothing but Keras or TensorFlow.
 _CHECK = """
-import sys
 sys.modules["keras_lrp_prune"] = None
 import keras, numpy as np, tensorflow as tf
 folder = sys.argv[1]
@@ -58,6 +62,8 @@ for name, output in outputs.items():
 def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> PruningResult:
     """Trains, prunes, compares with random pruning, and writes the results to a folder.
 
+    What an earlier demo wrote there is replaced; what anybody else did, or changed, never.
+
     Args:
         out: Folder for the curve, the pruned `.keras` file and the SavedModel.
         seed: Of the split, the training and the random order.
@@ -66,11 +72,13 @@ def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> Prun
         The result of the accuracy-aware run.
 
     Raises:
+        FileExistsError: If `out` has files of these names that the demo did not make.
         OSError: If `out` cannot be written.
         RuntimeError: If a reloaded model predicts something else.
     """
     folder = Path(out)
-    check_result_folder(folder)
+    check_writable(folder)
+    _check_own(folder)
     console = Console()
     train, reference, held_out = digits(seed)
     console.print(f"Training a CNN on {len(train[1])} digits ...")
@@ -86,6 +94,8 @@ def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> Prun
     _print_comparison({"before": model, "after": result.model}, result, random, held_out[0])
     result.save(folder)
     _export(result.model, folder / _SAVED_MODEL)
+    with new_file(folder / _MADE) as file:
+        file.write(json.dumps({name: digest(folder / name) for name in _present(folder)}).encode())
     console.print(_check_reloaded(result.model, folder, held_out[0]))
     console.print(f"Written to {folder}: curve.png, model.keras, result.json, {_SAVED_MODEL}")
     return result
@@ -192,14 +202,37 @@ def _print_comparison(
 
 
 def _export(model: keras.Model, folder: Path) -> None:
-    """Writes a SavedModel under a temporary name, then renames it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    """Writes a SavedModel, whole or not at all, in the place of an earlier demo's."""
+    with new_folder(folder) as new:
         with contextlib.redirect_stdout(io.StringIO()):  # Keras 3.5 has no verbose= yet
-            model.export(str(Path(temporary, "model")))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(Path(temporary, "model"), folder)
+            model.export(str(new))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _present(folder: Path) -> list[str]:
+    """The files in a folder that have the names of the demo's."""
+    paths = [folder / name for name in _RESULT]
+    paths += [path for path in (folder / _SAVED_MODEL).rglob("*") if not path.is_dir()]
+    return [str(path.relative_to(folder)) for path in paths if os.path.lexists(path)]
+
+
+def _check_own(folder: Path) -> None:
+    """Refuses a folder where the demo would replace what it did not make.
+
+    Raises:
+        FileExistsError: For such a one; the message names a file.
+    """
+    try:
+        made = formed(read_json(folder / _MADE), dict[str, str])
+    except (OSError, ValueError):
+        made = {}
+    for name in _present(folder):
+        path = folder / name
+        if path.is_symlink() or not path.is_file() or made.get(name) != digest(path):
+            raise FileExistsError(
+                f"{str(path)!r} was not made by the demo, or has been changed since, and is left "
+                "as it is; choose another output folder."
+            )
 
 
 def _check_reloaded(model: keras.Model, folder: Path, x: np.ndarray) -> str:
@@ -209,7 +242,10 @@ def _check_reloaded(model: keras.Model, folder: Path, x: np.ndarray) -> str:
         np.save(Path(temporary, "expected.npy"), model.predict(x, verbose=0))
         arguments = [temporary, folder / "model.keras", folder / _SAVED_MODEL]
         done = subprocess.run(
-            [sys.executable, "-c", _CHECK, *map(str, arguments)], capture_output=True, text=True
+            command(_CHECK, list(map(str, arguments))),
+            capture_output=True,
+            text=True,
+            env=environment(),
         )
     if done.returncode:
         raise RuntimeError(f"The reloaded models differ:\n{done.stdout}{done.stderr}")

@@ -322,11 +322,11 @@ def state(units=7, stopped=""):
 
 
 def test_checkpoint_round_trip(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "deep" / "er", "run 1")
+    checkpoint = Checkpoint(tmp_path / "deep" / "er", "run 1", 7)
     assert checkpoint.load() is None
     checkpoint.save(state())
     checkpoint.save(state(stopped="done"))
-    loaded = Checkpoint(tmp_path / "deep" / "er", "run 1").load()
+    loaded = Checkpoint(tmp_path / "deep" / "er", "run 1", 7).load()
     assert (loaded.removed == state().removed).all() and loaded.removed.dtype == bool
     assert (loaded.step, loaded.history, loaded.schedule, loaded.stopped) == (
         *(5, [record(0), record(1)], {"step": 0.05, "accepted": 0.1}),
@@ -336,13 +336,13 @@ def test_checkpoint_round_trip(tmp_path):
 
 
 def test_checkpoint_of_another_run(tmp_path):
-    Checkpoint(tmp_path, "run 1").save(state())
+    Checkpoint(tmp_path, "run 1", 7).save(state())
     with pytest.raises(CheckpointError, match="another model, other data or other settings"):
-        Checkpoint(tmp_path, "run 2").load()
+        Checkpoint(tmp_path, "run 2", 7).load()
 
 
 def test_every_truncated_checkpoint_is_reported(tmp_path):
-    checkpoint = Checkpoint(tmp_path, "run 1")
+    checkpoint = Checkpoint(tmp_path, "run 1", 7)
     checkpoint.save(state())
     whole = checkpoint.path.read_bytes()
     for length in range(0, len(whole), 37):
@@ -352,7 +352,7 @@ def test_every_truncated_checkpoint_is_reported(tmp_path):
 
 
 def test_foreign_files_are_reported(tmp_path):
-    checkpoint = Checkpoint(tmp_path, "run 1")
+    checkpoint = Checkpoint(tmp_path, "run 1", 7)
     with checkpoint.path.open("wb") as file:
         np.save(file, np.arange(3))
     with pytest.raises(CheckpointError):
@@ -374,7 +374,7 @@ def test_foreign_files_are_reported(tmp_path):
 
 
 def test_failed_write_leaves_the_checkpoint_before_it(tmp_path):
-    checkpoint = Checkpoint(tmp_path, "run 1")
+    checkpoint = Checkpoint(tmp_path, "run 1", 7)
     checkpoint.save(state())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))

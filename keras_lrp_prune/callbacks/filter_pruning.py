@@ -87,7 +87,7 @@ class FilterPruning(keras.callbacks.Callback):
             final sparsity that cannot be reached.
         DataError, UnsupportedModelError, CheckpointError: In `fit`, before the first step: for
             unusable samples, a model that cannot be pruned, a strategy of several workers, or a
-            `state_dir` of another run.
+            `state_dir` of another run, or one that another run is using.
         RuntimeError: In `fit`, if the model's own `train_step` updates weights without its
             optimizer, so that masks do not hold.
 
@@ -259,7 +259,7 @@ class FilterPruning(keras.callbacks.Callback):
                 **{key: str(value) for key, value in self._problem_options.items()},
             }
             identity = fingerprint(task.graph, task.reference, settings, weights=False)
-            states = States(self._state_dir, identity)
+            states = States(self._state_dir, identity, task.structure.n_units)
         with scope(strategy):
             mask = HeldMask(task.structure, task.flat.layers)
             forward = CompiledForward(self.model, task.batch_size, strategy)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
+from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState, claimed
+from keras_lrp_prune.files import FolderLock
 
 _PATTERN = "filters-{:010d}.npz"
+_ARGUMENT = "state_dir"
 
 
 class States:
@@ -17,37 +19,70 @@ class States:
     each step is kept.
 
     Args:
-        folder: Where the files lie; made if it does not exist.
+        folder: Where the files lie.
         fingerprint: Tells this run from others.
-
-    Raises:
-        CheckpointError: If the folder cannot be written to.
+        units: Number of units that the masks are of.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: str) -> None:
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: str, units: int) -> None:
         self._folder = Path(folder)
-        self._fingerprint = fingerprint
-        self._at(0)
+        self._fingerprint, self._units = fingerprint, units
+        self._lock: FolderLock | None = None
+
+    def hold(self) -> None:
+        """Makes the folder if it does not exist, and holds it for this run, until `release`.
+
+        Raises:
+            CheckpointError: If the folder cannot be written to, another run holds it, or one of its
+                files is damaged or from a run with another model, other data or other settings.
+        """
+        self._lock = claimed(self._folder, argument=_ARGUMENT)
+        try:
+            self._known()
+        except CheckpointError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Lets another run have the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def save(self, state: RunState) -> None:
-        """Writes the state under a temporary name, then renames it."""
+        """Writes the state, whole or not at all."""
         self._at(state.step).save(state)
 
     def at(self, step: int) -> RunState | None:
         """The last state of that optimizer step or an earlier one; later ones are deleted.
 
         Raises:
-            CheckpointError: If the file is damaged, or from a run with another model, other data
-                or other settings.
+            CheckpointError: As `hold` does; then nothing is deleted.
         """
-        found = sorted(self._folder.glob(_PATTERN.replace("{:010d}", "[0-9]" * 10)))
-        steps = [int(path.stem.rpartition("-")[2]) for path in found]
-        last = max((known for known in steps if known <= step), default=None)
-        state = None if last is None else self._at(last).load()
-        for path, known in zip(found, steps, strict=True):
-            if known > step:
-                path.unlink()
-        return state
+        known = self._known()
+        for later in known:
+            if later > step:
+                self._at(later).path.unlink()
+        return known.get(max((one for one in known if one <= step), default=-1))
+
+    def _known(self) -> dict[int, RunState]:
+        """All states in the folder, by their steps; each of them is this run's."""
+        found = {}
+        for path in sorted(self._folder.glob(_PATTERN.replace("{:010d}", "[0-9]" * 10))):
+            step = int(path.stem.rpartition("-")[2])
+            state = self._at(step).load()
+            if state is None:
+                continue
+            if state.step != step:
+                raise CheckpointError(
+                    f"Checkpoint {str(path)!r} is damaged: it is of step {state.step}. Delete it "
+                    "to start anew."
+                )
+            found[step] = state
+        return found
 
     def _at(self, step: int) -> Checkpoint:
-        return Checkpoint(self._folder, self._fingerprint, file=_PATTERN.format(step))
+        return Checkpoint(
+            *(self._folder, self._fingerprint, self._units),
+            file=_PATTERN.format(step),
+            argument=_ARGUMENT,
+        )

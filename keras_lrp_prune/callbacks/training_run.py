@@ -73,17 +73,25 @@ class TrainingRun:
     criterion: Criterion | None = None
 
     def start(self) -> None:
-        """Puts the mask in place; what is masked is not known yet."""
+        """Puts the mask in place; what is masked is not known yet.
+
+        Raises:
+            CheckpointError: If the states in the folder are not this run's, or another run has it.
+        """
+        if self.states is not None:
+            self.states.hold()
         self.answered, self.unproven = None, False
         self.criterion = self.make_criterion()
         self.mask.hold()
 
     def stop(self) -> None:
-        """Takes the mask's hold away, and frees what the criterion holds."""
+        """Takes the mask's hold away, and frees what the criterion holds, and the folder."""
         self.mask.release()
         if self.criterion is not None:
             self.criterion.close()
             self.criterion = None
+        if self.states is not None:
+            self.states.release()
 
     def rate(self, removed: np.ndarray) -> float:
         """The pruning rate."""

@@ -171,11 +171,11 @@ def prune(
     --out pruned/
     """
     from keras_lrp_prune.cli.task import load_task, parsed_budget
+    from keras_lrp_prune.files import check_writable
     from keras_lrp_prune.pruning import prune as prune_model
-    from keras_lrp_prune.pruning.result import check_result_folder
 
     allowed = parsed_budget(budget, rate)
-    check_result_folder(out)
+    check_writable(out)
     task = load_task(
         model,
         data,
@@ -313,9 +313,9 @@ def relevance(
     """
     from keras_lrp_prune.cli.relevance_report import write_relevance
     from keras_lrp_prune.cli.task import load_task
-    from keras_lrp_prune.pruning.result import check_result_folder
+    from keras_lrp_prune.files import check_writable
 
-    check_result_folder(out)
+    check_writable(out)
     task = load_task(
         model,
         data,

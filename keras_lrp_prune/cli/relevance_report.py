@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.cli.task import Task
+from keras_lrp_prune.files import new_file
 from keras_lrp_prune.relevance.attribution import filter_relevance, input_relevance
 from keras_lrp_prune.report import plot_heatmaps, print_table, relevance_table
 
@@ -35,11 +35,9 @@ def write_relevance(
     )
     first = [int(np.flatnonzero(y == label)[0]) for label in range(len(task.class_names))]
     heat = input_relevance(task.model, x[first], y[first], analyzer=analyzer, engine=engine)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".relevance-{os.getpid()}.npz"
     arrays: dict[str, Any] = dict(found)
-    np.savez(temporary, **arrays)
-    os.replace(temporary, folder / "relevance.npz")
+    with new_file(folder / "relevance.npz") as file:
+        np.savez(file, **arrays)
     plot_heatmaps(
         task.images.x[first] / 255, {analyzer: heat}, folder / "heatmaps.png", task.class_names
     )

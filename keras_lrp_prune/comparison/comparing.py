@@ -16,7 +16,7 @@ from keras_lrp_prune.comparison.bench import Bench
 from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.comparison.storing import RunFolder, write_json
-from keras_lrp_prune.pruning.result import check_result_folder
+from keras_lrp_prune.files import check_writable
 from keras_lrp_prune.report import comparison_table, plot_curves, print_table
 from keras_lrp_prune.runtime import is_chief
 
@@ -132,7 +132,7 @@ class Comparison:
             OSError: If it cannot be written.
         """
         target = Path(folder)
-        check_result_folder(target)
+        check_writable(target)
         record = {
             "settings": self.settings,
             "figures": self.figures(),
@@ -196,7 +196,7 @@ def compare(
         )
     strategy = options.get("strategy")
     if folder is not None and is_chief(strategy):
-        check_result_folder(Path(folder))
+        check_writable(Path(folder))
     store = None if folder is None else RunFolder(folder, strategy)
     say = Console(stderr=True, quiet=not (verbose > 0 and is_chief(strategy)), highlight=False)
     runs: dict[str, list[MethodCurve]] = {method.name: [] for method in chosen}

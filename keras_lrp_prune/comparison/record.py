@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
 from keras_lrp_prune.evaluation import AccuracyCurve
+from keras_lrp_prune.files import formed
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +64,23 @@ class MethodCurve(AccuracyCurve):
         """Makes a curve of what `to_dict` gave.
 
         Raises:
-            ValueError: If an entry is missing or out of range.
+            ValueError: If an entry is missing, or is of another type or out of range.
         """
-        names = ("rates", "class_accuracy", "reached", *_PLAIN)
-        missing = [name for name in names if name not in data]
-        if missing:
-            raise ValueError(f"This is no curve of a method; it lacks {', '.join(missing)}.")
-        return cls(**{name: data[name] for name in names})
+        return cls(**formed(data, _Saved))
+
+
+class _Saved(TypedDict):
+    rates: list[float]
+    class_accuracy: list[list[float]]
+    reached: list[float]
+    method: str
+    seed: int
+    decisions: str
+    forward_passes: int
+    scoring_passes: int
+    forward_equivalents: float
+    seconds: float
+    engine: str | None
 
 
 _PLAIN = (

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.control.checkpoint import CheckpointError
+from keras_lrp_prune.files import formed, new_file, parsed_json, read_bytes
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.runtime import from_chief, is_chief
 
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
 
 _FOLDER = "runs"
 _SAME_NORM = 1e-4
+
+
+class _Task(TypedDict):
+    reference: str
+    test: str
+    layers: list[Any]
+    norms: list[float]
+
+
+class _Run(TypedDict):
+    """What the file of a run holds."""
+
+    settings: dict[str, Any]
+    method: dict[str, Any]
+    task: _Task
+    curve: dict[str, Any]
 
 
 class RunFolder:
@@ -87,7 +104,7 @@ class RunFolder:
         identity: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> None:
-        """Writes a finished run under a temporary name, then renames it; the chief does.
+        """Writes a finished run, whole or not at all; the chief does.
 
         Raises:
             OSError: If it cannot be written.
@@ -110,10 +127,10 @@ class RunFolder:
 
     def _parsed(self, name: str, text: str) -> dict[str, Any]:
         try:
-            run = json.loads(text)
+            run: dict[str, Any] = formed(parsed_json(text), _Run)
             MethodCurve.from_dict(run["curve"])
-            return {key: run[key] for key in ("settings", "method", "task", "curve")}
-        except (ValueError, LookupError, TypeError) as error:
+            return run
+        except ValueError as error:
             raise CheckpointError(
                 f"{str(self._folder / name)!r} cannot be read ({error}). Delete it to let that "
                 "run be made anew."
@@ -121,14 +138,9 @@ class RunFolder:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes a file whole or not at all: to a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(data, indent=1, default=json_default))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes a file, whole or not at all."""
+    with new_file(path) as file:
+        file.write(json.dumps(data, indent=1, default=json_default).encode())
 
 
 def _file_name(method: Method, seed: int) -> str:
@@ -137,7 +149,7 @@ def _file_name(method: Method, seed: int) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         return str(error)  # which is no JSON: all workers will say so
 

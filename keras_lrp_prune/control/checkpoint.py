@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.files import (
+    FolderInUse,
+    FolderLock,
+    formed,
+    make_folder,
+    new_file,
+    parsed_json,
+    read_bytes,
+)
 from keras_lrp_prune.runtime import from_chief, is_chief
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+# What `zipfile` raises on damaged archives, beside ValueError, OSError and EOFError.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+)
 
 
 class CheckpointError(ValueError):
@@ -45,41 +70,44 @@ class RunState:
     stopped: str = ""
 
 
+class _Described(TypedDict):
+    """What a checkpoint holds beside its masks."""
+
+    fingerprint: str
+    step: int
+    history: list[StepRecord]
+    schedule: dict[str, float]
+    stopped: str
+
+
 class Checkpoint:
     """Saves and loads the state of one run.
 
     Args:
-        folder: Where the file lies; made if it does not exist.
+        folder: Where the file lies; it exists (`claimed` makes it).
         fingerprint: Tells this run from others: model, data and settings.
+        units: Number of units that the masks are of.
         strategy: Of its workers, the chief alone touches the folder, and tells the others.
         file: Name of the file.
+        argument: What the user called the folder.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
         fingerprint: str,
+        units: int,
         strategy: tf.distribute.Strategy | None = None,
         file: str = "pruning.npz",
+        argument: str = "checkpoint_dir",
     ) -> None:
-        self._folder = Path(folder)
-        self.path = self._folder / file
-        self._fingerprint = fingerprint
+        self.path = Path(folder, file)
+        self._fingerprint, self._units = fingerprint, units
         self._strategy = strategy
-        if not is_chief(strategy):
-            return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise CheckpointError(
-                f"Cannot write to checkpoint_dir {str(self._folder)!r}: {error.strerror}."
-            ) from error
+        self._argument = argument
 
     def save(self, state: RunState) -> None:
-        """Writes the state under a temporary name, then renames it; the chief does.
+        """Writes the state, whole or not at all; the chief does.
 
         Raises:
             OSError: If it cannot be written; the checkpoint before it stays.
@@ -93,20 +121,13 @@ class Checkpoint:
             "schedule": dict(state.schedule),
             "stopped": state.stopped,
         }
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    removed=state.removed,
-                    rejected=state.rejected,
-                    described=np.array(json.dumps(described)),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with new_file(self.path) as file:
+            np.savez(
+                file,
+                removed=state.removed,
+                rejected=state.rejected,
+                described=np.array(json.dumps(described)),
+            )
 
     def load(self) -> RunState | None:
         """The saved state, or `None` if there is none.
@@ -119,33 +140,86 @@ class Checkpoint:
         if not data:
             return None
         try:
-            with np.load(BytesIO(data), allow_pickle=False) as file:
-                described: dict[str, Any] = json.loads(str(file["described"]))
-                fingerprint = described["fingerprint"]
-                state = RunState(
-                    file["removed"],
-                    file["rejected"],
-                    described["step"],
-                    [StepRecord.from_dict(record) for record in described["history"]],
-                    described["schedule"],
-                    described["stopped"],
-                )
-        except (OSError, EOFError, ValueError, LookupError, TypeError, BadZipFile) as error:
+            fingerprint, state = self._parsed(data)
+        except (ValueError, LookupError, TypeError, OSError, EOFError, *_DAMAGED) as error:
             raise CheckpointError(
                 f"Checkpoint {str(self.path)!r} cannot be read ({error}). Delete it to start anew."
             ) from error
         if fingerprint != self._fingerprint:
             raise CheckpointError(
                 f"Checkpoint {str(self.path)!r} belongs to a run with another model, other data "
-                "or other settings. Delete it, or choose another checkpoint_dir."
+                f"or other settings. Delete it, or choose another {self._argument}."
+            )
+        if len(state.removed) != self._units:
+            raise CheckpointError(
+                f"Checkpoint {str(self.path)!r} is damaged: it has {len(state.removed)} units, the "
+                f"model {self._units}. Delete it to start anew."
             )
         return state
 
+    def _parsed(self, data: bytes) -> tuple[str, RunState]:
+        """The fingerprint and the state; checksums are those of the archive."""
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            arrays = {
+                name: np.lib.format.read_array(
+                    BytesIO(archive.read(f"{name}.npy")), allow_pickle=False
+                )
+                for name in ("removed", "rejected", "described")
+            }
+        masks = arrays["removed"], arrays["rejected"]
+        if any(
+            mask.dtype != bool or mask.ndim != 1 or len(mask) != len(masks[0]) for mask in masks
+        ):
+            raise ValueError("its masks are none")
+        described: _Described = formed(parsed_json(str(arrays["described"])), _Described)
+        if described["step"] < 0:
+            raise ValueError("its step is below 0")
+        return described["fingerprint"], RunState(
+            *masks,
+            described["step"],
+            described["history"],
+            described["schedule"],
+            described["stopped"],
+        )
+
     def _found(self) -> bytes:
         """What the file holds, on the chief; nothing if there is none."""
-        if not is_chief(self._strategy) or not self.path.exists():
+        if not is_chief(self._strategy) or not os.path.lexists(self.path):
             return b""
         try:
-            return self.path.read_bytes() or b"empty"
+            return read_bytes(self.path) or b"empty"
         except OSError as error:  # no archive either: all workers will say so
             return str(error).encode()
+
+
+def claimed(
+    folder: str | os.PathLike[str],
+    strategy: tf.distribute.Strategy | None = None,
+    argument: str = "checkpoint_dir",
+) -> FolderLock | None:
+    """Makes a folder for a run's states, and holds it for this run; the chief does.
+
+    Args:
+        folder: Where the states go.
+        strategy: Of its workers, the chief alone touches the folder, and tells the others.
+        argument: What the user called the folder.
+
+    Returns:
+        The lock, on the chief.
+
+    Raises:
+        CheckpointError: On every worker, if the folder cannot be written to, or another run has it.
+    """
+    lock, problem = None, ""
+    if is_chief(strategy):
+        try:
+            make_folder(folder)
+            lock = FolderLock(folder)
+        except FolderInUse as error:
+            problem = f"{argument} {error}"
+        except OSError as error:
+            problem = f"Cannot write to {argument} {str(folder)!r}: {error.strerror or error}."
+    problem = from_chief(problem.encode(), strategy).decode()
+    if problem:
+        raise CheckpointError(problem)
+    return lock

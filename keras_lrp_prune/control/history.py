@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.files import formed
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class StepRecord:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> StepRecord:
-        """The inverse of `to_dict`."""
-        values = dict(record)
-        for key in ("class_accuracies", "soft_class_accuracies"):
-            values[key] = tuple(values[key])
-        return cls(**values)
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: If it is none; the message says what is missing or of another type.
+        """
+        return formed(record, cls)

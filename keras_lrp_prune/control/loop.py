@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.control.checkpoint import Checkpoint, RunState
+from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
 from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.examiner import Evaluation, Examiner
 from keras_lrp_prune.control.goals import Goal
@@ -113,11 +113,25 @@ class PruningLoop:
     def _resumed(self) -> RunState | None:
         state = self.checkpoint.load() if self.checkpoint else None
         if state is not None:
+            self._check(state)
             if isinstance(self.schedule, AccuracyAware):
                 self.schedule.set_state(state.schedule)
             for record in state.history:
                 self.on_step(record)
         return state
+
+    def _check(self, state: RunState) -> None:
+        """Refuses a checkpoint whose records tell of other units than its mask has.
+
+        Raises:
+            CheckpointError: For such a one.
+        """
+        kept = [record.rate for record in state.history if record.accepted]
+        if not kept or kept[-1] != self._rate(state.removed):
+            raise CheckpointError(
+                "The checkpoint is damaged: its last accepted step and its mask do not belong "
+                "together. Delete it to start anew."
+            )
 
     def _next_rate(self, state: RunState) -> float | None:
         """The next pruning rate that the schedule proposes above the present one, up to the goal's.

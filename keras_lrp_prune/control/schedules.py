@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -201,7 +202,17 @@ class AccuracyAware(PruningSchedule):
         }
 
     def set_state(self, state: Mapping[str, float]) -> None:
-        """Goes on from what `get_state` returned."""
+        """Goes on from what `get_state` returned.
+
+        Raises:
+            CheckpointError: If it is something else.
+        """
+        missing = sorted(set(self.get_state()) - set(state))
+        if missing:
+            raise CheckpointError(
+                f"The checkpoint is damaged: its schedule lacks {', '.join(missing)}. Delete it to "
+                "start anew."
+            )
         self._accepted.assign(state["accepted"])
         self._step.assign(state["step"])
         self._harmonic_mean.assign(state["harmonic_mean"])

@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-# Only this package is made importable, wherever it lies.
-_START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from keras_lrp_prune.cost.worker import main; main()"
-)
+from keras_lrp_prune.children import environment, module_command
+
 _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",  # latency and memory are those of the CPU
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -58,11 +53,11 @@ def measured(
         "input_shape": None if input_shape is None else list(input_shape),
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[2])],
+        module_command("keras_lrp_prune.cost.worker"),
         input=json.dumps(request),
         capture_output=True,
         text=True,
-        env={**os.environ, **_ENVIRONMENT},
+        env=environment(**_ENVIRONMENT),
     )
     if done.returncode:
         lines = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])

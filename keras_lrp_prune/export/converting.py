@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import DataError, unlabelled
-from keras_lrp_prune.export.publishing import check_file, publish_file
+from keras_lrp_prune.export.publishing import check_file, writing_errors
 from keras_lrp_prune.export.signature import (
     INPUT,
     SIGNATURE,
@@ -23,6 +23,7 @@ from keras_lrp_prune.export.signature import (
     checked_model,
     trace,
 )
+from keras_lrp_prune.files import new_file
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.report import enumeration
@@ -113,7 +114,9 @@ def litert(
         samples = _representative(representative, servable)
         _check_no_loops(servable)
     request = _Request(quantize, io, samples, batch_size)
-    publish_file(target, _converted(servable, request))
+    content = _converted(servable, request)
+    with new_file(target) as file:
+        file.write(content)
     return Path(path)
 
 
@@ -170,7 +173,8 @@ def _converted(servable: Servable, request: _Request) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # TensorFlow's converter calibrates with an interpreter that TensorFlow deprecates.
         warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated")
-        servable.save(Path(folder))
+        with writing_errors(Path(folder)):
+            servable.save(Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         if request.quantize is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

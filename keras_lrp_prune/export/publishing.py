@@ -1,14 +1,12 @@
-"""Writing that is seen whole or not at all: under another name first, then renamed."""
+"""Where exports go: checked before any work, and seen there when they are complete."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from keras_lrp_prune.pruning.result import check_result_folder
+from keras_lrp_prune.files import check_writable, new_folder
 
 
 def check_version(path: Path) -> None:
@@ -30,37 +28,29 @@ def check_version(path: Path) -> None:
             f"There is a version {str(path)!r} already, and a server may be using it. Give the "
             f"next one: {str(path.parent / str(_next_version(path.parent)))!r}."
         )
-    check_result_folder(path.parent)
+    check_writable(path.parent)
 
 
-def publish_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a folder, and gives it its name when it is complete.
-
-    Until then its name begins with a dot: TensorFlow Serving, which polls the parent for numbers,
-    passes over it.
-
-    Args:
-        path: The folder; its parents are made.
-        write: Gets an empty folder beside it.
+@contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """Fills a folder that gets its name when it is complete, as `new_folder` does.
 
     Raises:
-        FileExistsError: If the folder exists in the end.
+        OSError: If it cannot be written, also where TensorFlow does the writing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    with new_folder(path) as folder, writing_errors(path):
+        yield folder
+
+
+@contextmanager
+def writing_errors(path: Path) -> Iterator[None]:
+    """Makes an `OSError` that names the path of what TensorFlow raises when it cannot write."""
+    import tensorflow as tf
+
     try:
-        write(temporary)
-        temporary.chmod(0o755)  # the server may run as another user
-        try:
-            os.rename(temporary, path)
-        except OSError as error:
-            if not path.exists():
-                raise
-            raise FileExistsError(
-                f"Somebody else has published {str(path)!r} in the meantime; it is left as it is."
-            ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"Cannot write {str(path)!r}: {error.message}") from error
 
 
 def check_file(path: Path, suffix: str) -> None:
@@ -74,18 +64,7 @@ def check_file(path: Path, suffix: str) -> None:
         raise ValueError(f"The file {str(path)!r} must end in {suffix}.")
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; choose another name.")
-    check_result_folder(path.parent)
-
-
-def publish_file(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it; an earlier one is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    check_writable(path.parent)
 
 
 def _next_version(folder: Path) -> int:

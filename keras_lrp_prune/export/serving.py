@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import DataError, unlabelled
-from keras_lrp_prune.export.publishing import check_version, publish_folder
+from keras_lrp_prune.export.publishing import check_version, published
 from keras_lrp_prune.export.signature import Servable, Wrapping, checked_model, trace
 from keras_lrp_prune.export.warmup import PROTOS, check_batch_sizes, write_warmup
 from keras_lrp_prune.extras import extra
@@ -92,10 +92,9 @@ def saved_model(
     servable = trace(checked_model(model), wrapping)
     x = None if warmup is None else _warmup_samples(warmup, servable.spec)
 
-    def write(folder: Path) -> None:
+    # TensorFlow Serving polls the parent for numbers, and passes over the other name.
+    with published(target) as folder:
         _write(servable, folder, target.parent.name, x, warmup_batch_sizes)
-
-    publish_folder(target, write)
     return Path(path)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.files import formed
 from keras_lrp_prune.report import before_after_table, print_table
 
 if TYPE_CHECKING:
@@ -47,9 +48,12 @@ class CycleRecord:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> CycleRecord:
-        """The inverse of `to_dict`."""
-        history = {name: tuple(values) for name, values in record["history"].items()}
-        return cls(**{**record, "history": history})
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: If it is none; the message says what is missing or of another type.
+        """
+        return formed(record, cls)
 
 
 @dataclass(frozen=True)

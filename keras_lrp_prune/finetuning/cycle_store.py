@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from keras_lrp_prune.control.checkpoint import CheckpointError
+from keras_lrp_prune.control.checkpoint import CheckpointError, claimed
+from keras_lrp_prune.files import formed, new_file, new_folder, read_json
 from keras_lrp_prune.finetuning.cycle_record import CycleRecord
+from keras_lrp_prune.graph.model_files import load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
-from keras_lrp_prune.pruning.result import check_result_folder
 
 if TYPE_CHECKING:
     import keras
@@ -39,46 +39,52 @@ class Finished:
     model: keras.Model
 
 
+class _Saved(TypedDict):
+    identity: str
+    kept: dict[str, list[int]]
+    record: CycleRecord
+
+
 class CycleStore:
     """Saves and loads the finished cycles of one run.
 
     Args:
-        folder: Where to; made if it does not exist.
+        folder: Where to; made if it does not exist, and held until `close`.
         identity: Tells this run from others.
 
     Raises:
-        OSError: If the folder cannot be written.
+        CheckpointError: If the folder cannot be written to, or another run is using it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: str) -> None:
         self._folder, self._identity = Path(folder), identity
-        check_result_folder(self._folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = claimed(self._folder)
+
+    def close(self) -> None:
+        """Lets another run have the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def pruning_folder(self, cycle: int) -> Path:
         """Where `prune` keeps its steps while the cycle is at work."""
         return self._folder / f"cycle-{cycle}-pruning"
 
     def save(self, finished: Finished) -> None:
-        """Writes a cycle to a temporary folder that is then renamed.
+        """Writes a cycle, whole or not at all.
 
         Raises:
             OSError: If it cannot be written.
         """
         cycle = finished.record.cycle
-        temporary = Path(tempfile.mkdtemp(prefix=f".cycle-{cycle}-", dir=self._folder))
-        try:
-            finished.model.save(temporary / _MODEL)
-            data = {
-                "identity": self._identity,
-                "kept": finished.kept,
-                "record": finished.record.to_dict(),
-            }
-            (temporary / _RECORD).write_text(json.dumps(data, indent=1, default=json_default))
-            temporary.chmod(0o755)
-            os.replace(temporary, self._path(cycle))
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        data = {
+            "identity": self._identity,
+            "kept": finished.kept,
+            "record": finished.record.to_dict(),
+        }
+        with new_folder(self._path(cycle)) as folder:
+            save_model(finished.model, folder / _MODEL, self._path(cycle) / _MODEL)
+            with new_file(folder / _RECORD) as file:
+                file.write(json.dumps(data, indent=1, default=json_default).encode())
         shutil.rmtree(self.pruning_folder(cycle), ignore_errors=True)
 
     def load(self, cycle: int, custom: Mapping[str, Any]) -> Finished | None:
@@ -92,34 +98,31 @@ class CycleStore:
             CheckpointError: If it is damaged, or of a run with another model, other data or
                 settings.
         """
-        import keras
-
         path = self._path(cycle)
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         try:
-            data = json.loads((path / _RECORD).read_text())
-            identity = data["identity"]
-            record = CycleRecord.from_dict(data["record"])
-            kept = {layer: np.array(indices, np.int64) for layer, indices in data["kept"].items()}
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            saved: _Saved = formed(read_json(path / _RECORD), _Saved)
+        except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
-        if identity != self._identity:
+        if saved["record"].cycle != cycle:
+            raise self._damaged(path, f"it is of cycle {saved['record'].cycle}")
+        if saved["identity"] != self._identity:
             raise CheckpointError(
                 f"Checkpoint {str(path)!r} belongs to a run with another model, other data or "
                 "other settings. Delete it, or choose another checkpoint_dir."
             )
         try:
-            with keras.utils.custom_object_scope(custom):
-                model = keras.models.load_model(path / _MODEL, compile=False)
-        except Exception as error:
+            model = load_model(path / _MODEL, "keras", compile=False, custom=custom)
+        except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
-        return Finished(record, kept, model)
+        kept = {layer: np.array(indices, np.int64) for layer, indices in saved["kept"].items()}
+        return Finished(saved["record"], kept, model)
 
     def _path(self, cycle: int) -> Path:
         return self._folder / f"cycle-{cycle}"
 
-    def _damaged(self, path: Path, error: Exception) -> CheckpointError:
+    def _damaged(self, path: Path, error: object) -> CheckpointError:
         return CheckpointError(
             f"Checkpoint {str(path)!r} cannot be read ({error}). Delete it to let that cycle be "
             "made anew."

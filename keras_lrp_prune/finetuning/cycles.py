@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,8 @@ def prune_and_finetune(
             model, samples and options before any work.
         TypeError, ValueError: For rates that do not rise or cannot be reached, or options that do
             not belong where they are.
-        CheckpointError: For a checkpoint of another run.
+        CheckpointError: For a checkpoint that is damaged or of another run, or a folder that
+            another run is using.
 
     Example:
     >>> import keras_lrp_prune as klp
@@ -107,8 +109,10 @@ def prune_and_finetune(
     call.apply_defaults()
     plan = planned(**call.arguments)
     run = _Run(model, plan, reference, steps, pruning, tuning)
-    store = None if checkpoint_dir is None else CycleStore(checkpoint_dir, run.identity())
-    return run.through(train, store, seed)
+    if checkpoint_dir is None:
+        return run.through(train, None, seed)
+    with closing(CycleStore(checkpoint_dir, run.identity())) as store:
+        return run.through(train, store, seed)
 
 
 def _options(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
@@ -17,7 +15,16 @@ from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.data import checked_names, shown_names
-from keras_lrp_prune.graph.generations import keras_named, keras_of
+from keras_lrp_prune.files import (
+    check_writable,
+    formed,
+    members,
+    new_file,
+    new_members,
+    read_json,
+)
+from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.graph.model_files import digest, load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.report import (
     before_after_table,
@@ -164,7 +171,9 @@ class PruningResult:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the model (`model.keras`), the record (`result.json`) and the curve (`curve.png`).
 
-        The folder appears complete or not at all; an earlier result in it is replaced.
+        All three appear together or not at all, and take the place of an earlier result; other
+        files in the folder are left alone. Several processes may save to one folder: the result of
+        one of them is there in the end.
 
         Args:
             folder: Where to; made if it does not exist.
@@ -173,25 +182,16 @@ class PruningResult:
             The folder.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If it cannot be written; an earlier result stays.
         """
         target = Path(folder)
-        check_result_folder(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            self.model.save(temporary / _MODEL)
-            self.plot(temporary / _CURVE)
-            record = json.dumps(self._record(), indent=1, default=json_default)
-            (temporary / _RECORD).write_text(record)
-            temporary.chmod(0o755)
-            if target.exists():
-                for name in (_MODEL, _CURVE, _RECORD):
-                    os.replace(temporary / name, target / name)
-            else:
-                os.replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        check_writable(target)
+        with new_members(target, (_RECORD, _MODEL, _CURVE)) as new:
+            save_model(self.model, new / _MODEL, target / _MODEL)
+            self.plot(new / _CURVE)
+            record = {"model_sha256": digest(new / _MODEL), **self._record()}
+            with new_file(new / _RECORD) as file:
+                file.write(json.dumps(record, indent=1, default=json_default).encode())
         return target
 
     def _record(self) -> dict[str, Any]:
@@ -206,27 +206,49 @@ class PruningResult:
         }
 
 
-def check_result_folder(folder: Path) -> None:
-    """Raises `OSError` if results cannot be written to `folder`, before any work is done."""
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise NotADirectoryError(
-            f"{str(existing)!r} is not a folder; choose another output folder."
-        )
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise PermissionError(
-            f"Cannot write to {str(existing)!r} ({error.strerror}); choose another output folder."
-        ) from error
+class _Metrics(TypedDict):
+    harmonic_mean: float
+    recall: list[float]
+    support: list[int]
+
+
+class _BeforeAfter(TypedDict):
+    before: _Metrics
+    after: _Metrics
+
+
+class _SinceLater(TypedDict, total=False):
+    """What older versions did not write."""
+
+    model_sha256: str
+    class_names: tuple[str, ...] | None
+
+
+class _Saved(_SinceLater):
+    """What `result.json` holds."""
+
+    keras: Literal["keras", "tf_keras"]
+    kept: dict[str, list[int]]
+    history: tuple[StepRecord, ...]
+    cost_before: Cost
+    cost_after: Cost
+    reference: _BeforeAfter
+    validation: _BeforeAfter | None
+    settings: dict[str, Any]
+    stopped: str
+    rate: float
+    protected: dict[str, str]
+    barriers: dict[str, str]
+    uncounted: tuple[str, ...]
 
 
 @checked
 def load_result(folder: str | os.PathLike[str]) -> PruningResult:
-    """Loads what `PruningResult.save` wrote.
+    """Loads what `PruningResult.save` wrote; runs no code that is in the folder.
+
+    Classes and functions of your own that the model holds have to be registered
+    (`keras.saving.register_keras_serializable`) or given by `keras.saving.custom_object_scope`;
+    a Lambda layer with a Python lambda is refused.
 
     Args:
         folder: The folder given to `save`.
@@ -236,35 +258,44 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
 
     Raises:
         FileNotFoundError: If there is no result in the folder.
-        ValueError: If a file in it is damaged.
+        ValueError: If a file in it is damaged, is not what it claims to be, or is of another
+            result; the message names it.
 
     Example:
     >>> result = klp.load_result("out/")
     """
     path = Path(folder)
-    for name in (_MODEL, _RECORD):
-        if not (path / name).is_file():
-            raise FileNotFoundError(
-                f"There is no pruning result in {str(path)!r}: it has no {name}."
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path)!r}.")
+    with members(path, (_MODEL, _RECORD)) as found:
+        for name, file in found.items():
+            if not file.is_file():
+                raise FileNotFoundError(
+                    f"There is no pruning result in {str(path)!r}: it has no {name}."
+                )
+        try:
+            data = read_json(found[_RECORD])
+            record: _Saved = formed(data, _Saved)
+            if (names := record.get("class_names")) is not None:
+                checked_names(names, len(record["reference"]["after"]["recall"]))
+        except ValueError as error:
+            raise ValueError(f"{str(path / _RECORD)!r} is damaged: {error}.") from error
+        if record.get("model_sha256", known := digest(found[_MODEL])) != known:
+            raise ValueError(
+                f"{str(path / _MODEL)!r} is damaged, or of another result: it is not the file "
+                f"that {_RECORD} was saved with. To load the model alone: "
+                "keras.models.load_model(path)."
             )
-    try:
-        record = json.loads((path / _RECORD).read_text())
-        return PruningResult(
-            model=keras_named(record["keras"]).models.load_model(path / _MODEL),
-            kept={layer: np.array(kept, np.int64) for layer, kept in record["kept"].items()},
-            history=tuple(StepRecord.from_dict(step) for step in record["history"]),
-            cost_before=Cost(**record["cost_before"]),
-            cost_after=Cost(**record["cost_after"]),
-            **{key: record[key] for key in _PLAIN_FIELDS},
-            class_names=_names(record),
-        )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"The result in {str(path)!r} is damaged: {error!r}.") from error
-
-
-def _names(record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The names of the classes, if the result has them; older ones have none."""
-    names = record.get("class_names")
-    return (
-        None if names is None else checked_names(names, len(record["reference"]["after"]["recall"]))
+        try:
+            model = load_model(found[_MODEL], record["keras"])
+        except ValueError as error:
+            raise ValueError(f"The result in {str(path)!r} is damaged: {error}") from error
+    return PruningResult(
+        model=model,
+        kept={layer: np.array(indices, np.int64) for layer, indices in record["kept"].items()},
+        history=record["history"],
+        cost_before=record["cost_before"],
+        cost_after=record["cost_after"],
+        **{key: data[key] for key in _PLAIN_FIELDS},
+        class_names=record.get("class_names"),
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.control.checkpoint import Checkpoint
+from keras_lrp_prune.control.checkpoint import Checkpoint, claimed
 from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.proposal import Limits
@@ -143,7 +143,8 @@ def prune(
             budget that cannot be met (the message names the smallest share) or both at once, an
             unknown criterion or engine, an engine that the strategy is too much for, or other
             arguments outside their ranges.
-        CheckpointError: For a checkpoint of another run.
+        CheckpointError: For a checkpoint that is damaged or of another run, or a folder that
+            another run is using.
         WorkerError: If iNNvestigate's process dies.
 
     Warns:
@@ -205,10 +206,11 @@ def prune(
         "batch_size": task.batch_size,
         "seed": seed,
     }
-    checkpoint = None
+    checkpoint, lock = None, None
     if checkpoint_dir is not None:
         identity = fingerprint(task.graph, task.reference, settings)
-        checkpoint = Checkpoint(checkpoint_dir, identity, strategy)
+        lock = claimed(checkpoint_dir, strategy)
+        checkpoint = Checkpoint(checkpoint_dir, identity, task.structure.n_units, strategy)
         checkpoint.load()  # a checkpoint that does not fit is an error before any work
     problem = task.problem(
         seed=seed,
@@ -222,6 +224,7 @@ def prune(
         used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
     )
     with (
+        lock or nullcontext(),
         closing(make_criterion(criterion, problem)) as scored,
         PruningProgress(goal.progress, enabled=verbose > 0 and is_chief(strategy)) as progress,
     ):

@@ -9,35 +9,21 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from keras_lrp_prune.children import environment, module_command
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 
 PYTHON_VARIABLE = "KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON"
 
-# The interpreter can be that of another environment: only this package is made importable in it,
-# not what is installed beside it.
-_BOOTSTRAP = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location(
-    "keras_lrp_prune", sys.argv[1] + "/__init__.py", submodule_search_locations=[sys.argv[1]]
-)
-package = importlib.util.module_from_spec(spec)
-sys.modules["keras_lrp_prune"] = package
-spec.loader.exec_module(package)
-from keras_lrp_prune.relevance.innvestigate_worker import main
-main()
-"""
-
+_WORKER = "keras_lrp_prune.relevance.innvestigate_worker"
 _ENVIRONMENT = {
     "TF_USE_LEGACY_KERAS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "CUDA_VISIBLE_DEVICES": "",  # the parent has taken the GPU's memory
     "PYTHONUNBUFFERED": "1",
-    "PYTHONSAFEPATH": "1",  # a module in the working directory must not pass for an installed one
 }
 _LAST_LINES = 15
 
@@ -60,15 +46,13 @@ class WorkerProcess:
     def __init__(self, python: str | None = None) -> None:
         self.python = python or os.environ.get(PYTHON_VARIABLE) or sys.executable
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        package = str(Path(__file__).parents[1])
-        command = [self.python, "-c", _BOOTSTRAP, package, str(os.getpid())]
         try:
             self._process = subprocess.Popen(
-                command,
+                module_command(_WORKER, [str(os.getpid())], self.python),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**os.environ, **_ENVIRONMENT},
+                env=environment(**_ENVIRONMENT),
                 start_new_session=True,  # Ctrl-C reaches this process, which then ends the worker
             )
         except OSError as error:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from keras_lrp_prune.files import new_file
 from keras_lrp_prune.wording import printable
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -106,7 +107,7 @@ def shortened(name: str, most: int = _LONGEST_NAME) -> str:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure whole or not at all: to a temporary name, then renamed.
+    """Writes a figure, whole or not at all.
 
     Args:
         figure: The figure.
@@ -120,14 +121,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         OSError: If the file cannot be written.
     """
     path = check_path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            figure.savefig(temporary, format=path.suffix[1:].lower())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with new_file(path) as file:
+            figure.savefig(file, format=path.suffix[1:].lower())
     except OSError as error:
         raise OSError(
             f"Cannot write the picture {path}: {error.strerror or error}. Give a path in a folder "

@@ -1,0 +1,210 @@
+"""Writing that is seen whole or not at all: under another name first, then renamed.
+
+The other name is drawn anew each time, and made by no one else before (`O_EXCL`): neither threads
+nor processes meet in it, and a link that somebody laid there is not followed. Modes are the
+kernel's own, as open as the umask says.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_FLAGS = (
+    os.O_CREAT
+    | os.O_EXCL
+    | os.O_RDWR
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_FILE_MODE = 0o666  # less what the umask takes away
+
+StrPath = str | os.PathLike[str]
+
+
+@contextmanager
+def new_file(path: StrPath) -> Iterator[BinaryIO]:
+    """Writes a file that appears under its name when the block ends without an error.
+
+    A file that was there is replaced, and stays if anything fails; a link is replaced, not
+    followed. What is written is on the disk when the name appears.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+
+    Yields:
+        The open file, binary.
+
+    Raises:
+        OSError: If it cannot be written; it names the path.
+
+    Example:
+    >>> with new_file("out/record.json") as file:
+    ...     file.write(b"{}")
+    """
+    target = Path(path)
+    with _named(target):
+        make_folder(target.parent)
+        _check_place(target)
+        temporary = other_name(target.parent)
+        descriptor = os.open(temporary, _FLAGS, _FILE_MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            raise
+        sync_folder(target.parent)
+
+
+@contextmanager
+def new_folder(path: StrPath) -> Iterator[Path]:
+    """Fills a folder that appears under its name when the block ends without an error.
+
+    Until then its name begins with a dot.
+
+    Args:
+        path: The folder; its parents are made if they are missing.
+
+    Yields:
+        An empty folder beside it, to write into.
+
+    Raises:
+        FileExistsError: If there is something of that name in the end; it is left as it is.
+        OSError: If it cannot be written; it names the path.
+
+    Example:
+    >>> with new_folder("serving/1") as folder:
+    ...     Path(folder, "model.bin").write_bytes(b"...")
+    """
+    target = Path(path)
+    with _named(target):
+        make_folder(target.parent)
+        with emptied_folder(target.parent) as temporary:
+            yield temporary
+            sync_tree(temporary)
+            try:
+                os.rename(temporary, target)
+            except OSError as error:
+                if not os.path.lexists(target):
+                    raise
+                raise FileExistsError(
+                    f"Somebody else has made {str(target)!r} in the meantime; it is left as it is."
+                ) from error
+        sync_folder(target.parent)
+
+
+def make_folder(path: StrPath) -> None:
+    """Makes a folder and its parents, where they are missing, as open as the umask says.
+
+    Raises:
+        NotADirectoryError: If there is something else of that name.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise _not_a_folder(Path(path)) from error
+
+
+def check_writable(folder: StrPath) -> None:
+    """Checks that files can be written to a folder, made or not, before any work is done.
+
+    Raises:
+        OSError: If not.
+    """
+    existing = Path(folder)
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise _not_a_folder(existing)
+    probe = other_name(existing)
+    try:
+        os.close(os.open(probe, _FLAGS, _FILE_MODE))
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"Cannot write to {str(existing)!r} ({error.strerror}); choose another output folder."
+        ) from error
+
+
+def other_name(folder: Path) -> Path:
+    """A name in a folder that nobody has, and that no pattern of ours or of a server's fits."""
+    return folder / f".writing-{secrets.token_hex(8)}"
+
+
+@contextmanager
+def emptied_folder(parent: Path) -> Iterator[Path]:
+    """A new folder under another name, which is gone in the end unless it has been renamed."""
+    temporary = other_name(parent)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Waits until all files under a folder are on the disk."""
+    for where, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(Path(where, name), os.O_RDWR | getattr(os, "O_BINARY", 0))
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(where))
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system lets one."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems sync no folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_place(target: Path) -> None:
+    """Refuses to put a file where there is something else: a folder, a pipe, a device."""
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise OSError(errno.EEXIST, "Not a regular file", str(target))
+
+
+def _not_a_folder(path: Path) -> NotADirectoryError:
+    return NotADirectoryError(f"{str(path)!r} is not a folder; choose another output folder.")
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Lets errors of the system say which file or folder could not be written.
+
+    They would name the temporary one, or, where a library writes, none at all.
+    """
+    try:
+        yield
+    except OSError as error:
+        ours = error.filename is None or ".writing-" in os.fsdecode(error.filename)
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
