@@ -225,6 +225,8 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 def from_chief(data: bytes, strategy: tf.distribute.Strategy | None) -> bytes:
     """The chief's bytes, on every worker; costs two all-reduces."""
+    if strategy is None:
+        return data
     import tensorflow as tf
 
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import keras
@@ -364,14 +365,38 @@ def test_training_goes_on_after_a_crash(trained, tmp_path, with_states, save_fre
         assert same_weights(whole.get_weights(), again.get_weights())
 
 
-def test_states_of_another_run_are_refused(trained, tmp_path):
+def test_states_of_another_run_are_refused_and_stay(trained, tmp_path):
     fit(compiled(trained), FilterPruning(reference(), SCHEDULE, state_dir=tmp_path))
-    other = FilterPruning(reference(), SCHEDULE, criterion="l1", state_dir=tmp_path)
-    model = compiled(trained)
-    model.optimizer.build(model.trainable_variables)
-    model.optimizer.iterations.assign(20)
-    with pytest.raises(klp.CheckpointError, match="another model, other data or other settings"):
-        fit(model, other)
+    there = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for step in (0, 20):
+        other = FilterPruning(reference(), SCHEDULE, criterion="l1", state_dir=tmp_path)
+        model = compiled(trained)
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.iterations.assign(step)
+        with pytest.raises(klp.CheckpointError, match="another model, other data or other setti"):
+            fit(model, other)
+    assert there and {path: path.read_bytes() for path in tmp_path.iterdir()} == there
+
+
+def test_a_state_dir_in_use_is_refused(trained, tmp_path):
+    said = []
+    first, second = (FilterPruning(reference(), SCHEDULE, state_dir=tmp_path) for _ in range(2))
+
+    def train():
+        try:
+            fit(compiled(trained), second, epochs=1)
+        except klp.CheckpointError as error:
+            said.append(str(error))
+
+    class Meanwhile(Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            thread = threading.Thread(target=train)
+            thread.start()
+            thread.join()
+
+    fit(compiled(trained), first, Meanwhile(), epochs=1)
+    assert len(said) == 1 and "state_dir" in said[0] and "in use by another run" in said[0]
+    assert not list(tmp_path.glob(".*")), "it is free again"
 
 
 def test_a_second_fit_goes_on(trained):
