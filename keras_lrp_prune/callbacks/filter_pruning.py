@@ -12,7 +12,12 @@ import numpy as np
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.callbacks.states import States
-from keras_lrp_prune.callbacks.training_run import TrainingRun, check_reachable, strategy_of
+from keras_lrp_prune.callbacks.training_run import (
+    TrainingRun,
+    check_reachable,
+    shortfall,
+    strategy_of,
+)
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
@@ -56,7 +61,8 @@ class FilterPruning(keras.callbacks.Callback):
 
     After `fit` the model is masked, and `pruned_model()` gives the small one. The zeros in the
     weights tell what is masked: if another callback brings back those of an earlier epoch,
-    `pruned_model()` is that of then.
+    `pruned_model()` is that of then. Where training ended before what was asked for was reached (a
+    schedule's final sparsity, a budget), a line says so.
 
     Args:
         reference: The few labelled samples that filters are scored on: `(x, y)` arrays, `y` sparse
@@ -195,6 +201,10 @@ class FilterPruning(keras.callbacks.Callback):
         if self.model.optimizer.use_ema:  # the averages that are weights now lag behind
             run.mask.set(run.removed)
         run.check_accuracy()
+        to_budget = self.budget is not None
+        short = shortfall(run, self.schedule, self.history, self._now(), to_budget=to_budget)
+        if short is not None:
+            _log.warning(short)
         run.stop()
         self.model.make_train_function(force=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal
-from keras_lrp_prune.control.proposal import check_rate
+from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.proposal import check_rate, rate_tolerance
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
@@ -155,5 +156,49 @@ def check_reachable(schedule: Any, task: Task) -> None:
     """Refuses a schedule whose end lies beyond what the limits leave."""
     if isinstance(schedule, AccuracyAware):
         return  # its final sparsity is a bound
-    final = getattr(schedule, "final_sparsity", getattr(schedule, "target_sparsity", 0.0))
-    check_rate("The schedule's final sparsity", final, task.structure, task.limits)
+    final = asked_rate(schedule)
+    if final is not None:
+        check_rate("The schedule's final sparsity", final, task.structure, task.limits)
+
+
+def asked_rate(schedule: Any) -> float | None:
+    """The pruning rate that a schedule is to end at, if it says so.
+
+    The default of `AccuracyAware` is no more than a bound.
+    """
+    final: float | None = getattr(
+        schedule, "final_sparsity", getattr(schedule, "target_sparsity", None)
+    )
+    if isinstance(schedule, AccuracyAware) and final == AccuracyAware().final_sparsity:
+        return None
+    return final
+
+
+def shortfall(
+    run: TrainingRun, schedule: Any, history: Sequence[StepRecord], now: int, *, to_budget: bool
+) -> str | None:
+    """What is missing of what was asked for when training ends, and why; `None` if nothing is.
+
+    Args:
+        run: The training.
+        schedule: What said how much.
+        history: Steps that pruned.
+        now: The optimizer's step.
+        to_budget: Whether a budget was to be met.
+    """
+    rate, asked = run.rate(run.removed), asked_rate(schedule)
+    if to_budget:
+        missing = None if run.goal.reached(run.removed) else "the budget is not met"
+    elif asked is None or rate >= asked - rate_tolerance(run.task.structure, run.task.limits):
+        missing = None
+    else:
+        missing = f"the schedule was to end at {asked:.1%}"
+    if missing is None:
+        return None
+    undone = [record for record in history if not record.accepted]
+    end = getattr(schedule, "end_step", -1)
+    causes = [
+        f"training ended at optimizer step {now}" + (f" of {end}" if end > now else ""),
+        *([f"{len(undone)} steps were undone ({undone[-1].reason})"] if undone else ()),
+    ]
+    return f"Pruning ended at rate {rate:.1%}, but {missing}: {'; '.join(causes)}."

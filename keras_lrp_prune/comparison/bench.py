@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,10 @@ class Bench:
         self._task.check_accuracy()
         enabled = verbose > 0 and is_chief(self._strategy)
         last = max(self._rates[-1], 1e-9)
-        with PruningProgress(lambda record: record.rate / last, enabled=enabled) as progress:
+        progress = PruningProgress(
+            lambda record: record.rate / last, class_names=self._task.class_names, enabled=enabled
+        )
+        with progress.stage("pruning"):
             decisions = decide(
                 self._task,
                 method,
@@ -104,9 +107,11 @@ class Bench:
             )
         rate = self._task.structure.pruning_rate
         models = RebuiltModels(self._task, self._problem(seed), self._recovery)
+        with progress.stage("measuring"):
+            measured = self._measured(decisions.masks, models, progress.advance)
         return MethodCurve(
             rates=np.array(self._rates),
-            class_accuracy=self._measured(decisions.masks, models),
+            class_accuracy=measured,
             reached=np.array([rate(mask) for mask in decisions.masks]),
             method=method.name,
             seed=seed,
@@ -152,12 +157,15 @@ class Bench:
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 
-    def _measured(self, masks: np.ndarray, models: RebuiltModels) -> np.ndarray:
+    def _measured(
+        self, masks: np.ndarray, models: RebuiltModels, on_part: Callable[[float], None]
+    ) -> np.ndarray:
         """Class accuracies at each rate; held points are measured once."""
         found: list[np.ndarray] = []
         for number, mask in enumerate(masks):
             held = number > 0 and np.array_equal(mask, masks[number - 1])
             found.append(found[-1] if held else models.class_accuracies(mask, self._test))
+            on_part(len(found) / len(masks))
         return np.stack(found)
 
 

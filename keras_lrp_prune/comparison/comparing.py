@@ -17,7 +17,13 @@ from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.comparison.storing import RunFolder, write_json
 from keras_lrp_prune.files import check_writable
-from keras_lrp_prune.report import comparison_table, plot_curves, print_table
+from keras_lrp_prune.report import (
+    comparison_table,
+    html_report,
+    mean_and_spread,
+    plot_curves,
+    print_table,
+)
 from keras_lrp_prune.runtime import is_chief
 
 if TYPE_CHECKING:
@@ -62,6 +68,8 @@ FIGURES: Mapping[str, Callable[[MethodCurve], float | None]] = {
     "Seconds": lambda curve: curve.seconds,
 }
 
+_IN_REPR = ("AUC", "Harmonic", "Worst")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -95,12 +103,29 @@ class Comparison:
 
     def summary(self) -> None:
         """Prints the table: mean and standard deviation over the seeds."""
+        table = comparison_table(self.figures(), title=self._title)
+        print_table(table, piped_width=_TABLE_WIDTH)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}: {self._title}"]
+        for method, figures in self.figures().items():
+            shown = (f"{name} {mean_and_spread(figures[name])}" for name in _IN_REPR)
+            lines.append(f"  {method}: {', '.join(shown)}")
+        return "\n".join([*lines, "  summary(), plot(), save(folder); .runs, .settings"])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (method, *map(mean_and_spread, figures.values()))
+            for method, figures in self.figures().items()
+        ]
+        return html_report(self._title, ("Method", *FIGURES), rows, self.plot())
+
+    @property
+    def _title(self) -> str:
         seeds = max(map(len, self.runs.values()))
         spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
         rates = self.settings["rates"]
-        title = f"Held-out accuracy (%) over rates {rates[0]:g} to {rates[-1]:g}{spread}"
-        table = comparison_table(self.figures(), title=title)
-        print_table(table, piped_width=_TABLE_WIDTH)
+        return f"Held-out accuracy (%) over rates {rates[0]:g} to {rates[-1]:g}{spread}"
 
     def plot(
         self,

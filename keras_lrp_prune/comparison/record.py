@@ -12,7 +12,7 @@ from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.files import formed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MethodCurve(AccuracyCurve):
     """The accuracy curve of a method on held-out samples, and what it took.
 
@@ -53,6 +53,9 @@ class MethodCurve(AccuracyCurve):
             raise ValueError(f"reached must have the shape {self.rates.shape}, as rates has.")
         reached.flags.writeable = False
         object.__setattr__(self, "reached", reached)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, by {self.method}, seed {self.seed})"
 
     def to_dict(self) -> dict[str, Any]:
         """Gives the curve as plain data, ready for JSON; `from_dict` takes it back."""

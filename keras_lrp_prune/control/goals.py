@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Protocol
 
 import numpy as np
 
-from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.proposal import (
     Bundle,
     Limits,
@@ -57,8 +57,8 @@ class Goal(Protocol):
         """As many of the first bundles as may still go, at least one if there are any."""
         ...
 
-    def progress(self, record: StepRecord) -> float:
-        """How much of the way a step has come, in [0, 1]."""
+    def progress(self, rate: float, cost: Cost) -> float:
+        """How much of the way is done at that pruning rate and cost, in [0, 1]."""
         ...
 
 
@@ -75,9 +75,18 @@ class RateGoal:
     structure: ChannelStructure
     limits: Limits
     rate: float
-    reason = "target rate reached"
 
     @property
+    def reason(self) -> str:
+        """See `Goal`."""
+        if 0 < self.rate <= self.tolerance:
+            return (
+                f"target rate {self.rate:g} is nearest to none at all: up to "
+                f"{2 * self.tolerance:.4f} of the filters can only go together"
+            )
+        return "target rate reached"
+
+    @cached_property
     def tolerance(self) -> float:
         """See `Goal`."""
         return rate_tolerance(self.structure, self.limits)
@@ -100,9 +109,9 @@ class RateGoal:
         """See `Goal`; the proposal knows the rate."""
         return bundles
 
-    def progress(self, record: StepRecord) -> float:
+    def progress(self, rate: float, cost: Cost) -> float:
         """See `Goal`."""
-        return min(record.rate / max(self.rate, _ROUNDING), 1.0)
+        return min(rate / max(self.rate, _ROUNDING), 1.0)
 
 
 @dataclass(frozen=True)
@@ -122,12 +131,12 @@ class BudgetGoal:
     shares: Shares
     reason = "budget met"
 
-    @property
+    @cached_property
     def rate(self) -> float:
         """See `Goal`."""
         return largest_rate(self.structure, self.limits)
 
-    @property
+    @cached_property
     def tolerance(self) -> float:
         """See `Goal`."""
         return rate_tolerance(self.structure, self.limits)
@@ -180,16 +189,15 @@ class BudgetGoal:
                 too_few = middle
         return bundles[:enough]
 
-    def progress(self, record: StepRecord) -> float:
+    def progress(self, rate: float, cost: Cost) -> float:
         """See `Goal`; of the costs that are counted, that which is furthest from its budget."""
-        cost = Cost(record.filters, record.params, record.flops)
         ways = [
             min((1 - share) / max(1 - most, _ROUNDING), 1.0)
             for name, most in self._in_order
             if name in COUNTED_SHARES
             for share in [self.shares.counted(name, cost)]
         ]
-        return min(ways, default=record.rate / max(self.rate, _ROUNDING))
+        return min(ways, default=rate / max(self.rate, _ROUNDING))
 
     def _weights(self, removed: np.ndarray) -> dict[str, float]:
         """How much a share of each cost is worth that is not met yet, or not known to be."""

@@ -73,6 +73,11 @@ class StepRecord:
         accuracies = list(zip(self.class_accuracies, self.soft_class_accuracies, strict=True))
         return min(range(len(accuracies)), key=accuracies.__getitem__)
 
+    @property
+    def cost(self) -> Cost:
+        """What is left."""
+        return Cost(self.filters, self.params, self.flops)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
         return asdict(self)

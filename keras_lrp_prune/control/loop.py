@@ -13,7 +13,7 @@ from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.examiner import Evaluation, Examiner
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Bundle, Limits, without
+from keras_lrp_prune.control.proposal import Bundle, Limits, is_nearest, without
 from keras_lrp_prune.control.schedules import AccuracyAware, answer_of, pool_of
 from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel
@@ -23,6 +23,9 @@ from keras_lrp_prune.relevance.scores import Scores
 
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
+# A step that would leave less than this share of itself to do goes to the end: a round for a few
+# filters costs as much as any other.
+_REMNANT = 0.25
 
 
 @dataclass
@@ -41,6 +44,7 @@ class PruningLoop:
         limits: What every group keeps.
         trials: Several ways to choose what goes next, if there are any to choose from.
         min_accuracy: Harmonic mean accuracy never crossed.
+        accuracy: What the examiner's harmonic mean is that of, for messages.
         checkpoint: Where to save each step, if anywhere.
         on_step: Called with each new record.
     """
@@ -53,6 +57,7 @@ class PruningLoop:
     limits: Limits
     trials: Trials | None = None
     min_accuracy: float | None = None
+    accuracy: str = "harmonic mean accuracy on the reference set"
     checkpoint: Checkpoint | None = None
     on_step: Callable[[StepRecord], None] = lambda record: None
 
@@ -102,8 +107,8 @@ class PruningLoop:
         hard = state.history[0].harmonic_mean
         if self.min_accuracy is not None and hard < self.min_accuracy:
             raise ValueError(
-                f"min_accuracy is {self.min_accuracy}, but the unpruned model's harmonic mean "
-                f"accuracy on the reference set is only {hard:.4f}."
+                f"min_accuracy is {self.min_accuracy}, but of the unpruned model the "
+                f"{self.accuracy} is only {hard:.4f}."
             )
         if self.goal.reached(state.removed):
             state.stopped = self.goal.reason
@@ -141,16 +146,22 @@ class PruningLoop:
         """
         now, most = self._rate(state.removed), self.goal.rate
         highest = most + self.goal.tolerance
-        if isinstance(self.schedule, AccuracyAware) and now >= self.schedule.final_sparsity:
+        adaptive = isinstance(self.schedule, AccuracyAware)
+        end = self.schedule.final_sparsity if adaptive else most
+        # Where the schedule ends before the goal, its end is met as closely as a goal.
+        if now >= end or (end < most and now >= end - self.goal.tolerance):
             return None
         for _ in range(_PATIENCE):
             should_prune, sparsity = answer_of(self.schedule, state.step)
             rate = min(sparsity, most)
-            proposes = should_prune and rate > now
+            # The steps of an adaptive schedule may be smaller than a unit; then one goes.
+            there = rate <= now if adaptive else is_nearest(self.structure, state.removed, rate)
+            proposes = should_prune and not there
             if not proposes or sparsity <= highest:
                 state.step += 1
             if proposes:
-                return rate
+                last = min(end, most)
+                return last if last - rate < _REMNANT * (rate - now) else rate
         return None
 
     def _try(self, state: RunState, proposal: np.ndarray, known: Evaluation | None) -> bool:
@@ -174,7 +185,7 @@ class PruningLoop:
         """Why a proposal is not kept; empty if it is."""
         hard = harmonic_mean_accuracy(evaluation.hard)
         if self.min_accuracy is not None and hard < self.min_accuracy:
-            return f"floor: the harmonic mean accuracy would fall to {hard:.4f}"
+            return f"floor: the {self.accuracy} would fall to {hard:.4f}"
         adaptive = isinstance(self.schedule, AccuracyAware)
         if adaptive and not self.schedule.observe(evaluation.soft, rate):
             return "the soft harmonic mean accuracy fell too far"
@@ -210,8 +221,9 @@ class PruningLoop:
         """
         now = next(record for record in reversed(state.history) if record.accepted)
         gains = self.goal.gains(state.removed)
-        return [
-            choose(
+
+        def chosen(scores: Scores, pool: float, rate: float) -> list[Bundle]:
+            return choose(
                 *(self.structure, state.removed, scores, rate),
                 gains=gains,
                 limits=self.limits,
@@ -219,8 +231,24 @@ class PruningLoop:
                 pool=pool,
                 class_accuracies=np.array(now.soft_class_accuracies),
             )
-            for scores, pool in ways
-        ]
+
+        choices = []
+        for scores, pool in ways:
+            bundles = chosen(scores, pool, rate)
+            if self._leaves_a_remnant(state.removed, without(state.removed, bundles)):
+                step = rate - self._rate(state.removed)
+                more = chosen(scores, pool, min(rate + 2 * _REMNANT * step, self.goal.rate))
+                if self.goal.reached(without(state.removed, more)):
+                    bundles = more  # no more of them go than have to
+            choices.append(bundles)
+        return choices
+
+    def _leaves_a_remnant(self, removed: np.ndarray, proposal: np.ndarray) -> bool:
+        """Whether a proposal all but reaches the goal: a budget, as rates are known beforehand."""
+        now, then = (
+            self.goal.progress(self._rate(units), self.cost(units)) for units in (removed, proposal)
+        )
+        return 0 < 1 - then < _REMNANT * (then - now)
 
     def _record(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -84,20 +84,34 @@ def largest_rate(structure: ChannelStructure, limits: Limits) -> float:
 
 
 def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
-    """Half the pruning rate of the largest bundle of units that goes at once."""
-    if not structure.n_units:
-        return 0.0
+    """Half the pruning rate of the largest bundle of units that can go at once; 0 if none can."""
     filters = structure.unit_filters
-    return float(filters.max() * limits.round_to / filters.sum() / 2)
+    largest = max(
+        (
+            filters[group.units].max() * size
+            for group in structure.groups
+            for size in _bundle_sizes(group.size, group.size, limits)
+        ),
+        default=0,
+    )
+    return float(largest / filters.sum() / 2) if largest else 0.0
+
+
+def is_nearest(structure: ChannelStructure, removed: np.ndarray, rate: float) -> bool:
+    """Whether no more units, however small, bring the pruning rate nearer to `rate`."""
+    filters = structure.unit_filters
+    return bool((rate * filters.sum() - filters[removed].sum()) < filters.min() / 2)
 
 
 def check_rate(what: str, rate: float, structure: ChannelStructure, limits: Limits) -> None:
     """Raises `ValueError` if the limits do not leave that pruning rate, and names the largest."""
     largest = largest_rate(structure, limits)
     if rate > largest + rate_tolerance(structure, limits):
+        widest = max(group.size for group in structure.groups)
         raise ValueError(
             f"{what} {rate} cannot be reached: with min_channels={limits.min_channels} and "
-            f"round_to={limits.round_to} the largest pruning rate is {largest:.4f}."
+            f"round_to={limits.round_to} the largest pruning rate is {largest:.4f}"
+            + (f", as no group has more than {widest} channels." if not largest else ".")
         )
 
 
@@ -130,16 +144,29 @@ def cheapest_first(
     for number, group in enumerate(structure.groups):
         left = group.units[~removed[group.units]]
         left = left[np.argsort(per_filter[left], kind="stable")]
-        floor = limits.kept(group.size)
-        start, size, score = 0, len(left) % limits.round_to or limits.round_to, -np.inf
-        while len(left) - start - size >= floor:
+        start, score = 0, -np.inf
+        for size in _bundle_sizes(len(left), group.size, limits):
             units = left[start : start + size]
             count = int(filters[units].sum())
             # Equal but for float rounding: never less than the bundle that goes before.
             score = max(score, float(scores[units].sum() / count))
             bundles.append(Bundle(units, count, score, number, size != limits.round_to))
-            start, size = start + size, limits.round_to
+            start += size
     return sorted(bundles, key=lambda bundle: bundle.score)
+
+
+def _bundle_sizes(left: int, size: int, limits: Limits) -> Iterator[int]:
+    """How many units of a group go at once, in the order in which they go.
+
+    Args:
+        left: Units that are left of the group.
+        size: Units that it had at first.
+        limits: What it keeps.
+    """
+    bundle = left % limits.round_to or limits.round_to
+    while left - bundle >= limits.kept(size):
+        yield bundle
+        left, bundle = left - bundle, limits.round_to
 
 
 def nearest(

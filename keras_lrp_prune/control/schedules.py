@@ -41,7 +41,8 @@ class AccuracyAware(PruningSchedule):
         tolerance: Relative drop of the harmonic mean accuracy that a proposal may cause, in
             adaptive steps; default 0.05.
         grow, shrink: Factors on the step after a proposal that stands, or does not.
-        final_sparsity: Sparsity never exceeded; below 1.
+        final_sparsity: Sparsity to end at, below 1; as whole units go, it is met to within half the
+            largest that can go.
         order: How much each class counts when filters are chosen: `"harmonic"`, `"uniform"`, an
             `Order`, or its config.
         pool: For criteria that know what each filter adds to each sample (`"lrp.log_odds"`): share

@@ -63,6 +63,14 @@ class AccuracyCurve:
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
+    def __repr__(self) -> str:
+        first, last = self.mean()[[0, -1]]
+        return (
+            f"{type(self).__name__}({len(self.rates)} rates from {self.rates[0]:g} to "
+            f"{self.rates[-1]:g}, {self.class_accuracy.shape[1]} classes, mean accuracy "
+            f"{first:.3f} to {last:.3f})"
+        )
+
     def mean(self) -> np.ndarray:
         """Mean of the class accuracies at each rate, shape `(r,)`."""
         return self.class_accuracy.mean(axis=1)

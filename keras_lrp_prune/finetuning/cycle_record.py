@@ -111,6 +111,19 @@ class CyclesResult:
             ),
         )
 
+    def __repr__(self) -> str:
+        where, reports = "reference set", self.reference
+        if self.validation is not None:
+            where, reports = "validation data", self.validation
+        before, after = (_harmonic(reports[when]) for when in ("before", "after"))
+        return (
+            f"{type(self).__name__}: {len(self.cycles)} cycles, pruning rate {self.rate:.1%}\n"
+            f"  filters {self.cost_before.filters:,} to {self.cost_after.filters:,}, parameters "
+            f"{self.cost_before.parameters:,} to {self.cost_after.parameters:,}\n"
+            f"  harmonic mean accuracy {before} to {after} ({where})\n"
+            "  summary(); .model, .cycles, .kept, .settings"
+        )
+
 
 def _row(record: CycleRecord) -> tuple[object, ...]:
     reports = record.reference if record.validation is None else record.validation

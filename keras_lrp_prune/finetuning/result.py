@@ -48,12 +48,7 @@ class TuningResult:
         Args:
             class_names: Names of the classes, by default those of the result, or numbers.
         """
-        epochs = len(self.history["loss"])
-        how = "with" if self.settings["distillation"] else "without"
-        print(
-            f"{epochs} epochs {how} distillation: loss {self.history['loss'][0]:.4f} to "
-            f"{self.history['loss'][-1]:.4f}; the weights are those after epoch {self.epoch}."
-        )
+        print(f"{self._course}.")
         if self.validation is None:
             print("Give validation=(x, y) to see the accuracy of each class before and after.")
             return
@@ -75,4 +70,21 @@ class TuningResult:
                 support=after["support"],
                 title="Accuracy of each class, validation data (%)",
             ),
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}: {self._course}"]
+        if self.validation is not None:
+            before, after = (self.validation[when]["harmonic_mean"] for when in ("before", "after"))
+            lines.append(f"  harmonic mean accuracy {before:.4f} to {after:.4f} (validation data)")
+        return "\n".join([*lines, "  summary(); .model, .history, .validation, .settings"])
+
+    @property
+    def _course(self) -> str:
+        """How the training went, in a line."""
+        loss = self.history["loss"]
+        how = "with" if self.settings["distillation"] else "without"
+        return (
+            f"{len(loss)} epochs {how} distillation: loss {loss[0]:.4f} to {loss[-1]:.4f}; the "
+            f"weights are those after epoch {self.epoch}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -50,6 +50,8 @@ def recover(
     removed: np.ndarray,
     recovery: str | None,
     keras: ModuleType,
+    *,
+    on_part: Callable[[float], None] = lambda part: None,
 ) -> Recovered:
     """Refits what is left of a model, in closed form but for the head's logistic regression.
 
@@ -59,6 +61,7 @@ def recover(
         removed: Units that are gone, bool, shape `(units,)`.
         recovery: One of `RECOVERIES`.
         keras: The Keras that the model is of.
+        on_part: Called with the share of the layers that are refitted.
 
     Raises:
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
@@ -76,6 +79,7 @@ def recover(
             batch_size=problem.batch_size,
             include_head="head" not in parts,
             seed=problem.seed,
+            on_part=on_part,
         )
         graph, skipped = with_weights(graph, refit.weights), refit.skipped
         flat = with_weights(problem.graph, refit.weights)

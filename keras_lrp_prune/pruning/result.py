@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -26,9 +26,11 @@ from keras_lrp_prune.files import (
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_files import digest, load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
+from keras_lrp_prune.pruning.advice import advice, ends, fall, measured
 from keras_lrp_prune.report import (
     before_after_table,
     class_table,
+    html_report,
     plot_history,
     print_table,
     reason_lines,
@@ -98,22 +100,11 @@ class PruningResult:
         Args:
             class_names: Names of the classes, by default those of the result, or numbers.
         """
-        sets = {"reference set": self.reference, "validation data": self.validation}
-        rows: list[tuple[object, ...]] = [
-            ("Filters", self.cost_before.filters, self.cost_after.filters),
-            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
-            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
-        ]
-        for name, metrics in sets.items():
-            if metrics is not None:
-                values = [f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after")]
-                rows.append((f"Harmonic mean accuracy, {name}", *values))
         shown = "reference set" if self.validation is None else "validation data"
-        metrics = sets[shown] or self.reference
+        metrics = self.reference if self.validation is None else self.validation
         names = shown_names(class_names or self.class_names, len(metrics["after"]["recall"]))
-        title = f"Pruning rate {self.rate:.1%} ({self.stopped}; {self.settings['criterion']})"
         print_table(
-            before_after_table(rows, title=title),
+            before_after_table(self._rows(), title=self._title),
             class_table(
                 names,
                 metrics["before"]["recall"],
@@ -125,12 +116,17 @@ class PruningResult:
         for name, share in self.settings.get("remaining", {}).items():
             most = self.settings["budget"][name]
             print(f"Budget {name}: {share:.2%} of the original left, {most:.2%} allowed")
-        lost = [name for name, a in zip(names, metrics["after"]["recall"], strict=True) if not a]
+        recalls = zip(
+            names, *(metrics[when]["recall"] for when in ("before", "after")), strict=True
+        )
+        lost = [name for name, before, after in recalls if before and not after]
         if lost:
             print(
                 f"Warning: not one sample of {printable(', '.join(lost))} is classified correctly "
-                "any more. Choose a lower target rate, or set min_accuracy to stop before that."
+                "any more."
             )
+        if (line := advice(self)) is not None:
+            print(line)
         protected = {
             layer: reason for layer, reason in self.protected.items() if layer not in self.barriers
         }
@@ -142,10 +138,61 @@ class PruningResult:
         if self.uncounted:
             print(f"Without a formula for FLOPs: {printable(', '.join(self.uncounted))}")
 
+    def __repr__(self) -> str:
+        before, after, where = fall(self)
+        first, last = self.cost_before, self.cost_after
+        return "\n".join(
+            (
+                f"{type(self).__name__}: {self._title}",
+                f"  filters {first.filters:,} to {last.filters:,}, parameters "
+                f"{first.parameters:,} to {last.parameters:,}, FLOPs {first.flops:,} to "
+                f"{last.flops:,}",
+                f"  harmonic mean accuracy {before:.4f} to {after:.4f} ({where})",
+                "  summary(), plot(), save(folder); .model, .kept, .history, .settings",
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        return html_report(self._title, ("", "Before", "After"), self._rows(), self.plot())
+
+    @property
+    def _title(self) -> str:
+        return f"Pruning rate {self.rate:.1%} ({self.stopped}; {self.settings['criterion']})"
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        """Costs and accuracies before and after."""
+        rows: list[tuple[object, ...]] = [
+            ("Filters", self.cost_before.filters, self.cost_after.filters),
+            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
+            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
+        ]
+        fitted = "" if measured(self.settings).of_model else " (fitted on it)"
+        sets = {f"reference set{fitted}": self.reference, "validation data": self.validation}
+        for name, metrics in sets.items():
+            if metrics is not None:
+                values = [f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after")]
+                rows.append((f"Harmonic mean accuracy, {name}", *values))
+        return [*rows, *self._steps_rows()]
+
+    def _steps_rows(self) -> Iterator[tuple[object, ...]]:
+        """What the steps went by, where it is not what the model achieves in the end."""
+        first, last = (f"{record.harmonic_mean:.4f}" for record in ends(self.history))
+        if not measured(self.settings).of_model:
+            yield "Harmonic mean accuracy, cross-fitted heads", first, last
+        elif self._refits_layers:
+            yield "Harmonic mean accuracy, not refitted", None, last
+
+    @property
+    def _refits_layers(self) -> bool:
+        return "least_squares" in (self.settings["recovery"] or "")
+
     def plot(
         self, path: str | os.PathLike[str] | None = None, class_names: Sequence[str] | None = None
     ) -> Figure:
         """Draws the class accuracies on the reference set over the pruning rate.
+
+        They are those of the steps: of the masked model, before anything is refitted, or of
+        cross-fitted heads where these steered; the axis says so.
 
         Args:
             path: Where to write it (`.png`, `.svg` or `.pdf`), if anywhere.
@@ -160,11 +207,18 @@ class PruningResult:
                 {"rate": rate, "harmonic_mean": self.validation[when]["harmonic_mean"]}
                 for rate, when in ((0.0, "before"), (self.rate, "after"))
             ]
+        of_model = measured(self.settings).of_model
+        refitted = None
+        if of_model and self._refits_layers:
+            after = self.reference["after"]["harmonic_mean"]
+            refitted = {"rate": self.rate, "harmonic_mean": after}
         return plot_history(
             [record.to_dict() for record in self.history],
             path,
             title="Accuracy on the reference set while pruning",
             held_out=held_out,
+            refitted=refitted,
+            ylabel="Accuracy (%)" if of_model else "Accuracy of cross-fitted heads (%)",
             class_names=class_names or self.class_names,
         )
 

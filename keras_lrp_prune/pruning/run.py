@@ -18,6 +18,7 @@ from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
+from keras_lrp_prune.pruning.advice import measured
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery, recover
@@ -96,7 +97,9 @@ def prune(
             `"flops"`, `"energy"` (an estimate) and `"latency"` (of one sample, measured here, so
             that a second run can end elsewhere). All are met, and one would not be if the last
             filters that went together were put back.
-        min_accuracy: Harmonic mean accuracy on the reference set at which to stop before.
+        min_accuracy: Harmonic mean accuracy on the reference set at which to stop before. It is
+            that of the steps in `history`: of the masked model, whose layers are refitted only in
+            the end, or of cross-fitted heads where these steer.
         validation: Held-out samples like `reference`: reported, steers nothing.
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
@@ -223,10 +226,17 @@ def prune(
     settings["steering"] = chosen_steering(
         used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
     )
+    accuracy = measured(settings)
+    progress = PruningProgress(
+        lambda record: goal.progress(record.rate, record.cost),
+        class_names=task.class_names,
+        mean=accuracy.short,
+        enabled=verbose > 0 and is_chief(strategy),
+    )
     with (
         lock or nullcontext(),
         closing(make_criterion(criterion, problem)) as scored,
-        PruningProgress(goal.progress, enabled=verbose > 0 and is_chief(strategy)) as progress,
+        progress.stage("pruning"),
     ):
         settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
         settings["trials"] = has_trials(used)
@@ -242,10 +252,15 @@ def prune(
             limits=task.limits,
             trials=Trials(examiner, min_accuracy) if settings["trials"] else None,
             min_accuracy=min_accuracy,
+            accuracy=accuracy.full,
             checkpoint=checkpoint,
             on_step=progress.show,
         ).run()
-    recovered = recover(task.graph, problem, state.removed, recovery, task.keras_module)
+    with progress.stage("refitting", shown=recovery is not None):
+        recovered = recover(
+            *(task.graph, problem, state.removed, recovery, task.keras_module),
+            on_part=progress.advance,
+        )
     settings["not_recovered"] = dict(recovered.skipped)
     if allowed is not None:
         settings["remaining"] = {name: shares(name, state.removed) for name in allowed}
@@ -262,14 +277,19 @@ def prune(
             when: classification_report(samples.y, each).as_dict() for when, each in found.items()
         }
 
+    with progress.stage("measuring"):
+        reference_reports = reports(task.reference)
+        progress.advance(0.5)
+        held_out_reports = None if held_out is None else reports(held_out)
+        progress.advance(1.0)
     return PruningResult(
         model=small,
         kept=task.structure.kept_filters(state.removed),
         history=tuple(state.history),
         cost_before=cost(np.zeros_like(state.removed)),
         cost_after=cost(state.removed),
-        reference=reports(task.reference),
-        validation=None if held_out is None else reports(held_out),
+        reference=reference_reports,
+        validation=held_out_reports,
         settings=settings,
         stopped=state.stopped,
         rate=task.structure.pruning_rate(state.removed),

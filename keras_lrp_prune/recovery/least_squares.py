@@ -11,7 +11,7 @@ of the other branches, and a concatenation passes on what its branches reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from types import ModuleType
@@ -63,6 +63,7 @@ def refit_layers(
     memory: float = DEFAULT_MEMORY,
     include_head: bool = False,
     seed: int = 0,
+    on_part: Callable[[float], None] = lambda part: None,
 ) -> Refit:
     """Finds weights with which a pruned network comes close to the whole one.
 
@@ -89,6 +90,7 @@ def refit_layers(
         memory: Bytes of activations to keep on the host.
         include_head: Whether the layer that makes the class scores is refitted too: to the logits.
         seed: For the images held out and the windows drawn.
+        on_part: Called with the share of the layers that are done.
 
     Returns:
         A `Refit`; the model itself is not changed.
@@ -115,6 +117,7 @@ def refit_layers(
     )
     held_out = _held_out(len(x), len(images), seed)
     for number, (node, windows) in enumerate(todo):
+        on_part(number / len(todo))
         fit = _LayerFit(flat, node, windows, kept, whole, pruned, keras)
         fitting, holding = fit.samples(held_out, np.random.default_rng([seed, number]))
         if not np.isfinite(fitting.error()):
@@ -124,6 +127,7 @@ def refit_layers(
         refit.ridges[node.layer.name] = ridge
         if correction is not None:
             refit.weights.update(fit.apply(correction))
+    on_part(1.0)
     return refit
 
 

@@ -2,6 +2,7 @@
 
 from keras_lrp_prune.report.figures import check_path
 from keras_lrp_prune.report.graphs import Box, plot_graph
+from keras_lrp_prune.report.html import html_report
 from keras_lrp_prune.report.plots import plot_curves, plot_heatmaps, plot_history
 from keras_lrp_prune.report.tables import (
     before_after_table,
@@ -9,6 +10,7 @@ from keras_lrp_prune.report.tables import (
     comparison_table,
     enumeration,
     layer_table,
+    mean_and_spread,
     print_table,
     ratio_table,
     reason_lines,
@@ -23,7 +25,9 @@ __all__ = [
     "class_table",
     "comparison_table",
     "enumeration",
+    "html_report",
     "layer_table",
+    "mean_and_spread",
     "plot_curves",
     "plot_graph",
     "plot_heatmaps",

@@ -56,6 +56,8 @@ def plot_history(
     *,
     title: str | None = None,
     held_out: Sequence[Record] | None = None,
+    refitted: Record | None = None,
+    ylabel: str = "Accuracy (%)",
     class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draws how the accuracies went while filters were removed.
@@ -69,6 +71,8 @@ def plot_history(
         path: File to write, `.png`, `.svg` or `.pdf`; by default none.
         title: Title above the plot.
         held_out: Records with `"rate"` and `"harmonic_mean"` measured on held-out samples.
+        refitted: Such a record of the model after what is left was refitted.
+        ylabel: What the accuracies are those of.
         class_names: Names of the classes, by default their numbers.
 
     Returns:
@@ -99,9 +103,11 @@ def plot_history(
         raise ValueError(f"There are {len(names)} class names but {n_classes} class accuracies.")
     classes = 100 * np.array([r["class_accuracies"] for r in kept], float)
     classes = classes.reshape(len(kept), n_classes)
-    means = [100 * record["harmonic_mean"] for record in (*history, *(held_out or ()))]
+    points = [*history, *(held_out or ()), *([refitted] if refitted else ())]
+    means = [100 * record["harmonic_mean"] for record in points]
     lowest = min(means + classes.ravel().tolist())
     figure, axes = accuracy_axes(title, lowest)
+    axes.set_ylabel(ylabel)
 
     # Drawn first and kept on top, so that the legend starts with what matters most.
     x = _percent(kept, "rate")
@@ -127,6 +133,18 @@ def plot_history(
             markerfacecolor="white",
             label="harmonic mean, held out",
             zorder=3,
+        )
+    if refitted:
+        lines += axes.plot(
+            _percent([refitted], "rate"),
+            _percent([refitted], "harmonic_mean"),
+            color=INK,
+            linestyle="none",
+            marker="*",
+            markersize=11,
+            markerfacecolor="white",
+            label="harmonic mean, refitted",
+            zorder=4,
         )
     if undone:
         lines += axes.plot(

@@ -55,7 +55,7 @@ def before_after_table(
                 f"name, before, after{''.join(f', {name}' for name in extra_columns)}."
             )
         name, *figures = row
-        table.add_row(_text(name), *(_text(_figure(value)) for value in figures))
+        table.add_row(_text(name), *(_text(figure_text(value)) for value in figures))
     return table
 
 
@@ -94,7 +94,7 @@ def ratio_table(
         for other in others:
             value = other.get(row)
             cells += [value, value / base if value is not None and base else None]
-        table.add_row(_text(row), *(_text(_figure(cell)) for cell in cells))
+        table.add_row(_text(row), *(_text(figure_text(cell)) for cell in cells))
     return table
 
 
@@ -188,7 +188,7 @@ def relevance_table(
         carrying = int(np.searchsorted(cumulative, share * cumulative[-1]) + 1)
         irrelevant = int((values <= 0).all(0).sum())
         counts = (values.shape[1], min(carrying, len(totals)), irrelevant)
-        table.add_row(_text(name), *(_text(_figure(count)) for count in counts))
+        table.add_row(_text(name), *(_text(figure_text(count)) for count in counts))
     return table
 
 
@@ -216,7 +216,7 @@ def comparison_table(
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
     table = _table(("Method", *columns), title)
     for method, row in figures.items():
-        table.add_row(_text(method), *(_text(_mean_and_spread(row.get(c, ()))) for c in columns))
+        table.add_row(_text(method), *(_text(mean_and_spread(row.get(c, ()))) for c in columns))
     return table
 
 
@@ -244,7 +244,7 @@ def layer_table(rows: Sequence[Sequence[object]], *, title: str | None = None) -
     for column in table.columns:
         column.overflow = "fold"  # what is too long goes on in the next line
     for row in rows:
-        table.add_row(*(_text("" if value is None else _figure(value)) for value in row))
+        table.add_row(*(_text("" if value is None else figure_text(value)) for value in row))
     return table
 
 
@@ -355,7 +355,8 @@ def _text(value: object, style: str = "") -> Text:
     return Text(printable(value), style=style)
 
 
-def _figure(value: object) -> str:
+def figure_text(value: object) -> str:
+    """What a cell shows of a value, as in `before_after_table`."""
     if value is None:
         return "-"
     if isinstance(value, Integral):
@@ -367,7 +368,8 @@ def _figure(value: object) -> str:
     return str(value)
 
 
-def _mean_and_spread(values: Sequence[float | None]) -> str:
+def mean_and_spread(values: Sequence[float | None]) -> str:
+    """What a cell shows of a figure of several runs, as in `comparison_table`."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"

@@ -1,0 +1,95 @@
+"""What a result says of itself: what its accuracies are those of, and what would keep more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.control.history import StepRecord
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.pruning.result import PruningResult
+
+# Losses below are those of any pruning; and with this many samples of each class, more tell little.
+_FEW_POINTS, _MANY_SAMPLES = 0.05, 100
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the accuracies of a run's steps are those of, in words.
+
+    Attributes:
+        short: What the harmonic mean is called where there is little room.
+        full: The same, to be read in a sentence.
+        of_model: Whether they are those of the model itself.
+    """
+
+    short: str
+    full: str
+    of_model: bool
+
+
+def measured(settings: Mapping[str, Any]) -> Measured:
+    """What the accuracies of a run's steps are those of.
+
+    Args:
+        settings: Those of a result: what steered.
+    """
+    if settings.get("steering", "as_is") == "as_is":
+        return Measured("harmonic mean", "harmonic mean accuracy on the reference set", True)
+    full = "harmonic mean accuracy of cross-fitted heads on the reference set"
+    return Measured("cross-fitted mean", full, False)
+
+
+def ends(history: Sequence[StepRecord]) -> tuple[StepRecord, StepRecord]:
+    """The unpruned model, and the last step that stands."""
+    return history[0], next(record for record in reversed(history) if record.accepted)
+
+
+def fall(result: PruningResult) -> tuple[float, float, str]:
+    """The harmonic mean accuracy before and after, and on what: held out, if there is such data.
+
+    A head that was fitted on the reference set says nothing there; cross-fitted ones do.
+    """
+    if result.validation is not None:
+        reports, where = result.validation, "held out"
+    elif measured(result.settings).of_model:
+        reports, where = result.reference, "reference set"
+    else:
+        first, last = ends(result.history)
+        return first.harmonic_mean, last.harmonic_mean, "reference set, cross-fitted heads"
+    before, after = (reports[when]["harmonic_mean"] for when in ("before", "after"))
+    return before, after, where
+
+
+def advice(result: PruningResult) -> str | None:
+    """One line on what would keep more of the accuracy, if more than a few points are lost."""
+    before, after, where = fall(result)
+    if before - after <= _FEW_POINTS:
+        return None
+    remedies = [remedy for applies, remedy in _remedies(result) if applies]
+    return (
+        f"The harmonic mean accuracy fell by {100 * (before - after):.1f} points ({where}). "
+        f"What may help: {', '.join(remedies)}."
+    )
+
+
+def _remedies(result: PruningResult) -> Sequence[tuple[bool, str]]:
+    """What helps in general, and whether it would be news in this run."""
+    settings, support = result.settings, result.reference["before"]["support"]
+    frozen, floored = settings["recovery"] is None, result.stopped.startswith("floor")
+    goal = "a lower target_rate" if settings.get("budget") is None else "a larger budget"
+    return (
+        (
+            frozen and sum(support) > 1,
+            'refitting what is left (recovery="least_squares")',
+        ),
+        (settings["min_accuracy"] is None, "a floor to stop at (min_accuracy=)"),
+        (floored, "a higher min_accuracy"),
+        (not floored, goal),
+        (
+            min(support) < _MANY_SAMPLES,
+            f"more than {min(support)} reference samples of a class",
+        ),
+    )

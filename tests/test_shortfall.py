@@ -1,0 +1,53 @@
+"""Training that ends before the schedule does what was asked for."""
+
+import re
+
+import keras
+import pytest
+from keras import layers
+from pruning_models import reference
+from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PolynomialDecay
+
+import keras_lrp_prune as klp
+
+
+class TestShortfall:
+    """What `FilterPruning` says when a schedule ended short of what was asked."""
+
+    def fit(self, caplog, schedule, epochs=1, **options):
+        keras.utils.set_random_seed(0)
+        x, y = reference()
+        model = keras.Sequential(
+            [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(40), layers.Dense(10)]
+        )
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        pruning = klp.callbacks.FilterPruning((x, y), schedule, criterion="l1", **options)
+        caplog.clear()
+        model.fit(x, y, epochs=epochs, batch_size=20, callbacks=[pruning], verbose=0)
+        said = [record.getMessage() for record in caplog.records]
+        return [line for line in said if "ended" in line]
+
+    @pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")
+    def test_is_one_line(self, caplog):
+        decay = PolynomialDecay(0.0, 0.5, 0, 100, frequency=1)
+        (line,) = self.fit(caplog, decay)
+        assert re.fullmatch(
+            r"Pruning ended at rate \d+\.\d%, but the schedule was to end at 50.0%: "
+            r"training ended at optimizer step 4 of 100\.",
+            line,
+        )
+        adaptive = klp.schedules.AccuracyAware(final_sparsity=0.5, frequency=2)
+        (line,) = self.fit(caplog, adaptive)
+        assert "was to end at 50.0%" in line and "step 4." in line
+        equal = klp.schedules.EqualSteps(0.01)
+        (line,) = self.fit(caplog, equal, budget={"params": 0.5})
+        assert "the budget is not met" in line
+        constant = ConstantSparsity(0.5, 0, frequency=1)
+        (line,) = self.fit(caplog, constant, min_accuracy=1.0)
+        assert "steps were undone (floor" in line
+
+    @pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")
+    def test_nothing_is_said_where_nothing_is_missing(self, caplog):
+        assert not self.fit(caplog, ConstantSparsity(0.5, 0, frequency=1))
+        assert not self.fit(caplog, klp.schedules.AccuracyAware(frequency=2)), "a mere bound"
+        assert not self.fit(caplog, klp.schedules.EqualSteps(0.2), budget={"params": 0.7})
