@@ -91,7 +91,8 @@ class OverSamples:
         rows = []
         for start in range(0, len(x), self._size):
             batch = slice(start, start + self._size)
-            sums, part = self._step(x[batch].astype(self._dtype), y[batch])
+            # Tensors, as nothing else makes them of arrays where functions run eagerly.
+            sums, part = self._step(tf.constant(x[batch], self._dtype), tf.constant(y[batch]))
             totals = sums if totals is None else tf.nest.map_structure(tf.add, totals, sums)
             rows.append(np.asarray(part))
         return tf.nest.map_structure(np.asarray, totals), np.concatenate(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,7 +15,9 @@ from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import (
     TrainingRun,
+    check_optimizers,
     check_reachable,
+    optimizers_of,
     shortfall,
     strategy_of,
 )
@@ -68,7 +71,8 @@ class FilterPruning(keras.callbacks.Callback):
         reference: The few labelled samples that filters are scored on: `(x, y)` arrays, `y` sparse
             or one-hot, or a batched `tf.data.Dataset`.
         schedule: When and how much: any `tfmot.sparsity.keras.PruningSchedule`. Step:
-            `optimizer.iterations`; sparsity: pruning rate over all prunable filters. With
+            `optimizer.iterations` (the largest, if the model has optimizers as attributes, for a
+            `train_step` of its own); sparsity: pruning rate over all prunable filters. With
             `AccuracyAware(frequency=...)` the accuracies decide how much goes, and what is undone.
         criterion: As in `prune`.
         engine: As in `prune`.
@@ -90,12 +94,13 @@ class FilterPruning(keras.callbacks.Callback):
 
     Raises:
         ValueError: For arguments outside their ranges, and in `fit` for a budget or a schedule's
-            final sparsity that cannot be reached.
+            final sparsity that cannot be reached, an optimizer that does not survive zeros, or a
+            second `FilterPruning`.
         DataError, UnsupportedModelError, CheckpointError: In `fit`, before the first step: for
             unusable samples, a model that cannot be pruned, a strategy of several workers, or a
             `state_dir` of another run, or one that another run is using.
-        RuntimeError: In `fit`, if the model's own `train_step` updates weights without its
-            optimizer, so that masks do not hold.
+        RuntimeError: In `fit`, if the model's own `train_step` updates weights without a Keras
+            optimizer, so that masks do not hold, or no optimizer of the model counted a step.
 
     Warns:
         AtChanceWarning: At the end of training, if filters were masked and the model classifies
@@ -165,23 +170,26 @@ class FilterPruning(keras.callbacks.Callback):
             self.schedule = fresh_schedule(self.schedule, trials=False)
             self._run = self._prepared()
         self._run.start()
-        # Steps that were traced before know nothing of the constraints.
-        self.model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Before the first epoch, when others have restored weights: finds out what is masked."""
         run = self._running()
         if run.answered is None:
-            now = self._now()
+            now = run.step
+            run.begin(now)
             self._resume(run, now)
             self._answer(run, now)
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Has the mask held during the training step."""
+        self._running().announce_batch()
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Answers every step of the schedule since the last call."""
-        run, now = self._running(), self._now()
+        run = self._running()
         if run.unproven:
             run.check_held()
-        self._answer(run, now)
+        self._answer(run, run.step)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds to `logs`."""
@@ -190,7 +198,7 @@ class FilterPruning(keras.callbacks.Callback):
         if logs is not None:
             run = self._running()
             hard, _ = run.accuracies()
-            logs["pruning_rate"] = run.rate(run.removed)
+            logs["pruning_rate"] = self.pruning_rate
             logs["harmonic_mean_accuracy"] = harmonic_mean_accuracy(hard)
             logs["worst_class"] = int(np.argmin(hard))
             logs["worst_class_accuracy"] = float(hard.min())
@@ -198,21 +206,19 @@ class FilterPruning(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Leaves the model masked, but as free to be trained as it was."""
         run = self._running()
-        if self.model.optimizer.use_ema:  # the averages that are weights now lag behind
-            run.mask.set(run.removed)
         run.check_accuracy()
         to_budget = self.budget is not None
-        short = shortfall(run, self.schedule, self.history, self._now(), to_budget=to_budget)
+        short = shortfall(run, self.schedule, self.history, run.step, to_budget=to_budget)
         if short is not None:
             _log.warning(short)
         run.stop()
-        self.model.make_train_function(force=True)
+        run.check_counted()
 
     @property
     def pruning_rate(self) -> float:
-        """Filters masked over all filters in unprotected groups."""
+        """Filters that are zero in the weights as they are, over all in unprotected groups."""
         run = self._running()
-        return run.rate(run.removed)
+        return run.rate(run.mask.found())
 
     def pruned_model(self) -> keras.Model:
         """The small model: without the masked filters, with the same outputs.
@@ -237,12 +243,8 @@ class FilterPruning(keras.callbacks.Callback):
             raise RuntimeError("FilterPruning has not seen a model yet: give it to model.fit.")
         return self._run
 
-    def _now(self) -> int:
-        # Of an optimizer that scales the loss, the one inside counts the updates.
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        return int(keras.ops.convert_to_numpy(optimizer.iterations))
-
     def _prepared(self) -> TrainingRun:
+        check_optimizers(self.model)
         strategy = strategy_of(self.model)
         task = read_task(
             *(self.model, self._reference),
@@ -271,7 +273,8 @@ class FilterPruning(keras.callbacks.Callback):
             identity = fingerprint(task.graph, task.reference, settings, weights=False)
             states = States(self._state_dir, identity, task.structure.n_units)
         with scope(strategy):
-            mask = HeldMask(task.structure, task.flat.layers)
+            optimizers = partial(optimizers_of, self.model)
+            mask = HeldMask(task.structure, task.flat.layers, optimizers)
             forward = CompiledForward(self.model, task.batch_size, strategy)
         return TrainingRun(
             model=self.model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
@@ -30,6 +31,9 @@ from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
 from keras_lrp_prune.surgery.holding import HeldMask
+from keras_lrp_prune.surgery.slots import optimizers_within
+
+_LEAST_EPSILON = 1e-15
 
 _AT_CHANCE = (
     "Filters were chosen by it. Usual causes: the reference set is not preprocessed as the "
@@ -55,8 +59,11 @@ class TrainingRun:
         make_criterion: Makes what scores units; it holds a copy of the model.
         removed: Units that are masked, bool, shape `(units,)`.
         answered: The last optimizer step that the schedule was asked about.
+        begun: The optimizer step at the begin of the first epoch.
+        trained: Whether a batch was trained since.
         unproven: Whether no step has shown yet that the mask holds.
         criterion: What scores units, while the model is trained.
+        held: The model's train function, while it is trained.
     """
 
     model: keras.Model
@@ -70,29 +77,55 @@ class TrainingRun:
     make_criterion: Callable[[], Criterion]
     removed: np.ndarray
     answered: int | None = None
+    begun: int | None = None
+    trained: bool = False
     unproven: bool = False
     criterion: Criterion | None = None
+    held: HeldFunction | None = None
 
     def start(self) -> None:
-        """Puts the mask in place; what is masked is not known yet.
+        """Gets ready to hold the mask; what is masked is not known yet.
 
         Raises:
             CheckpointError: If the states in the folder are not this run's, or another run has it.
         """
+        self.stop()  # after a fit that was interrupted
         if self.states is not None:
             self.states.hold()
-        self.answered, self.unproven = None, False
+        self.answered, self.begun, self.trained, self.unproven = None, None, False, False
         self.criterion = self.make_criterion()
-        self.mask.hold()
+        self.held = HeldFunction(self.model, self.mask)
 
     def stop(self) -> None:
-        """Takes the mask's hold away, and frees what the criterion holds, and the folder."""
-        self.mask.release()
+        """Lets go of the mask and the folder, and frees what the criterion holds."""
+        if self.held is not None:
+            self.held.detach()
+            self.held = None
         if self.criterion is not None:
             self.criterion.close()
             self.criterion = None
         if self.states is not None:
             self.states.release()
+
+    def begin(self, now: int) -> None:
+        """Says that the first epoch begins."""
+        self.attached().attach()
+        self.begun = now
+
+    def announce_batch(self) -> None:
+        """Says that the model's train function is called next."""
+        self.attached().announce()
+        self.trained = True
+
+    def attached(self) -> HeldFunction:
+        """What holds the mask."""
+        assert self.held is not None  # made when training starts
+        return self.held
+
+    @property
+    def step(self) -> int:
+        """Weight updates so far, as the model's optimizer counts them."""
+        return max(_step(optimizer) for optimizer in optimizers_of(self.model))
 
     def rate(self, removed: np.ndarray) -> float:
         """The pruning rate."""
@@ -128,8 +161,52 @@ class TrainingRun:
             raise RuntimeError(
                 f"Masked filters were trained: {', '.join(broken[:5])} changed where they are "
                 f"masked. {type(self.model).__name__}.train_step must update weights by "
-                "self.optimizer.apply(gradients, self.trainable_variables)."
+                "apply(gradients, self.trainable_variables) of a Keras optimizer, and no other "
+                "callback may write weights during an epoch."
             )
+
+    def check_counted(self) -> None:
+        """Checks, at the end, that the steps of the schedule could be counted."""
+        if self.trained and self.step == self.begun:
+            raise RuntimeError(
+                "No weight update was counted during model.fit, so that the schedule was never "
+                f"asked: {type(self.model).__name__}.optimizer, and optimizers that are attributes "
+                f"of the model, are still at step {self.step}. Compile the model with the "
+                "optimizer that its train_step uses; if gradients are accumulated, train longer; "
+                "if the loss is scaled, look for gradients that are not finite."
+            )
+
+
+def optimizers_of(model: keras.Model) -> Iterator[Any]:
+    """The optimizer that a model is compiled with, and those that are attributes of its own."""
+    found = {
+        id(value): value
+        for value in vars(model).values()
+        if isinstance(value, keras.optimizers.Optimizer)
+    }
+    return iter(found.values())
+
+
+def check_optimizers(model: keras.Model) -> None:
+    """Refuses an optimizer that does not survive filters that are zero.
+
+    Where both a filter and the channel that it reads are dead, Adafactor divides by the square of
+    its `epsilon_1`, which is zero in float32 for the default, and the whole weight becomes NaN.
+    """
+    for outer in optimizers_of(model):
+        for one in optimizers_within(outer):
+            if isinstance(one, keras.optimizers.Adafactor) and one.epsilon_1 < _LEAST_EPSILON:
+                raise ValueError(
+                    f"Adafactor with epsilon_1={one.epsilon_1:g} turns weights into NaN once "
+                    "filters are zero, because Keras computes with its square, which float32 "
+                    f"cannot hold. Give Adafactor(epsilon_1={_LEAST_EPSILON:g})."
+                )
+
+
+def _step(optimizer: Any) -> int:
+    # Of an optimizer that scales the loss, the one inside counts the updates.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:

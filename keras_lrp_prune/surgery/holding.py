@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
 from keras_lrp_prune.graph.model_graph import LayerSpec
+from keras_lrp_prune.surgery.slots import Slot, slots_of
 
 Undo = Callable[[], None]
 
@@ -20,41 +22,48 @@ class HeldMask:
 
     Each weight gets a `keras.constraints.Constraint`, which the optimizer applies in the same
     compiled step as its update: whatever the update adds (momentum, weight decay, accumulated
-    gradients), also in the steps between two calls from Python. A mask is a variable, so that a
-    change costs no retracing; it takes a byte for each channel.
+    gradients), also in the steps between two calls from Python. What the optimizer keeps for the
+    weight (moments, averages) is put back to where it started: Keras averages weights before it
+    applies constraints, and writes the averages into the weights at the end. A mask is a variable,
+    so that a change costs no retracing; it takes a byte for each channel.
 
     Make it in the scope of the model's strategy.
 
     Args:
         structure: Of the model.
         layers: Layer name (as in the structure) to the layer, read from the live model.
+        optimizers: Gives those that train the model; they need not be built yet.
 
     Example:
-    >>> mask = HeldMask(structure, graph.flat().layers)
-    >>> mask.hold()
+    >>> mask = HeldMask(structure, graph.flat().layers, lambda: [model.optimizer])
     >>> mask.set(removed)  # bool, shape (units,)
+    >>> with mask.holding():  # steps that are traced (or run eagerly) here hold it
+    ...     model.train_function(iterator)
     """
 
-    def __init__(self, structure: ChannelStructure, layers: Mapping[str, LayerSpec]) -> None:
+    def __init__(
+        self,
+        structure: ChannelStructure,
+        layers: Mapping[str, LayerSpec],
+        optimizers: Callable[[], Iterable[Any]] = tuple,
+    ) -> None:
         by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
         for entry in structure.weight_axes:
             if entry.role != "sliced":
                 by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
         self._structure = structure
         self._weights = {
-            f"{layer}/{weight}": _HeldWeight(layers[layer].weights[weight], entries)
+            f"{layer}/{weight}": _HeldWeight(layers[layer].weights[weight], entries, optimizers)
             for (layer, weight), entries in by_weight.items()
         }
 
-    def hold(self) -> None:
-        """Puts the constraints in place; steps that are traced from now on apply them."""
-        for weight in self._weights.values():
-            weight.hold()
-
-    def release(self) -> None:
-        """Takes the constraints away; what is zero stays zero until it is trained."""
-        for weight in self._weights.values():
-            weight.release()
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Has the constraints in place; afterwards those of the weights' own are back."""
+        with ExitStack() as stack:
+            for weight in self._weights.values():
+                stack.enter_context(weight.holding())
+            yield
 
     def set(self, removed: np.ndarray) -> Undo:
         """Masks these units; others are left as they are, and no longer held.
@@ -96,8 +105,13 @@ class HeldMask:
 class _HeldWeight:
     """One weight, of which positions along one axis or several can be masked."""
 
-    def __init__(self, variable: Any, entries: Sequence[WeightAxis]) -> None:
-        self._variable, self._entries = variable, entries
+    def __init__(
+        self,
+        variable: Any,
+        entries: Sequence[WeightAxis],
+        optimizers: Callable[[], Iterable[Any]],
+    ) -> None:
+        self._variable, self._entries, self._optimizers = variable, entries, optimizers
         rank = len(variable.shape)
         axes = {entry.axis % rank for entry in entries}
         shape = [size if axis in axes else 1 for axis, size in enumerate(variable.shape)]
@@ -109,32 +123,32 @@ class _HeldWeight:
         units = np.concatenate([entry.units for entry in self._entries])
         return units[units >= 0]
 
-    def hold(self) -> None:
-        self.release()
-        self._variable.constraint = _KeptOnly(self._kept, self._variable.constraint)
+    def slots(self) -> Iterator[Slot]:
+        """What the optimizers keep for the weight; an optimizer may be built as late as a step."""
+        for optimizer in self._optimizers():
+            yield from slots_of(optimizer, self._variable)
 
-    def release(self) -> None:
-        if isinstance(self._variable.constraint, _KeptOnly):
-            self._variable.constraint = self._variable.constraint.inner
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        own = self._variable.constraint
+        self._variable.constraint = _KeptOnly(self._kept, own, self.slots)
+        try:
+            yield
+        finally:
+            self._variable.constraint = own
 
     def set(self, removed: np.ndarray) -> Undo:
         kept_before, kept = self._kept.numpy(), self._without(removed)
-        values = np.asarray(self._variable).copy()
-        gone = np.broadcast_to(~kept, values.shape) & (values != 0)
-        saved = values[gone]
+        averages = [slot.variable for slot in self.slots() if slot.is_average]
+        undos = [_zeroed(variable, ~kept) for variable in (self._variable, *averages)]
 
         def undo() -> None:
             self._kept.assign(kept_before)
-            if saved.size:
-                restored = np.asarray(self._variable).copy()
-                restored[gone] = saved
-                self._variable.assign(restored)
+            for one in undos:
+                one()
 
         if (kept != kept_before).any():
             self._kept.assign(kept)
-        if saved.size:
-            values[gone] = 0
-            self._variable.assign(values)
         return undo
 
     def is_broken(self) -> bool:
@@ -156,13 +170,34 @@ class _HeldWeight:
         return kept
 
 
+def _zeroed(variable: Any, where: np.ndarray) -> Undo:
+    """Zeroes a variable at some places; returns what takes that back."""
+    values = np.asarray(variable).copy()
+    gone = np.broadcast_to(where, values.shape) & (values != 0)
+    saved = values[gone]
+
+    def undo() -> None:
+        if saved.size:
+            restored = np.asarray(variable).copy()
+            restored[gone] = saved
+            variable.assign(restored)
+
+    if saved.size:
+        values[gone] = 0
+        variable.assign(values)
+    return undo
+
+
 class _KeptOnly(keras.constraints.Constraint):
     """Zeroes what is not kept, after the constraint that the weight has already."""
 
-    def __init__(self, kept: tf.Variable, inner: Any) -> None:
-        self.kept, self.inner = kept, inner
+    def __init__(self, kept: tf.Variable, inner: Any, slots: Callable[[], Iterator[Slot]]) -> None:
+        self.kept, self.inner, self.slots = kept, inner, slots
 
     def __call__(self, w: Any) -> Any:
         w = tf.convert_to_tensor(w if self.inner is None else self.inner(w))
         # Not a product: zero times infinity is not zero.
+        for slot in self.slots():
+            fresh = tf.constant(slot.fresh, slot.variable.dtype)
+            slot.variable.assign(tf.where(self.kept, slot.variable, fresh))
         return tf.where(self.kept, w, tf.zeros((), w.dtype))
