@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import wraps
 from inspect import Parameter, signature
 from numbers import Real
@@ -67,12 +67,17 @@ def whole(least: int, most: int | None = None) -> Rule:
     return rule
 
 
-def several(rule: Rule, noun: str) -> Rule:
-    """A rule for collections, which become tuples, of what another rule takes: some `noun`."""
+def several(rule: Rule, noun: str, *, in_order: bool = False) -> Rule:
+    """A rule for collections, which become tuples, of what another rule takes: some `noun`.
+
+    An iterator is read once, here. Where the order counts, a set is refused, which has none.
+    """
 
     def all_of(name: str, value: Any) -> tuple[Any, ...]:
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
             raise _wrong(name, f"a list of {noun}", value)
+        if in_order and isinstance(value, Set):
+            raise _wrong(name, f"a list of {noun}, whose order counts", value)
         return tuple(rule(f"{name}[{i}]", entry) for i, entry in enumerate(value))
 
     return all_of
@@ -88,6 +93,11 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise _wrong(name, "True or False", value)
     return bool(value)
+
+
+def anything(name: str, value: Any) -> Any:
+    """The rule for what is checked where it is used."""
+    return value
 
 
 def text(name: str, value: Any) -> str:
@@ -125,7 +135,7 @@ def path(name: str, value: Any) -> str | os.PathLike[str]:
 
 def size(name: str, value: Any) -> tuple[int, int]:
     """The rule for the height and width of images."""
-    found = several(whole(1), "two whole numbers, (height, width)")(name, value)
+    found = several(whole(1), "two whole numbers, (height, width)", in_order=True)(name, value)
     if len(found) != 2:
         raise ValueError(f"{name} must be (height, width), not {value!r}.")
     return found
@@ -157,7 +167,7 @@ RULES: Mapping[str, Rule] = {
     "protect": names,
     "min_channels": channels,
     "round_to": whole(1),
-    "rates": several(number("[0, 1)"), "pruning rates"),
+    "rates": several(number("[0, 1)"), "pruning rates", in_order=True),
     # Schedules and orders.
     "initial_step": _PART,
     "min_step": _PART,
@@ -191,6 +201,7 @@ RULES: Mapping[str, Rule] = {
     "restore_best": flag,
     "freeze_batch_norm": flag,
     "distil": flag,
+    "callbacks": several(anything, "callbacks", in_order=True),
     "prune_options": options,
     "tune_options": options,
     # Samples, files and folders.
@@ -201,12 +212,13 @@ RULES: Mapping[str, Rule] = {
     "checkpoint_dir": path,
     "state_dir": path,
     # Models elsewhere.
-    "input_shape": several(or_none(whole(1)), "sizes"),
+    "input_shape": several(or_none(whole(1)), "sizes", in_order=True),
     "batch_sizes": several(whole(1), "batch sizes"),
     "warmup_batch_sizes": several(whole(1), "batch sizes"),
     "threads": whole(1),
     "repeats": whole(1),
     # What things are called.
+    "labels": several(text, "class names", in_order=True),
     "name": text,
     "title": text,
 }

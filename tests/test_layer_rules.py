@@ -322,6 +322,14 @@ def operations(x):
     return classes(ops.mean(ops.flip(x, 1), axis=(1, 2)))
 
 
+@case("a", "b", "c")
+def borders_that_are_filled(x):
+    filled = {"pad_to_aspect_ratio": True, "fill_value": 2.0}
+    x = layers.Resizing(6, 10, **filled)(conv(x, 6, "a"))
+    x = ops.image.resize(conv(x, 5, "b", activation="relu"), (9, 5), **filled)
+    return classes(layers.Flatten()(conv(x, 4, "c")))
+
+
 @case("a", "b", "c", "d")
 def shapes_by_operations(x):
     x = ops.transpose(conv(x, 6, "a"), (0, 3, 1, 2))

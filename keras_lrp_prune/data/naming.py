@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from keras_lrp_prune.data.errors import DataError
@@ -16,14 +16,15 @@ def checked_names(names: Iterable[str], n_classes: int | None = None) -> tuple[s
         n_classes: Number of classes, if it is known.
 
     Raises:
-        TypeError: If they are no strings, or a single one.
+        TypeError: If they are no strings, a single one, or in no order.
         DataError: If they are too few or too many, or one is given twice.
 
     Example:
         >>> checked_names(["daisy", "tulip"], 2)
         ('daisy', 'tulip')
     """
-    given = None if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    unfit = isinstance(names, str | Set) or not isinstance(names, Iterable)  # a set has no order
+    given = None if unfit else list(names)
     if given is None or not all(isinstance(name, str) for name in given):
         raise TypeError(f"class_names takes a list of names, one for each class, not {names!r}.")
     if n_classes is not None and len(given) != n_classes:

@@ -199,8 +199,6 @@ def _naming(model: keras.Model, labels: Sequence[str]) -> Callable[[Tensor], Ten
 
 
 def _check_labels(head: Head, labels: Sequence[str]) -> None:
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise TypeError(f"labels must be a list of class names, not {labels!r}.")
     if len(labels) != head.n_classes:
         raise ValueError(
             f"There are {len(labels)} labels for the {head.n_classes} classes of the model; give "

@@ -145,7 +145,9 @@ def by_position(call: Call, flow: ChannelFlow) -> Channels:
 
 def spatial(call: Call, flow: ChannelFlow) -> Channels:
     """Pooling, padding, cropping and resizing over the axes beside the channels."""
-    return along(call, flow, call.channel_axis)
+    channels = along(call, flow, call.channel_axis)
+    fills = call.config.get("pad_to_aspect_ratio") and np.any(call.config.get("fill_value") or 0)
+    return Channels(channels.ids, channels.vanishes & (not fills), channels.axis)
 
 
 def global_pooling(call: Call, flow: ChannelFlow) -> Channels:
