@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.data import ReferenceSet, cast
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
 
@@ -92,7 +92,7 @@ class OverSamples:
         for start in range(0, len(x), self._size):
             batch = slice(start, start + self._size)
             # Tensors, as nothing else makes them of arrays where functions run eagerly.
-            sums, part = self._step(tf.constant(x[batch], self._dtype), tf.constant(y[batch]))
+            sums, part = self._step(tf.constant(cast(x[batch], self._dtype)), tf.constant(y[batch]))
             totals = sums if totals is None else tf.nest.map_structure(tf.add, totals, sums)
             rows.append(np.asarray(part))
         return tf.nest.map_structure(np.asarray, totals), np.concatenate(rows)

@@ -169,7 +169,10 @@ def check_masked_equals_rebuilt(model, seed):
     schedule = tfmot.sparsity.keras.ConstantSparsity(0.3, begin_step=1, frequency=1)
     pruning = FilterPruning((x, y), schedule, criterion="random", seed=seed)
     target = keras.ops.convert_to_numpy(model(x)) + 1
-    model.fit(x, target, epochs=2, batch_size=4, verbose=0, callbacks=[pruning])
+    try:
+        model.fit(x, target, epochs=2, batch_size=4, verbose=0, callbacks=[pruning])
+    except FloatingPointError:
+        return  # training may diverge
     exact = keras.config.floatx() == "float64"
     if finite(model, x):  # training may diverge
         small = pruning.pruned_model()

@@ -101,6 +101,7 @@ class FilterPruning(keras.callbacks.Callback):
             `state_dir` of another run, or one that another run is using.
         RuntimeError: In `fit`, if the model's own `train_step` updates weights without a Keras
             optimizer, so that masks do not hold, or no optimizer of the model counted a step.
+        FloatingPointError: In `fit`, if training diverged before filters are scored.
 
     Warns:
         AtChanceWarning: At the end of training, if filters were masked and the model classifies
@@ -328,6 +329,7 @@ class FilterPruning(keras.callbacks.Callback):
 
     def _prune(self, run: TrainingRun, now: int, goal: float) -> None:
         """Tries the next units as a mask, and keeps or undoes it."""
+        run.check_finite()
         proposal = self._proposal(run, goal)
         if proposal is None:
             return

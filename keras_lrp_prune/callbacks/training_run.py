@@ -24,6 +24,7 @@ from keras_lrp_prune.evaluation import (
     soft_class_accuracies,
     warn_at_chance,
 )
+from keras_lrp_prune.graph.finite import not_finite
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.pruning.task import Task
@@ -153,6 +154,14 @@ class TrainingRun:
             samples = self.task.reference
             found = probabilities(self.forward(samples.x), self.task.head.kind)
             warn_at_chance(samples.y, found, _AT_CHANCE)
+
+    def check_finite(self) -> None:
+        """Checks that training has not diverged, before filters are scored."""
+        if bad := not_finite(self.task.flat):
+            raise FloatingPointError(
+                f"Training diverged: {bad} holds NaN or infinite numbers at step {self.step}. "
+                "Lower the learning rate, or clip gradients."
+            )
 
     def check_held(self) -> None:
         """Checks, once after each change, that the training step holds the mask."""

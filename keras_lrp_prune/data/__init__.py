@@ -1,6 +1,8 @@
 """Reference sets: arrays, datasets and image folders, checked once, here."""
 
+from keras_lrp_prune.data.datasets import labelled_batches
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
+from keras_lrp_prune.data.fitting import cast, check_fits
 from keras_lrp_prune.data.images import ImageFolder, load_image_folder
 from keras_lrp_prune.data.labels import draw_per_class, sparse_labels
 from keras_lrp_prune.data.naming import checked_names, names_of, shown_names
@@ -11,8 +13,11 @@ __all__ = [
     "DataNotFoundError",
     "ImageFolder",
     "ReferenceSet",
+    "cast",
+    "check_fits",
     "checked_names",
     "draw_per_class",
+    "labelled_batches",
     "load_image_folder",
     "names_of",
     "reference_set",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.data.datasets import labelled_batches
 from keras_lrp_prune.data.errors import DataError, numeric, some
 from keras_lrp_prune.data.images import ImageFolder
 from keras_lrp_prune.data.labels import sparse_labels
@@ -91,11 +92,13 @@ def reference_set(
 
     Args:
         data: A pair `(x, y)` of arrays, a finite, batched `tf.data.Dataset` of such pairs (read
-            once, in its order), an `ImageFolder`, its images as they are, or a `ReferenceSet`,
-            which is checked again and passed through.
+            once, in its order; 2^20 samples or 8 GiB at most, if it does not say how long it is),
+            an `ImageFolder`, its images as they are, or a `ReferenceSet`, which is checked again
+            and passed through.
             `x` has the shape `(n, ...)` and any numeric dtype; what is not floating becomes
-            float32. `y` holds class indices, shape `(n,)` or `(n, 1)`, of any dtype as long as the
-            values are whole, or one-hot rows, shape `(n, n_classes)`.
+            float32, or float64 where only that holds the numbers. `y` holds class indices, shape
+            `(n,)` or `(n, 1)`, of any dtype as long as the values are whole, or one-hot rows, shape
+            `(n, n_classes)`.
         n_classes: Number of classes of the model; 2 for a single sigmoid unit. By default it is
             taken from the labels.
         input_shape: Shape of one sample, without the batch axis; `None` in it stands for any size.
@@ -186,28 +189,8 @@ def _pair(data: Any, input_shape: Sequence[int | None] | None) -> tuple[Any, Any
             "Give a pair (x, y) of arrays, a batched tf.data.Dataset or what load_image_folder "
             f"returns, not {found}."
         )
-    spec = data.element_spec
-    if not (
-        isinstance(spec, tuple)
-        and len(spec) == 2
-        and all(isinstance(part, tf.TensorSpec) for part in spec)
-    ):
-        raise DataError(f"The dataset must yield pairs (x, y) of tensors, not {spec}.")
-    if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise DataError("The dataset is infinite; drop .repeat() or limit it with .take(n).")
-    x_rank, y_rank = spec[0].shape.rank, spec[1].shape.rank
-    if y_rank == 0 or (input_shape is not None and x_rank == len(input_shape)):
-        raise DataError("The dataset yields single samples; batch it, as in dataset.batch(32).")
-
-    batches = list(data.as_numpy_iterator())
-    if not batches:
-        raise DataError("The dataset is empty; give at least one labelled sample per class.")
-    for i, (x, y) in enumerate(batches):
-        if len(x) != len(y):
-            raise DataError(
-                f"Batch {i} of the dataset holds {len(x)} samples but {len(y)} labels; if it "
-                "yields single samples, batch it, as in dataset.batch(32)."
-            )
+    rank = None if input_shape is None else len(input_shape)
+    batches = list(labelled_batches(data, rank))
     xs, ys = zip(*batches, strict=True)
     if len({x.shape[1:] for x in xs}) > 1:
         raise DataError(
@@ -227,7 +210,9 @@ def _checked_samples(x: Any, input_shape: Sequence[int | None] | None) -> np.nda
         )
     _check_shape(samples, input_shape)
     if samples.dtype.kind != "f":
-        samples = samples.astype(np.float32)
+        floats = samples.astype(np.float32)
+        # Ids may need more digits.
+        samples = floats if (floats == samples).all() else samples.astype(np.float64)
     bad = ~np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if bad.any():
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.data import DataError, ImageFolder, ReferenceSet, names_of, reference_set
-from keras_lrp_prune.graph.heads import Head
+from keras_lrp_prune.data import (
+    DataError,
+    ImageFolder,
+    ReferenceSet,
+    check_fits,
+    labelled_batches,
+    names_of,
+    reference_set,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_lrp_prune.finetuning.session import Classifier
+
 _NAMED = 8
+_MOST = 2**24  # samples of a dataset that does not say how long it is
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,7 @@ class TrainingData:
 
 def training_data(
     data: Any,
-    head: Head,
-    input_shape: tuple[int | None, ...],
+    source: Classifier,
     *,
     batch_size: int,
     augment: Any,
@@ -52,8 +62,7 @@ def training_data(
     Args:
         data: `(x, y)` arrays, a batched, finite `tf.data.Dataset` of such pairs, or an
             `ImageFolder`.
-        head: What the model's outputs mean.
-        input_shape: Shape of one sample, without the batch axis.
+        source: The model to train.
         batch_size: Samples per batch, of arrays.
         augment: Keras layer or function of a batch of samples, applied in training only.
         seed: Of the order of arrays, which is another one in each epoch.
@@ -65,36 +74,42 @@ def training_data(
     if augment is not None and not callable(augment):
         raise TypeError(f"augment must be a Keras layer or a function, not {augment!r}.")
     if isinstance(data, tuple | list | ReferenceSet | ImageFolder):
-        samples = _checked(data, head, input_shape)
+        samples = _checked(data, source)
         _check_classes(samples.class_counts)
         batches = _shuffled(samples, batch_size, seed)
         steps, count, digest = -(-len(samples) // batch_size), len(samples), samples.fingerprint()
     else:
-        steps, counts = _read_once(data, head, input_shape)
+        steps, counts = _read_once(data, source)
         batches, count, digest = data.map(_as_indices).repeat(), int(counts.sum()), ""
     if augment is not None:
         batches = batches.map(_augmenting(augment))
-    names = names_of(data, head.n_classes)
+    names = names_of(data, source.head.n_classes)
     return TrainingData(batches.prefetch(2), steps, count, digest, names)
 
 
-def held_out_data(data: Any, head: Head, input_shape: tuple[int | None, ...]) -> ReferenceSet:
+def held_out_data(data: Any, source: Classifier) -> ReferenceSet:
     """Validation data, checked; every class needs a sample.
 
     Raises:
         DataError: For samples or labels that cannot be used.
     """
     try:
-        return reference_set(data, n_classes=head.n_classes, input_shape=input_shape)
+        return _fitting(data, source)
     except DataError as error:
         raise DataError(f"The validation data: {error}") from error
 
 
-def _checked(data: Any, head: Head, input_shape: tuple[int | None, ...]) -> ReferenceSet:
+def _fitting(data: Any, source: Classifier, **options: Any) -> ReferenceSet:
+    samples = reference_set(
+        data, n_classes=source.head.n_classes, input_shape=source.input_shape, **options
+    )
+    check_fits(source.graph, samples.x)
+    return samples
+
+
+def _checked(data: Any, source: Classifier) -> ReferenceSet:
     try:
-        return reference_set(
-            data, n_classes=head.n_classes, input_shape=input_shape, require_all_classes=False
-        )
+        return _fitting(data, source, require_all_classes=False)
     except DataError as error:
         raise DataError(f"The training data: {error}") from error
 
@@ -109,19 +124,15 @@ def _check_classes(counts: np.ndarray) -> None:
         )
 
 
-def _read_once(
-    dataset: Any, head: Head, input_shape: tuple[int | None, ...]
-) -> tuple[int, np.ndarray]:
+def _read_once(dataset: Any, source: Classifier) -> tuple[int, np.ndarray]:
     """Number of batches, and of samples of each class; checks batch by batch, keeps none."""
-    steps, counts = 0, np.zeros(head.n_classes, np.int64)
-    for batch in _raw_batches(dataset, len(input_shape)):
+    steps, counts = 0, np.zeros(source.head.n_classes, np.int64)
+    for batch in _raw_batches(dataset, len(source.input_shape)):
         try:
-            counts += _checked(batch, head, input_shape).class_counts
+            counts += _checked(batch, source).class_counts
         except DataError as error:
             raise DataError(f"{error} (in batch {steps} of the dataset)") from error
         steps += 1
-    if not steps:
-        raise DataError("The training data: the dataset is empty.")
     _check_classes(counts)
     return steps, counts
 
@@ -134,21 +145,10 @@ def _raw_batches(dataset: Any, rank: int) -> Iterator[tuple[np.ndarray, np.ndarr
             "The training data: give a pair (x, y) of arrays or a batched tf.data.Dataset, not "
             f"a {type(dataset).__name__}."
         )
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise DataError(
-            "The training data: the dataset is infinite; drop .repeat() or limit it with .take(n)."
-        )
-    spec = dataset.element_spec
-    is_pair = isinstance(spec, tuple) and len(spec) == 2
-    if not is_pair or not all(isinstance(part, tf.TensorSpec) for part in spec):
-        raise DataError(
-            f"The training data: the dataset must yield pairs (x, y) of tensors, not {spec}."
-        )
-    if spec[1].shape.rank == 0 or spec[0].shape.rank == rank:
-        raise DataError(
-            "The training data: the dataset yields single samples; batch it: dataset.batch(32)."
-        )
-    yield from dataset.as_numpy_iterator()
+    try:
+        yield from labelled_batches(dataset, rank, most=_MOST, most_bytes=sys.maxsize)
+    except DataError as error:
+        raise DataError(f"The training data: {error}") from error
 
 
 def _shuffled(samples: ReferenceSet, batch_size: int, seed: int) -> tf.data.Dataset:

@@ -184,11 +184,8 @@ def planned(
     taught = None if teacher is None else read_classifier(teacher, "teacher")
     if taught is not None:
         check_teacher(source, taught)
-    shape = source.input_shape
-    held_out = None if validation is None else held_out_data(validation, source.head, shape)
-    data = training_data(
-        train, source.head, shape, batch_size=batch_size, augment=augment, seed=seed
-    )
+    held_out = None if validation is None else held_out_data(validation, source)
+    data = training_data(train, source, batch_size=batch_size, augment=augment, seed=seed)
     made = make_optimizer(optimizer, learning_rate, schedule, epochs * data.steps)
     settings = {
         "epochs": epochs,

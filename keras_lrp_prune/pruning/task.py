@@ -12,10 +12,17 @@ import numpy as np
 
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.cost import LatencyShare
-from keras_lrp_prune.data import DataError, ReferenceSet, checked_names, reference_set
+from keras_lrp_prune.data import (
+    DataError,
+    ReferenceSet,
+    check_fits,
+    checked_names,
+    reference_set,
+)
 from keras_lrp_prune.evaluation import probabilities, warn_at_chance
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.finite import check_finite
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
@@ -79,6 +86,7 @@ class Task:
         shape = self.reference.x.shape[1:]
         try:
             found = reference_set(data, n_classes=self.head.n_classes, input_shape=shape)
+            check_fits(self.graph, found.x)
         except DataError as error:
             raise DataError(f"The {name}: {error}") from error
         named = self.reference.class_names, found.class_names
@@ -190,9 +198,11 @@ def read_task(
         raise UnsupportedModelError(
             f"Model {graph.name!r} has {len(inputs)} inputs; pruning needs a model with one."
         )
+    check_finite(graph)
     head = read_head(graph)
     shape = graph.shape(inputs[0])[1:]
     samples = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
+    check_fits(graph, samples.x)
     names = samples.class_names
     if class_names is not None:
         names = checked_names(class_names, head.n_classes)

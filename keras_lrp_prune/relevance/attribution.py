@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.data import ReferenceSet, reference_set
+from keras_lrp_prune.data import ReferenceSet, check_fits, reference_set
 from keras_lrp_prune.data.errors import numeric
+from keras_lrp_prune.graph.finite import check_finite
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
@@ -88,6 +89,7 @@ def filter_relevance(
     graph, samples_shape = _read(model)
     head = read_head(graph)
     reference = reference_set((x, y), n_classes=head.n_classes, input_shape=samples_shape)
+    check_fits(graph, reference.x)
     with _engine(
         model,
         graph,
@@ -156,6 +158,7 @@ def input_relevance(
         input_shape=samples_shape,
         require_all_classes=False,
     )
+    check_fits(graph, samples.x)
     if y is not None and samples.y.max(initial=0) >= n_outputs:
         raise ValueError(f"y names output {samples.y.max()}, but the model has {n_outputs}.")
     outputs = np.full(len(samples), -1) if y is None else samples.y
@@ -180,6 +183,7 @@ def _read(model: keras.Model) -> tuple[ModelGraph, tuple[int | None, ...]]:
     from keras_lrp_prune.graph.reading import read_model
 
     graph = read_model(model).flat()
+    check_finite(graph)
     return graph, graph.shape(next(references(graph.inputs)))[1:]
 
 

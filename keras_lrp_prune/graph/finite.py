@@ -1,0 +1,32 @@
+"""Whether the weights of a model are numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
+
+
+def not_finite(graph: ModelGraph) -> str:
+    """Names the first weight that holds NaN or infinity, `layer/weight`; empty if none does.
+
+    An activation may hide them: ReLU makes zero of NaN, while scores of filters do not.
+    """
+    for layer in graph.flat().layers.values():
+        for name, array in layer.arrays().items():
+            if array.dtype.kind not in "iub" and not np.isfinite(array).all():
+                return f"{layer.name}/{name}"
+    return ""
+
+
+def check_finite(graph: ModelGraph) -> None:
+    """Refuses a model whose weights are not finite.
+
+    Raises:
+        UnsupportedModelError: It names the weight.
+    """
+    if bad := not_finite(graph):
+        raise UnsupportedModelError(
+            f"Model {graph.name!r} has NaN or infinite numbers in {bad}; what it scores means "
+            "nothing. Load weights from before training diverged."
+        )
