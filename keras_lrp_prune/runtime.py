@@ -148,7 +148,7 @@ class CompiledForward:
         single = keras.Model(model.inputs[0], model.outputs[0])
         self._run = OverSamples(
             lambda x, y: ((), single(x, training=False)),
-            tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype),
+            tf.TensorSpec((None, *model.inputs[0].shape[1:]), model.inputs[0].dtype),
             batch_size=batch_size,
             strategy=strategy,
         )

@@ -260,9 +260,6 @@ def test_frozen_layers_stay():
     }
     assert all((a == b).all() for a, b in pairs["conv"])
     assert not all((a == b).all() for a, b in pairs["scores"])
-    model.trainable = False
-    with pytest.raises(klp.UnsupportedModelError, match="no trainable weights"):
-        tune(model)
 
 
 def test_callbacks_see_what_is_measured_and_save_the_plain_model(tmp_path):

@@ -28,6 +28,7 @@ class TuningResult:
             0: those it came with were the best.
         settings: What training was asked for.
         class_names: What the classes are called, if it is known.
+        trained: What was trained, in words, of a model with frozen layers; else empty.
 
     Example:
     >>> tuned = klp.finetune(result, (x, y), validation=(x_val, y_val))
@@ -41,6 +42,7 @@ class TuningResult:
     epoch: int
     settings: Mapping[str, Any]
     class_names: Sequence[str] | None = None
+    trained: str = ""
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
         """Prints what training did: loss, and the accuracies before and after on validation data.
@@ -49,6 +51,8 @@ class TuningResult:
             class_names: Names of the classes, by default those of the result, or numbers.
         """
         print(f"{self._course}.")
+        if self.trained:
+            print(self.trained)
         if self.validation is None:
             print("Give validation=(x, y) to see the accuracy of each class before and after.")
             return

@@ -11,10 +11,16 @@ from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.finetuning.logits import check_head, with_logits
 from keras_lrp_prune.finetuning.result import TuningResult
 from keras_lrp_prune.finetuning.samples import TrainingData
+from keras_lrp_prune.finetuning.unfreezing import (
+    check_trains,
+    in_words,
+    unfreeze,
+    what_trains,
+)
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
-from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.surgery.building import Built, build, rebuild
 from keras_lrp_prune.surgery.kept import Kept
 
 if TYPE_CHECKING:
@@ -40,11 +46,11 @@ class Classifier:
         (ref,) = references(self.graph.inputs)
         return self.graph.shape(ref)[1:]
 
-    def logits_model(self) -> keras.Model:
+    def with_logits(self) -> Built:
         """A copy with logits as outputs, in the order of weights of the model itself."""
         import keras
 
-        return build(with_logits(self.graph), Kept(), keras).model
+        return build(with_logits(self.graph), Kept(), keras)
 
 
 def read_classifier(model: Any, role: str) -> Classifier:
@@ -103,17 +109,17 @@ class Session:
         from keras_lrp_prune.finetuning.student import Student
 
         self._source, self._settings = source, settings
-        self._trained = source.logits_model()
+        copy = source.with_logits()
+        self._trained = copy.model
+        by_flags = what_trains(self._trained)
+        unfreeze(copy, settings["unfreeze"])
         _prepare(self._trained, settings)
-        if not self._trained.trainable_variables:
-            raise UnsupportedModelError(
-                f"Model {source.graph.name!r} has no trainable weights. Set trainable=True on the "
-                "layers to tune."
-            )
+        check_trains(self._trained)
+        self._trains = in_words(by_flags, what_trains(self._trained))
         self._student = Student(
             self._trained,
             lambda: self.plain,
-            teacher=None if teacher is None else teacher.logits_model(),
+            teacher=None if teacher is None else teacher.with_logits().model,
             weight=settings["distillation_weight"] or 0.0,
             temperature=settings["temperature"] or 1.0,
         )
@@ -129,6 +135,8 @@ class Session:
         """Trains; the arguments are those of a `Plan`."""
         from keras_lrp_prune.finetuning.watching import Watch
 
+        if self._trains and verbose:
+            print(self._trains)
         loss, metric = loss_and_metric(self._source.head)
         share = 1.0 - (self._settings["distillation_weight"] or 0.0)
         self._student.compile(optimizer, loss, loss_weights=[share], metrics=[metric])
@@ -155,7 +163,9 @@ class Session:
         watch.look(epoch)
         history = {name: tuple(map(float, values)) for name, values in fitted.items()}
         reports = {"before": before, "after": watch.report} if watch.report else None
-        return TuningResult(self.plain, history, reports, epoch, self._settings)
+        return TuningResult(
+            self.plain, history, reports, epoch, self._settings, trained=self._trains
+        )
 
     @property
     def plain(self) -> keras.Model:

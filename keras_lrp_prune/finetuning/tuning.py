@@ -12,6 +12,7 @@ from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
 from keras_lrp_prune.finetuning.result import TuningResult
 from keras_lrp_prune.finetuning.samples import TrainingData, held_out_data, training_data
 from keras_lrp_prune.finetuning.session import Classifier, Session, check_teacher, read_classifier
+from keras_lrp_prune.finetuning.unfreezing import check_trains, checked_names
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.pruning import PruningResult
 
@@ -35,6 +36,7 @@ def finetune(
     batch_size: int = 32,
     optimizer: Any = None,
     augment: Any = None,
+    unfreeze: bool | Sequence[str] | None = None,
     freeze_batch_norm: bool = False,
     dropout_factor: float = 1.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -51,9 +53,11 @@ def finetune(
     with `w` the distillation weight and `T` the temperature, plus the model's own regularisers
     (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network",
     arXiv:1503.02531). It is computed from logits, whatever the outputs are. The teacher costs a
-    forward pass for each batch. Layers that are not trainable stay as they are. The model given
-    and the teacher are not changed. In the scope of a `tf.distribute.MirroredStrategy` the replicas
-    share each batch (Keras 3.5 adds up their gradients, where newer versions take the mean).
+    forward pass for each batch. Layers that are frozen (`trainable=False`) stay as they are: of a
+    transfer-learning model the head alone trains, and a line says so, unless `unfreeze` has them
+    trained too. The model given and the teacher are not changed. In the scope of a
+    `tf.distribute.MirroredStrategy` the replicas share each batch (Keras 3.5 adds up their
+    gradients, where newer versions take the mean).
 
     Batch normalisation trains with the statistics of each batch. Its moving statistics, which
     inference uses, are those of the model before pruning at first; in a short training the
@@ -85,6 +89,10 @@ def finetune(
         batch_size: Samples per batch; a dataset has its own.
         optimizer: A Keras optimizer (copied, without its state) or its name; default Adam.
         augment: A Keras layer, or a function of a batch `x`, applied to training batches.
+        unfreeze: What to train although it is frozen: `True`: all layers; or a list of layer names
+            (a nested model's name: all in it; `"base/conv"`: a layer in it). For this training
+            only: the tuned model has the flags of the one given. What was pretrained wants a low
+            learning rate, such as 1e-5 to 1e-4.
         freeze_batch_norm: Whether batch normalisation keeps its statistics, scale and offset.
         dropout_factor: What the rates of dropout layers are multiplied by while training, in
             [0, 1]. What is left of a layer stands less dropout than the whole did: Han et al. 2015
@@ -127,6 +135,7 @@ def finetune(
         batch_size=batch_size,
         optimizer=optimizer,
         augment=augment,
+        unfreeze=unfreeze,
         freeze_batch_norm=freeze_batch_norm,
         dropout_factor=dropout_factor,
         callbacks=callbacks,
@@ -170,6 +179,7 @@ def planned(
     batch_size: int,
     optimizer: Any,
     augment: Any,
+    unfreeze: bool | Sequence[str] | None,
     freeze_batch_norm: bool,
     dropout_factor: float,
     callbacks: Sequence[Any],
@@ -181,6 +191,9 @@ def planned(
     if restore_best and validation is None:
         raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
     source = read_classifier(model, "model")
+    names = checked_names(unfreeze, source.graph)
+    if not names:
+        check_trains(model)
     taught = None if teacher is None else read_classifier(teacher, "teacher")
     if taught is not None:
         check_teacher(source, taught)
@@ -198,6 +211,7 @@ def planned(
         "temperature": None if taught is None else temperature,
         "distillation_weight": None if taught is None else distillation_weight,
         "restore_best": restore_best,
+        "unfreeze": names,
         "freeze_batch_norm": freeze_batch_norm,
         "dropout_factor": dropout_factor,
         "seed": seed,

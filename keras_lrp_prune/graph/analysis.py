@@ -132,11 +132,7 @@ def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:
 
 def _protect_layers(graph: ModelGraph, names: tuple[str, ...], flow: ChannelFlow) -> None:
     for name in names:
-        hit = [
-            layer
-            for layer in graph.layers.values()
-            if layer.name == name or layer.name.startswith(name + "/")
-        ]
+        hit = graph.layers_called(name)
         if not hit:
             raise UnsupportedModelError(
                 f"protect names layer {name!r}, which the model does not have. "

@@ -140,6 +140,14 @@ class ModelGraph:
         """Layer name to layer, in the order of the first call."""
         return {node.layer.name: node.layer for node in self.nodes}
 
+    def layers_called(self, name: str) -> list[LayerSpec]:
+        """The layers of a flat graph that a name means: a nested model's name, all in it."""
+        return [
+            layer
+            for layer in self.layers.values()
+            if layer.name == name or layer.name.startswith(f"{name}/")
+        ]
+
     @cached_property
     def consumers(self) -> dict[TensorRef, tuple[str, ...]]:
         """Tensor to the names of the nodes that read it."""

@@ -156,8 +156,11 @@ def sums_as_layers(graph: ModelGraph) -> ModelGraph:
 
 
 def depthwise_part(name: str) -> str:
-    """Name of the depthwise part of the separable convolution called `name`."""
-    return f"{name}__depthwise"
+    """Name of the depthwise part of the separable convolution called `name`.
+
+    No layer of the user's is called so: a slash follows the name of a nested model only.
+    """
+    return f"{name}/depthwise"
 
 
 def split_separable(graph: ModelGraph) -> ModelGraph:
@@ -179,7 +182,7 @@ def split_activations(graph: ModelGraph) -> ModelGraph:
     for node in graph.nodes:
         layer = node.layer
         if layer.class_name in LINEAR and layer.config["activation"] != "linear":
-            activation = _activation(node, "__activation", layer.config["activation"])
+            activation = _activation(node, "/activation", layer.config["activation"])
             linear = replace(layer, config={**layer.config, "activation": "linear"})
             replaced[node.name] = (replace(node, layer=linear), activation)
             moved[TensorRef(node.name)] = TensorRef(activation.name)

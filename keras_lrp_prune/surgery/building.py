@@ -6,7 +6,7 @@ Nothing here imports Keras; the module to build with is an argument.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -106,9 +106,10 @@ class _Builder:
     def model(self, graph: ModelGraph, prefix: str, tensors: dict[TensorRef, Any]) -> Any:
         """One model; fills `tensors`."""
         sequence = []
+        taken: set[str] = set()
         for node in graph.nodes:
             path = self._names.name(node.layer, prefix)
-            layer = self._layer(node, path)
+            layer = self._layer(node, path, taken)
             if graph.class_name == "Sequential":
                 # What is no layer, older versions of Keras add by themselves: casts.
                 sequence += [layer] if isinstance(layer, self.keras.layers.Layer) else []
@@ -138,14 +139,14 @@ class _Builder:
                 cuts = self.kept.positions.get(path, {}).get(name.removesuffix("_initializer"), {})
                 vars(layer)[name] = without(initializer, cuts, self.keras)
 
-    def _layer(self, node: Node, path: str) -> Any:
+    def _layer(self, node: Node, path: str, taken: set[str]) -> Any:
         if path not in self.layers:
             spec = replace(node.layer, name=path)
             if node.inner is not None:
                 self.layers[path] = self.model(node.inner, f"{path}/", {})
             else:
-                # Layer names cannot hold a slash; a flat graph's layers can be of nested models.
-                name = node.layer.name.replace("/", "__")
+                name = _keras_name(node.layer.name, taken)
+                taken.add(name)
                 self.layers[path] = make_layer(spec, name, self.kept.config(spec), self.keras)
                 self._start_as_zeros(path, self.layers[path])
             self.specs[path] = spec
@@ -170,6 +171,14 @@ class _Builder:
                 if name.endswith("_initializer") and not name.startswith("_") and value is not None:
                     self._initializers.append((path, part, name, value))
                     vars(part)[name] = self.keras.initializers.Zeros()
+
+
+def _keras_name(name: str, taken: Collection[str]) -> str:
+    """A name that Keras takes: without a slash, which layers of a flat graph have, and unique."""
+    name = name.replace("/", "__")
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:

@@ -76,6 +76,17 @@ def relu_vanishes(config: Mapping[str, Any]) -> bool:
     return not (config.get("negative_slope") or 0.0) * (config.get("threshold") or 0.0)
 
 
+def dropout(call: Call, flow: ChannelFlow) -> Channels:
+    """`Dropout` and its like: passes on; a `noise_shape` that counts the channels goes along."""
+    channels = call.inputs[0]
+    shape = call.config.get("noise_shape")
+    if shape is not None and len(shape) >= -channels.axis:
+        place = len(shape) + channels.axis
+        if shape[place] == len(channels) > 1:
+            call.size(flow, "noise_shape", channels.ids, place)
+    return channels
+
+
 def passing(call: Call, flow: ChannelFlow) -> Channels:
     """Works on each element by itself (or only at training), and keeps a zero."""
     return call.inputs[0]

@@ -61,7 +61,7 @@ def stack(call: Call, flow: ChannelFlow) -> Channels:
     """`ops.stack`: along a new axis."""
     channels = _one_behind_the_other(call, flow, call.inputs[0].axis)
     new = from_end(call.config["axis"], call.rank + 1)
-    axis = channels.axis - 1 if new > channels.axis else channels.axis
+    axis = channels.axis - 1 if new >= channels.axis else channels.axis
     return Channels(channels.ids, channels.vanishes, axis)
 
 

@@ -93,6 +93,7 @@ LAYERS: dict[str, LayerRule] = {
     "Softmax": elementwise.softmax,
     **_each(elementwise.passing, "LeakyReLU", "ELU", "Identity", "ActivityRegularization"),
     **_each(elementwise.passing, *TRAINING_ONLY),
+    **_each(elementwise.dropout, "Dropout", "AlphaDropout"),
     "LayerScale": elementwise.layer_scale,
     "Rescaling": elementwise.rescaling,
     "Normalization": elementwise.by_position,

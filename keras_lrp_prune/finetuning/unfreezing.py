@@ -1,0 +1,139 @@
+"""What of a model trains: what its flags say, or what is unfrozen for as long as training lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_lrp_prune.surgery.building import Built
+
+
+def checked_names(unfreeze: Any, graph: ModelGraph) -> bool | list[str]:
+    """`unfreeze=` as `finetune` takes it, checked: all or nothing, or names of layers.
+
+    Args:
+        unfreeze: `None`, a bool, or names.
+        graph: Of the model.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: For a layer that the model does not have, or one without weights to train.
+    """
+    if unfreeze is None or isinstance(unfreeze, bool):
+        return bool(unfreeze)
+    names = list(unfreeze) if isinstance(unfreeze, Iterable) else [unfreeze]
+    if isinstance(unfreeze, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"unfreeze must be True (all layers), a list of layer names, or None (as the model's "
+            f"flags are), not {unfreeze!r}."
+        )
+    flat = graph.flat()
+    for name in names:
+        meant = flat.layers_called(name)
+        if not meant:
+            raise ValueError(
+                f"unfreeze names layer {name!r}, which the model does not have. "
+                f"Its layers: {', '.join(flat.layers)}."
+            )
+        if not any(layer.weights for layer in meant):
+            raise ValueError(f"unfreeze names layer {name!r}, which has no weights to train.")
+    return names
+
+
+def unfreeze(built: Built, names: bool | list[str]) -> None:
+    """Makes layers of a copy trainable, and leaves the flags of the others.
+
+    Args:
+        built: The copy.
+        names: As `checked_names` gives them. A nested model's name means all in it.
+    """
+    if not names:
+        return
+    model = built.model
+    chosen = {id(part) for part in _parts(built, names)}
+    # A layer hands its flag down: what has layers in it comes before those without.
+    parts = sorted(model._flatten_layers(include_self=False), key=lambda part: not part._layers)
+    flags = [(part, part.trainable or id(part) in chosen) for part in parts]
+    frozen = [
+        weight
+        for part in parts
+        if id(part) not in chosen
+        for weight in part._trainable_variables
+        if not weight.trainable
+    ]
+    # Keras hands down only a flag that changes.
+    model.trainable = False
+    model.trainable = True
+    for part, flag in flags:
+        if part.trainable != flag:
+            part.trainable = flag
+    for weight in frozen:
+        weight.trainable = False
+
+
+def _parts(built: Built, names: bool | list[str]) -> Iterable[Any]:
+    """The layers with these names, and those in them."""
+    if names is True:
+        yield from built.model._flatten_layers()
+        return
+    assert isinstance(names, list)
+    for path, layer in built.layers.items():
+        if any(path == name or path.startswith(f"{name}/") for name in names):
+            yield from getattr(layer, "_flatten_layers", tuple)()
+
+
+def check_trains(model: keras.Model) -> None:
+    """Raises `UnsupportedModelError` if nothing of a model would be trained."""
+    if not model.trainable_variables:
+        raise UnsupportedModelError(
+            f"Model {model.name!r} has no trainable weights: all of it is frozen. Give "
+            "unfreeze=True to train all layers, or a list of the layers to train."
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How many layers and parameters are trained, and how many there are that could be."""
+
+    layers: int
+    parameters: int
+    all_layers: int
+    all_parameters: int
+
+
+def what_trains(model: keras.Model) -> Trained:
+    """Counts what the flags of a model say."""
+    owned = [part._trainable_variables for part in model._flatten_layers()]
+    every = {id(weight): weight for weights in owned for weight in weights}.values()
+    return Trained(
+        layers=sum(any(weight.trainable for weight in weights) for weights in owned),
+        parameters=sum(prod(weight.shape) for weight in every if weight.trainable),
+        all_layers=sum(bool(weights) for weights in owned),
+        all_parameters=sum(prod(weight.shape) for weight in every),
+    )
+
+
+def in_words(by_flags: Trained, trained: Trained) -> str:
+    """One line on what trains; empty for a model in which nothing is frozen.
+
+    Args:
+        by_flags: What the flags of the model say.
+        trained: What is trained.
+    """
+    if by_flags.parameters == by_flags.all_parameters:
+        return ""
+    line = (
+        f"Training {trained.layers:,} of {trained.all_layers:,} layers with weights "
+        f"({trained.parameters:,} of {trained.all_parameters:,} parameters)"
+    )
+    if trained.parameters == trained.all_parameters:
+        return f"{line}, those that are frozen in the model included."
+    advice = ": unfreeze=True trains it too" if trained == by_flags else ""
+    return f"{line}; the rest is frozen{advice}."
