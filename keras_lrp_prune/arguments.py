@@ -117,6 +117,11 @@ def names(name: str, value: Any) -> tuple[str, ...]:
     return found
 
 
+def names_or_all(name: str, value: Any) -> bool | tuple[str, ...]:
+    """The rule for layers: all (`True`), none (`False`), or their names."""
+    return value if isinstance(value, bool) else names(name, value)
+
+
 def options(name: str, value: Any) -> dict[str, Any]:
     """The rule for further arguments by name."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -199,6 +204,7 @@ RULES: Mapping[str, Rule] = {
     "distillation_weight": _SHARE,
     "dropout_factor": _SHARE,
     "restore_best": flag,
+    "unfreeze": or_none(names_or_all),
     "freeze_batch_norm": flag,
     "distil": flag,
     "callbacks": several(anything, "callbacks", in_order=True),

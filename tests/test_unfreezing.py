@@ -50,8 +50,8 @@ def flags(model):
 
 HEAD = {"hidden", "scores"}
 CASES = {
-    "as it is": ("net", None, HEAD, "2 of 4 layers with weights (43 of 91 parameters); the rest"),
-    "no": ("net", False, HEAD, "is frozen: unfreeze=True trains it too."),
+    "as it is": ("net", False, HEAD, "2 of 4 layers with weights (43 of 91 parameters); the rest"),
+    "no": ("net", None, HEAD, "is frozen: unfreeze=True trains it too."),
     "all": ("net", True, HEAD | BASE, "Training 4 of 4 layers with weights (91 of 91 parameters)"),
     "base": ("net", ["net"], HEAD | BASE, "those that are frozen in the model included."),
     "layer": (

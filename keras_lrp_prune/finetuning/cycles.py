@@ -144,9 +144,7 @@ class _Run:
         import keras
 
         self._model, self._plan, self._steps = model, plan, steps
-        # What was given for the names can be an iterator, which names them but once.
-        self._tune_options = {**tune_options, "unfreeze": plan.settings["unfreeze"]}
-        self._prune_options = prune_options
+        self._prune_options, self._tune_options = prune_options, tune_options
         source = plan.source
         self._reference = reference_set(
             reference, n_classes=source.head.n_classes, input_shape=source.input_shape

@@ -12,7 +12,7 @@ from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
 from keras_lrp_prune.finetuning.result import TuningResult
 from keras_lrp_prune.finetuning.samples import TrainingData, held_out_data, training_data
 from keras_lrp_prune.finetuning.session import Classifier, Session, check_teacher, read_classifier
-from keras_lrp_prune.finetuning.unfreezing import check_trains, checked_names
+from keras_lrp_prune.finetuning.unfreezing import check_unfreeze
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.pruning import PruningResult
 
@@ -36,7 +36,7 @@ def finetune(
     batch_size: int = 32,
     optimizer: Any = None,
     augment: Any = None,
-    unfreeze: bool | Sequence[str] | None = None,
+    unfreeze: bool | Iterable[str] | None = None,
     freeze_batch_norm: bool = False,
     dropout_factor: float = 1.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -91,8 +91,7 @@ def finetune(
         augment: A Keras layer, or a function of a batch `x`, applied to training batches.
         unfreeze: What to train although it is frozen: `True`: all layers; or a list of layer names
             (a nested model's name: all in it; `"base/conv"`: a layer in it). For this training
-            only: the tuned model has the flags of the one given. What was pretrained wants a low
-            learning rate, such as 1e-5 to 1e-4.
+            only: the tuned model has the flags of the one given.
         freeze_batch_norm: Whether batch normalisation keeps its statistics, scale and offset.
         dropout_factor: What the rates of dropout layers are multiplied by while training, in
             [0, 1]. What is left of a layer stands less dropout than the whole did: Han et al. 2015
@@ -179,7 +178,7 @@ def planned(
     batch_size: int,
     optimizer: Any,
     augment: Any,
-    unfreeze: bool | Sequence[str] | None,
+    unfreeze: Any,
     freeze_batch_norm: bool,
     dropout_factor: float,
     callbacks: Sequence[Any],
@@ -191,9 +190,7 @@ def planned(
     if restore_best and validation is None:
         raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
     source = read_classifier(model, "model")
-    names = checked_names(unfreeze, source.graph)
-    if not names:
-        check_trains(model)
+    check_unfreeze(source.graph, unfreeze)
     taught = None if teacher is None else read_classifier(teacher, "teacher")
     if taught is not None:
         check_teacher(source, taught)
@@ -211,7 +208,7 @@ def planned(
         "temperature": None if taught is None else temperature,
         "distillation_weight": None if taught is None else distillation_weight,
         "restore_best": restore_best,
-        "unfreeze": names,
+        "unfreeze": unfreeze,
         "freeze_batch_norm": freeze_batch_norm,
         "dropout_factor": dropout_factor,
         "seed": seed,

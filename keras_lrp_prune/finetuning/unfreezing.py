@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from keras_lrp_prune.surgery.building import Built
 
 
-def checked_names(unfreeze: Any, graph: ModelGraph) -> bool | list[str]:
-    """`unfreeze=` as `finetune` takes it, checked: all or nothing, or names of layers.
+# All (`True`), none, or names: a nested model's name means all in it.
+Layers = bool | tuple[str, ...] | None
+
+
+def check_unfreeze(graph: ModelGraph, names: Layers) -> None:
+    """Checks that a model has these layers, and something to train.
 
     Args:
-        unfreeze: `None`, a bool, or names.
         graph: Of the model.
+        names: What is to be trained although it is frozen.
 
     Raises:
-        TypeError: If it is none of these.
         ValueError: For a layer that the model does not have, or one without weights to train.
+        UnsupportedModelError: If nothing would be trained.
     """
-    if unfreeze is None or isinstance(unfreeze, bool):
-        return bool(unfreeze)
-    names = list(unfreeze) if isinstance(unfreeze, Iterable) else [unfreeze]
-    if isinstance(unfreeze, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(
-            f"unfreeze must be True (all layers), a list of layer names, or None (as the model's "
-            f"flags are), not {unfreeze!r}."
-        )
+    if not names:
+        check_trains(graph.source)
+    if not names or isinstance(names, bool):
+        return
     flat = graph.flat()
     for name in names:
         meant = flat.layers_called(name)
@@ -44,16 +44,10 @@ def checked_names(unfreeze: Any, graph: ModelGraph) -> bool | list[str]:
             )
         if not any(layer.weights for layer in meant):
             raise ValueError(f"unfreeze names layer {name!r}, which has no weights to train.")
-    return names
 
 
-def unfreeze(built: Built, names: bool | list[str]) -> None:
-    """Makes layers of a copy trainable, and leaves the flags of the others.
-
-    Args:
-        built: The copy.
-        names: As `checked_names` gives them. A nested model's name means all in it.
-    """
+def unfreeze(built: Built, names: Layers) -> None:
+    """Makes layers of a copy trainable, and leaves the flags of the others."""
     if not names:
         return
     model = built.model
@@ -78,12 +72,12 @@ def unfreeze(built: Built, names: bool | list[str]) -> None:
         weight.trainable = False
 
 
-def _parts(built: Built, names: bool | list[str]) -> Iterable[Any]:
+def _parts(built: Built, names: Layers) -> Iterable[Any]:
     """The layers with these names, and those in them."""
     if names is True:
         yield from built.model._flatten_layers()
+    if not names or isinstance(names, bool):
         return
-    assert isinstance(names, list)
     for path, layer in built.layers.items():
         if any(path == name or path.startswith(f"{name}/") for name in names):
             yield from getattr(layer, "_flatten_layers", tuple)()
