@@ -29,10 +29,12 @@ _OPERATIONS = {
     "math.multiply": "ops.Multiply",
     "math.truediv": "ops.TrueDivide",
     "math.negative": "ops.Negative",
+    "nn.bias_add": "ops.Add",
     "nn.relu": "ops.Relu",
     "nn.relu6": "ops.Relu6",
     "__operators__.getitem": "ops.GetItem",
 }
+_CHANNELS_LAST = ("data_format", "NHWC")  # the default of those that have a format
 _LAMBDAS = ("TFOpLambda", "SlicingOpLambda")
 _DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 
@@ -62,7 +64,11 @@ def calls(model: Any) -> Iterator[LiveCall]:
                 yield LiveCall(node.layer, outputs)
             else:
                 args = tuple(_argument(value) for value in node.call_args)
-                kwargs = {key: _argument(value) for key, value in node.call_kwargs.items()}
+                kwargs = {
+                    key: _argument(value)
+                    for key, value in node.call_kwargs.items()
+                    if (key, value) != _CHANNELS_LAST
+                }
                 yield LiveCall(node.layer, outputs, args, kwargs)
 
 

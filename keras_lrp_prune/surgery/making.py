@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -19,6 +20,17 @@ from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
 # Config entries that can be Python functions, which configs tell by name only.
 _FUNCTIONS = ("activation", "_initializer", "_regularizer", "_constraint")
 _PLAIN = (str, int, float, bool, tuple, list, type(None))
+# The operations of legacy graphs, as functions of Keras 3.
+_OPERATIONS: Mapping[str, Callable[[ModuleType], Callable[..., Any]]] = {
+    "ops.Add": lambda keras: keras.ops.add,
+    "ops.Subtract": lambda keras: keras.ops.subtract,
+    "ops.Multiply": lambda keras: keras.ops.multiply,
+    "ops.TrueDivide": lambda keras: keras.ops.true_divide,
+    "ops.Negative": lambda keras: keras.ops.negative,
+    "ops.Relu": lambda keras: keras.ops.relu,
+    "ops.Relu6": lambda keras: keras.ops.relu6,
+    "ops.GetItem": lambda keras: operator.getitem,
+}
 _LIBRARIES = (*GENERATIONS, "builtins", "numpy", "tensorflow")
 
 
@@ -26,7 +38,8 @@ def make_layer(spec: LayerSpec, name: str, config: dict[str, Any], keras: Module
     """Makes a layer or operation.
 
     Args:
-        spec: The one that was read; of another Keras generation only if it is a built-in layer.
+        spec: The one that was read; of another Keras generation only if it is a built-in layer, or
+            an operation of legacy graphs.
         name: Name of the new layer.
         config: Its config, as in `spec` but for sizes.
         keras: The module to make it with.
@@ -40,6 +53,8 @@ def make_layer(spec: LayerSpec, name: str, config: dict[str, Any], keras: Module
     config = {**config, "name": name}
     if keras.__name__ == "tf_keras":
         config = _in_legacy_words(spec, config if source is not None else _for_inference(config))
+    if source is None and spec.class_name in _OPERATIONS:
+        return _OPERATIONS[spec.class_name](keras)
     if source is None:
         return getattr(keras.layers, spec.class_name).from_config(config)
     if spec.class_name == "Lambda":
