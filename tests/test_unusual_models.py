@@ -1,0 +1,69 @@
+"""Models that are built in unusual ways: they prune like others, or an error says what is wrong."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_lrp_prune as klp
+
+IMAGE = (8, 8, 3)
+
+
+def samples(n=12):
+    return np.random.default_rng(0).normal(size=(n, *IMAGE)).astype("float32"), np.arange(n) % 3
+
+
+def classifier(make, batch_size=None):
+    """A convolution, what `make` puts behind it, and a head."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(IMAGE, batch_size=batch_size)
+    x = make(layers.Conv2D(8, 3, activation="relu", name="conv")(inputs))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, activation="relu", name="last")(x))
+    return keras.Model(inputs, layers.Dense(3, name="head")(x))
+
+
+def pruned(model, **options):
+    return klp.prune(model, samples(), 0.4, verbose=0, **options).model
+
+
+@pytest.mark.parametrize("shape", [(None, 1, 1, 8), (None, None, None, 8), (None, 1, 1, 1)])
+def test_the_noise_shape_of_dropout(shape):
+    small = pruned(classifier(layers.Dropout(0.5, noise_shape=shape, name="drop")))
+    left = small.get_layer("conv").filters
+    assert left < 8 and small.get_layer("drop").noise_shape[-1] == min(left, shape[-1])
+    small(samples()[0], training=True)
+
+
+def test_layers_may_be_called_as_if_they_were_nested():
+    inside = keras.Input((6, 6, 8))
+    inner = keras.Model(inside, layers.SeparableConv2D(5, 1, name="conv")(inside), name="inner")
+    outer = [
+        layers.Conv2D(5, 1, activation="relu", name="inner__conv"),
+        layers.ReLU(name="inner__conv__depthwise"),
+        layers.ReLU(name="inner__conv__activation"),
+    ]
+    model = classifier(lambda x: outer[2](outer[1](outer[0](inner(x)))))
+    small = pruned(model, criterion="lrp.z", engine="native")
+    assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
+    relevance = klp.filter_relevance(model, *samples(), engine="native")
+    assert {"inner/conv", "inner__conv"} <= relevance.keys()
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_fixed_batch_size(batch_size):
+    def make(x):
+        return layers.BatchNormalization()(x)
+
+    fixed, free = classifier(make, batch_size), classifier(make)
+    free.set_weights(fixed.get_weights())
+    for options in ({}, {"criterion": "taylor", "recovery": "least_squares"}):
+        found = [klp.prune(model, samples(), 0.4, verbose=0, **options) for model in (fixed, free)]
+        small, other = (result.model for result in found)
+        assert (
+            small.input_shape == (batch_size, *IMAGE) and found[0].reference == found[1].reference
+        )
+        for one, two in zip(small.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+    tuned = klp.finetune(small, samples(), epochs=1, batch_size=5, validation=samples(), verbose=0)
+    assert tuned.model.input_shape == small.input_shape
