@@ -278,3 +278,8 @@ def test_bad_questions_to_a_curve_are_refused():
             curve.at(rate)
     with pytest.raises(ValueError, match="lacks class_accuracy"):
         AccuracyCurve.from_dict({"rates": [0.0]})
+
+
+def test_support_counts_where_nothing_is_right():
+    support = classification_report([0, 0, 1], [[0, 1], [0, 1], [1, 0]]).as_dict()["support"]
+    assert support == [2, 1] and all(type(count) is int for count in support)

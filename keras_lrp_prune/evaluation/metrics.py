@@ -221,7 +221,7 @@ def classification_report(y: Any, probabilities: Any) -> ClassMetrics:
         precision,
         recall,
         f1,
-        support,
+        support.astype(np.int64),  # without any right answer, scikit-learn counts in floats
         accuracy=float(accuracy_score(labels, predicted)),
         harmonic_mean=harmonic_mean_accuracy(recall),
     )
