@@ -25,6 +25,7 @@ from keras_lrp_prune.files import check_writable, formed, new_file, new_folder, 
 from keras_lrp_prune.graph.model_files import digest
 from keras_lrp_prune.pruning import PruningResult, prune
 from keras_lrp_prune.report import before_after_table, class_table, print_table
+from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras
@@ -91,13 +92,14 @@ def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> Prun
     random = prune(
         model, reference, _RATE, validation=held_out, criterion="random", seed=seed, verbose=0
     )
-    _print_comparison({"before": model, "after": result.model}, result, random, held_out[0])
+    # Saved before anything is printed that could fail.
     result.save(folder)
     _export(result.model, folder / _SAVED_MODEL)
     with new_file(folder / _MADE) as file:
         file.write(json.dumps({name: digest(folder / name) for name in _present(folder)}).encode())
+    _print_comparison({"before": model, "after": result.model}, result, random, held_out[0])
     console.print(_check_reloaded(result.model, folder, held_out[0]))
-    console.print(f"Written to {folder}: curve.png, model.keras, result.json, {_SAVED_MODEL}")
+    print(printable(f"Written to {folder}: curve.png, model.keras, result.json, {_SAVED_MODEL}"))
     return result
 
 

@@ -58,7 +58,7 @@ class Profile:
             other layers, so that there are fewer.
         flops: Operations for one sample, a multiply-add as two: of a Keras model and of a LiteRT
             file by this package's tables, of a SavedModel by TensorFlow's graph profiler.
-        file_size: Bytes of the `.keras` file (with an optimizer, if it is compiled with one), of
+        file_size: Bytes of the `.keras` file (without an optimizer, so that models compare), of
             all files of the SavedModel, or of the `.tflite` file.
         energy: Estimate for one sample, in joules, to compare by: see `cost.energy.energy`.
         dtype: What the energy's operations compute in.

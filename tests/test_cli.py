@@ -1,5 +1,8 @@
 """The command line: what it writes, and one clear line for everything that can be wrong."""
 
+import contextlib
+import errno
+import io
 import json
 import os
 import subprocess
@@ -32,13 +35,20 @@ def write_images(folder: Path, per_class: int = 4, seed: int = 0) -> Path:
 
 
 def classifier(size: int | None = SIZE) -> keras.Model:
-    """An untrained CNN for three classes whose head depends on colour by its random features."""
+    """A CNN that tells three classes apart by their colour; most of its weights are random."""
     keras.utils.set_random_seed(1)
     entry = keras.Input((size, size, 3))
     x = layers.Conv2D(8, 3, activation="relu")(entry)
     x = layers.Conv2D(8, 3, activation="relu")(x)
     x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(entry, layers.Dense(3, activation="softmax")(x), name="tiny")
+    head = layers.Dense(3, activation="softmax")
+    model = keras.Model(entry, head(x), name="tiny")
+    features = keras.Model(entry, x)
+    means = np.eye(3, dtype=np.float32)[::-1, None, None] * 120 / 255 + 60 / 255
+    rows = features.predict(np.broadcast_to(means, (3, SIZE, SIZE, 3)), verbose=0)
+    head.kernel.assign(5 * np.linalg.pinv(rows - rows.mean(0), rcond=1e-3))
+    head.bias.assign(-rows.mean(0) @ head.kernel)
+    return model
 
 
 @pytest.fixture
@@ -82,12 +92,6 @@ def assert_bad_input(result, *words):
         assert str(word) in lines[0]
 
 
-@pytest.mark.parametrize("command", ["prune", "compare", "relevance", "explain", "demo"])
-def test_help(command):
-    result = run(command, "--help")
-    assert result.exit_code == 0 and "Usage:" in result.output
-
-
 def test_version():
     result = run("--version")
     assert result.exit_code == 0 and result.output.startswith("keras-lrp-prune ")
@@ -112,6 +116,51 @@ def test_prune_to_a_budget(model_file, data, tmp_path):
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["cost_after"]["flops"] <= 0.6 * record["cost_before"]["flops"]
     assert record["settings"]["budget"] == {"flops": 0.6, "filters": 0.9}
+
+
+def test_model_at_chance(model_file, data, tmp_path):
+    names = [data / name for name in ("blue", "green", "red")]
+    for name in names:
+        name.rename(data / f"{name.name}_")
+    for name, new in zip(names, ("green_", "red_", "blue_"), strict=True):
+        (data / new).rename(name)  # the model's classes, called otherwise
+    refused = prune(model_file, data, tmp_path / "out", "--criterion", "l1")
+    assert_bad_input(refused, "is at chance: 0 of 12 samples", "preprocess", "give --force")
+    assert not (tmp_path / "out").exists()
+    done = prune(model_file, data, tmp_path / "out", "--criterion", "l1", "--quiet", "--force")
+    assert done.exit_code == 0 and done.stderr.startswith("Warning: The accuracy"), done.output
+    assert done.stderr.count("\n") == 1
+
+
+class FullDisk(io.StringIO):
+    """An output that takes nothing."""
+
+    def fileno(self):
+        return 1
+
+    def write(self, text):
+        if text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return 0
+
+
+def test_results_are_saved_before_anything_is_printed(model_file, data, tmp_path, monkeypatch):
+    unit = ("--preprocess", "unit")
+    lines = {
+        ("prune", model_file, data, "--out", "out", "--criterion", "l1", *unit): "out/model.keras",
+        (
+            *("compare", model_file, data, "--test", data, "--out", "runs", *unit),
+            *("--rates", "0,0.3", "--method", "l1"),
+        ): "runs/comparison.json",
+        ("relevance", model_file, data, "--out", "found", *unit): "found/relevance.npz",
+        ("explain", model_file, "--plot", "groups.svg"): "groups.svg",
+    }
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    for line, made in lines.items():
+        with contextlib.suppress(OSError):
+            assert app([str(part) for part in line], standalone_mode=False) != 0, "it is told"
+        assert Path(made).is_file(), line
 
 
 def test_validation_is_reported(model_file, data, tmp_path):
@@ -179,21 +228,9 @@ def test_compare_a_named_backbone(backbone_weights, data, tmp_path):
     assert json.loads((out / "comparison.json").read_text())["settings"]["recovery"] == "head"
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--method", "magic"], "Unknown method 'magic'. There are: accuracy-aware"),
-        (["--seeds", "0,x"], "--seeds takes numbers with commas between, not '0,x'"),
-        (["--seeds", ""], "--seeds takes numbers"),
-        (["--rates", "0;1"], "--rates takes numbers"),
-        (["--rates", "0.5,0.1"], "strictly increasing"),
-        (["--seeds", "1,1"], "1 is given twice"),
-        (["--recovery", "magic"], "Unknown recovery 'magic'"),
-    ],
-)
-def test_bad_comparison(model_file, data, tmp_path, options, words):
-    assert_bad_input(compare(model_file, data, data, tmp_path / "out", *options), words)
-    assert_bad_input(compare(model_file, data, tmp_path / "none", tmp_path / "out"), "none")
+def test_bad_comparison(model_file, data, tmp_path):
+    result = compare(model_file, data, data, tmp_path / "out", "--seeds", "1,1")
+    assert_bad_input(result, "1 is given twice")
 
 
 def test_relevance(model_file, data, tmp_path):
@@ -225,14 +262,8 @@ def test_explain_a_named_backbone_without_its_weights():
     assert "conv1_relu" in run("explain", "mobilenet:alpha=0.25", "--all").output
 
 
-def test_bad_explain(model_file, tmp_path):
-    assert_bad_input(run("explain", "MobileNut"), "MobileNut", "MobileNetV2")
-    assert_bad_input(run("explain", tmp_path / "none.keras"), "There is no model file")
+def test_bad_explain(model_file):
     assert_bad_input(run("explain", model_file, "--protect", "magic"), "magic")
-    assert_bad_input(run("explain", model_file, "--plot", tmp_path / "groups.jpg"), "groups.jpg")
-    (tmp_path / "file").touch()
-    picture = tmp_path / "file" / "groups.svg"
-    assert_bad_input(run("explain", model_file, "--plot", picture), "Cannot write the picture")
 
 
 def test_no_traceback_in_a_real_process(tmp_path):
@@ -248,24 +279,10 @@ def test_no_traceback_in_a_real_process(tmp_path):
     assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
 
 
-def test_empty_folder(model_file, tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert_bad_input(prune(model_file, empty, tmp_path / "out"), "no sub-folders")
-
-
-def test_missing_folder(model_file, tmp_path):
-    assert_bad_input(prune(model_file, tmp_path / "none", tmp_path / "out"), "does not exist")
-
-
 def test_truncated_image(model_file, data, tmp_path):
     image = data / "green" / "2.png"
     image.write_bytes(image.read_bytes()[:100])
     assert_bad_input(prune(model_file, data, tmp_path / "out"), "Cannot read the image", image)
-
-
-def test_too_few_images(model_file, data, tmp_path):
-    assert_bad_input(prune(model_file, data, tmp_path / "out", "--per-class", 9), "9")
 
 
 def test_truncated_model(model_file, data, tmp_path):
@@ -278,10 +295,6 @@ def test_truncated_weights(backbone_weights, data, tmp_path):
     broken.write_bytes(backbone_weights.read_bytes()[:1000])
     result = prune("MobileNet", data, tmp_path / "out", "--weights", broken)
     assert_bad_input(result, "Cannot make MobileNet", "broken.weights.h5")
-
-
-def test_unknown_backbone(data, tmp_path):
-    assert_bad_input(prune("MobileNut", data, tmp_path / "out"), "MobileNut", "MobileNetV2")
 
 
 def test_image_size_needed(data, tmp_path):
@@ -298,29 +311,16 @@ def test_wrong_image_size(model_file, data, tmp_path):
 
 def test_wrong_number_of_classes(model_file, data, tmp_path):
     (data / "red").rename(tmp_path / "red")
-    assert_bad_input(prune(model_file, data, tmp_path / "out"), "class")
-
-
-def test_unwritable_output(model_file, data, tmp_path):
-    file = tmp_path / "file"
-    file.touch()
-    assert_bad_input(prune(model_file, data, file / "out"), "not a folder")
+    words = "'tiny' scores 3 classes, but", "has 2 class folders: blue, green"
+    assert_bad_input(prune(model_file, data, tmp_path / "out"), *words)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--rate", 1.5], "target_rate must lie in [0, 1)"),
         (["--rate", 0.99], "the largest pruning rate is"),
-        (["--budget", "flops=0.5", "--rate", 0.5], "Give --rate or --budget, not both"),
-        (["--budget", "flops"], "such as flops=0.5, not 'flops'"),
-        (["--budget", "speed=0.5"], "Unknown budget 'speed'"),
         (["--budget", "flops=0.0001"], "the smallest share that can remain is"),
-        (["--criterion", "magic"], "Unknown criterion 'magic'"),
-        (["--engine", "magic"], "Unknown engine 'magic'"),
         (["--protect", "magic"], "magic"),
-        (["--preprocess", "magic"], "Unknown --preprocess 'magic'"),
-        (["--weights", "imagenet"], "--weights is for named backbones"),
     ],
 )
 def test_bad_options(model_file, data, tmp_path, options, words):

@@ -3,6 +3,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers
 from models import BUILDERS, analysed, images, nested, pruned, random_removal, shared, vgg
 
@@ -139,6 +140,18 @@ def test_open_sizes_are_refused():
     )
     with pytest.raises(ValueError, match=r"layer 'first' works on .*\(None, None, None, 4\)"):
         CostModel(*analysed(model))
+
+
+@pytest.mark.parametrize("kind", [keras, tf_keras], ids=["keras 3", "legacy"])
+def test_file_size_is_that_of_the_model_alone(kind):
+    def model():
+        return kind.Sequential([kind.layers.Input((4,)), kind.layers.Dense(500)])
+
+    trained = model()
+    trained.compile("adam", "mse")
+    trained.fit(np.ones((2, 4)), np.ones((2, 500)), verbose=0)
+    assert file_size(trained) == pytest.approx(file_size(model()), abs=64)
+    assert trained.optimizer is not None, "the model itself is as it was"
 
 
 def test_file_size_and_latency():

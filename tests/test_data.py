@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -257,6 +260,30 @@ def test_image_size_is_height_and_width(folder):
 def test_grey_images_become_rgb(folder):
     Image.new("L", (20, 12), 7).save(folder / "blue" / "0.png")
     assert (load_image_folder(folder, image_size=(6, 10)).x[0] == 7).all()
+
+
+def save_png_of_16_bits(path, samples, colour_type):
+    """Pillow writes grey ones only."""
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    parts = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts.items()
+        )
+    )
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_images_of_16_bits_are_scaled(folder, colour_type, channels):
+    values = np.linspace(0, 2**16 - 1, 240).astype(np.uint16).reshape(12, 20, 1)
+    samples = np.repeat(values, channels, -1)
+    save_png_of_16_bits(folder / "blue" / "0.png", samples, colour_type)
+    found = load_image_folder(folder, image_size=(12, 20)).x[0]
+    np.testing.assert_allclose(found, np.repeat(values / 257, 3, -1), atol=1)
 
 
 def test_drawn_images_are_those_of_draw_per_class(folder):

@@ -660,6 +660,19 @@ def test_command_writes_both(files, serve):
     assert np.abs(LiteRTModel(out / "m.tflite")(x / 127.5 - 1) - expected).max() < 0.1
 
 
+def test_command_measures_on_all_test_images(files):
+    """`--per-class` says how many are drawn to measure ranges on."""
+    file, data, out = files
+    result = run(
+        *("export", file, "--litert", out / "m.tflite", "--preprocess", "unit"),
+        *("--representative", data, "--per-class", "2", "--test", data),
+    )
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    counts = {row[0]: row[1] for row in rows if row and row[0] in ("blue", "green", "red")}
+    assert counts == dict.fromkeys(("blue", "green", "red"), "4")
+
+
 def test_command_takes_the_folder_of_a_result(result, tmp_path, serve):
     result.save(tmp_path / "pruned")
     done = run("export", tmp_path / "pruned", "--saved-model", tmp_path / "1")

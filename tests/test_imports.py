@@ -84,3 +84,7 @@ def test_the_probe_sees_a_change():
     changed = probe("import tensorflow_model_optimization")[-1]
     assert "TF_USE_LEGACY_KERAS" in changed
     assert "TF_USE_LEGACY_KERAS" not in probe("import tensorflow")[-1]
+
+
+def test_the_package_is_typed():
+    assert Path(__file__).parents[1].joinpath("keras_lrp_prune", "py.typed").is_file()

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.cli.commands import app
+from keras_lrp_prune.cli.profile_command import _titles
 from keras_lrp_prune.cost import CostModel, energy, worker
 from keras_lrp_prune.cost.litert_file import litert_counts
 from keras_lrp_prune.cost.process import measured
@@ -260,6 +262,17 @@ def test_file_that_is_no_litert_model(tmp_path):
         klp.profile(tmp_path / "model.tflite")
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_beginning_of_a_litert_file(model, tmp_path, share):
+    path = converted(model, tmp_path / "model.tflite")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"model.tflite is damaged, or only the beginning of a"):
+        klp.profile(path)
+    with pytest.raises(ValueError, match=r"model.tflite' is no .tflite file"):
+        klp.export.LiteRTModel(path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -308,14 +321,31 @@ def test_what_goes_wrong_in_the_process_is_told(tmp_path):
 
 def test_command_line(model, tmp_path):
     (tmp_path / "small").mkdir()
+    trained = keras.models.clone_model(model)
+    trained.compile("adam", "mse")
+    trained.optimizer.build(trained.trainable_variables)
+    trained.save(tmp_path / "trained.keras")
     paths = (
         converted(model, tmp_path / "model.tflite"),
         converted(model, tmp_path / "small" / "model.tflite", int8=True),
+        tmp_path / "trained.keras",
     )
     arguments = ["profile", *map(str, paths), "--batch-size", "2", "--repeats", "1"]
-    done = CliRunner().invoke(app, arguments)
+    with keras.utils.custom_object_scope({"Doubled": Doubled}):
+        done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "Latency, batch 2 (ms)" in done.output and "small/model.tflite" in done.output
     assert f"{litert_counts(paths[0]).flops:,}" in done.output
-    done = CliRunner().invoke(app, ["profile", str(tmp_path / "none")])
-    assert done.exit_code == 2 and "neither a .keras file nor" in " ".join(done.output.split())
+    (sizes,) = [line.split() for line in done.output.splitlines() if "File size" in line]
+    found = [float(word.replace(",", "")) for word in sizes[3:4] + sizes[4::2]]
+    assert found == [pytest.approx(path.stat().st_size / 1024, rel=0.01) for path in paths]
+
+
+def test_titles_of_models_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("one.keras").touch()
+    Path("small").mkdir()
+    Path("small", "two.keras").touch()
+    models = [str(tmp_path / "one.keras"), "small/two.keras", "MobileNet", "MobileNet"]
+    titles = ["one.keras", "small/two.keras", "MobileNet (3)", "MobileNet (4)"]
+    assert _titles(models) == titles

@@ -1,116 +1,53 @@
-"""`keras-lrp-prune`: prune, compare, relevance, explain, demo; what other commands share."""
+"""`keras-lrp-prune`: prune, compare, relevance, explain, demo; and the program itself.
+
+Each command checks its options and files first, and imports TensorFlow, which takes seconds, when
+they are right. It saves what it made before it prints anything.
+"""
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
-from collections.abc import Callable
-from functools import wraps
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 import typer
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-_P = ParamSpec("_P")
+from keras_lrp_prune.cli import choices
+from keras_lrp_prune.cli.options import (
+    BatchOption,
+    BudgetOption,
+    CriterionOption,
+    DataArgument,
+    EngineOption,
+    ForceOption,
+    ModelArgument,
+    PerClassOption,
+    PreprocessOption,
+    ProtectOption,
+    QuietOption,
+    RecoveryOption,
+    SeedOption,
+    SizeOption,
+    WeightsOption,
+)
+from keras_lrp_prune.cli.outcome import FAILED, better_than_chance, one_line_errors, say
+from keras_lrp_prune.cli.streams import import_tensorflow, own_streams, silence_libraries
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A .keras file, or a keras.applications backbone by name, with options after colons: "
-        "[bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]. A backbone gets a linear head, "
-        "fitted on the features of the images in DATA.",
-    ),
-]
-DataArgument = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder with one sub-folder of images per class.")
-]
-WeightsOption = Annotated[
-    str | None,
-    typer.Option(help="Weights of a named backbone: [bold]imagenet[/] (default) or a .h5 file."),
-]
-SizeOption = Annotated[
-    int | None,
-    typer.Option(help="Side of the images in pixels, where the model does not fix it."),
-]
-PreprocessOption = Annotated[
-    str | None,
-    typer.Option(
-        help="What the model wants: [bold]none[/] (0..255), [bold]unit[/] (0..1), "
-        "[bold]symmetric[/] (-1..1), or the module of a keras.applications model, such as "
-        "[bold]vgg16[/]. Default: the named backbone's own; none for a file.",
-    ),
-]
-BudgetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Instead of --rate: what may remain of a cost, such as [bold]flops=0.5[/]; filters, "
-        "params, flops, energy or latency; can be repeated.",
-    ),
-]
-PerClassOption = Annotated[
-    int | None, typer.Option(help="Images drawn per class; default all.", min=1)
-]
-CriterionOption = Annotated[
-    str | None,
-    typer.Option(
-        help="lrp.log_odds, an LRP analyzer, or pxp, l1, l2, taylor, activation, apoz, random.",
-        show_default="lrp.log_odds",
-    ),
-]
-RecoveryOption = Annotated[
-    str | None,
-    typer.Option(help="Refit what is left: head, least_squares or head+least_squares."),
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
-ProtectOption = Annotated[
-    list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
-]
-BatchOption = Annotated[
-    int | None, typer.Option(help="Images per batch; default: as many as 2 GiB hold.", min=1)
-]
-
-
-def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
-    """Turns the errors that a user can mend into one line and an exit code."""
-
-    @wraps(command)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            _fail(
-                "interrupted; the same command goes on, if it is compare, or has --checkpoint-dir.",
-                INTERRUPTED,
-            )
-        except (ValueError, TypeError, OSError, ImportError) as error:
-            _fail(str(error), BAD_INPUT)
-        except RuntimeError as error:  # the worker died, or a check of ours failed
-            _fail(str(error), FAILED)
-
-    return guarded
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo("Error: " + " ".join(message.split()), err=True)
-    raise typer.Exit(code)
 
 
 def _print_version(asked: bool) -> None:
     if asked:
         from keras_lrp_prune import __version__
 
-        typer.echo(f"keras-lrp-prune {__version__}")
+        say(f"keras-lrp-prune {__version__}")
         raise typer.Exit
 
 
@@ -149,9 +86,7 @@ def prune(
     image_size: SizeOption = None,
     preprocess: PreprocessOption = None,
     criterion: CriterionOption = None,
-    engine: Annotated[
-        str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
-    ] = "auto",
+    engine: EngineOption = "auto",
     recovery: RecoveryOption = None,
     protect: ProtectOption = None,
     min_channels: Annotated[
@@ -163,20 +98,25 @@ def prune(
     ] = None,
     batch_size: BatchOption = None,
     seed: SeedOption = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Prune MODEL for the classes in DATA; write the smaller model to --out.
 
     Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.2
     --out pruned/
     """
-    from keras_lrp_prune.cli.task import load_task, parsed_budget
-    from keras_lrp_prune.files import check_writable
-    from keras_lrp_prune.pruning import prune as prune_model
+    from keras_lrp_prune.cli.places import CHECKPOINT, RESULT, check_output
+    from keras_lrp_prune.cli.task import Request, check_numbers, parsed_budget
 
+    choices.check_choice("criterion", criterion, choices.CRITERIA)
+    choices.check_choice("engine", engine, choices.ENGINES)
+    choices.check_choice("recovery", recovery, choices.RECOVERIES)
+    check_numbers(
+        target_rate=rate, min_accuracy=min_accuracy, min_channels=min_channels, round_to=round_to
+    )
     allowed = parsed_budget(budget, rate)
-    check_writable(out)
-    task = load_task(
+    request = Request(
         model,
         data,
         validation=validation,
@@ -187,27 +127,39 @@ def prune(
         batch_size=batch_size,
         seed=seed,
     )
-    result = prune_model(
-        task.model,
-        task.reference,
-        rate,
-        budget=allowed,
-        min_accuracy=min_accuracy,
-        validation=task.validation,
-        criterion=criterion,
-        engine=engine,
-        recovery=recovery,
-        protect=protect or (),
-        min_channels=int(min_channels) if min_channels.is_integer() else min_channels,
-        round_to=round_to,
-        batch_size=batch_size,
-        checkpoint_dir=checkpoint_dir,
-        seed=seed,
-        verbose=0 if quiet else 1,
-    )
-    result.summary(task.class_names)
+    request.check()
+    places = {"inputs": request.inputs, "images": request.images}
+    check_output(out, "--out", names=RESULT, **places)
+    if checkpoint_dir is not None:
+        check_output(checkpoint_dir, "--checkpoint-dir", names=CHECKPOINT, **places)
+
+    import_tensorflow()
+    from keras_lrp_prune.pruning import prune as prune_model
+
+    task = request.load()
+    with better_than_chance(force):
+        result = prune_model(
+            task.model,
+            task.reference,
+            rate,
+            budget=allowed,
+            min_accuracy=min_accuracy,
+            validation=task.validation,
+            class_names=task.class_names,
+            criterion=criterion,
+            engine=engine,
+            recovery=recovery,
+            protect=protect or (),
+            min_channels=min_channels,
+            round_to=round_to,
+            batch_size=batch_size,
+            checkpoint_dir=checkpoint_dir,
+            seed=seed,
+            verbose=0 if quiet else 1,
+        )
     result.save(out)
-    typer.echo(f"Written to {out}: model.keras, result.json, curve.png. {task.wants}")
+    result.summary()
+    say(f"Written to {out}: {', '.join(RESULT)}. {task.wants}")
 
 
 @app.command()
@@ -222,9 +174,8 @@ def compare(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="accuracy-aware, lrp-iterative, lrp-one-shot, pxp, taylor, activation, apoz, l1, "
-            "l2 or random; can be repeated. Default: accuracy-aware, lrp-iterative, taylor, l1, "
-            "random."
+            help=f"{choices.alternatives(choices.METHODS)}; can be repeated. Default: "
+            f"{', '.join(choices.DEFAULT_METHODS)}."
         ),
     ] = None,
     seeds: Annotated[
@@ -239,52 +190,67 @@ def compare(
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     preprocess: PreprocessOption = None,
-    engine: Annotated[
-        str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
-    ] = "auto",
+    engine: EngineOption = "auto",
     recovery: RecoveryOption = None,
     protect: ProtectOption = None,
     batch_size: BatchOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Prune MODEL by several methods; measure each over the pruning rate on --test.
 
     Example: keras-lrp-prune compare MobileNet flowers/ --test held_out/ --per-class 20
     --seeds 0,1,2 --out comparison/
     """
-    from keras_lrp_prune.cli.task import load_task, numbers
-    from keras_lrp_prune.comparison import DEFAULT_METHODS
+    from keras_lrp_prune.cli.places import COMPARISON, check_output
+    from keras_lrp_prune.cli.task import Request, check_numbers, check_rates, numbers
+
+    for name in method or ():
+        choices.check_choice("method", name, choices.METHODS)
+    choices.check_choice("engine", engine, choices.ENGINES)
+    choices.check_choice("recovery", recovery, choices.RECOVERIES)
+    chosen_seeds = numbers(seeds, int, "--seeds")
+    chosen_rates = None if rates is None else numbers(rates, float, "--rates")
+    check_numbers(seeds=chosen_seeds)
+    if chosen_rates is not None:
+        check_rates(chosen_rates)
+    request = Request(
+        model,
+        data,
+        validation=test,
+        per_class=per_class,
+        weights=weights,
+        image_size=image_size,
+        preprocess=preprocess,
+        batch_size=batch_size,
+    )
+    request.check()
+    check_output(out, "--out", names=COMPARISON, inputs=request.inputs, images=request.images)
+
+    import_tensorflow()
     from keras_lrp_prune.comparison import compare as compare_methods
 
     def task(seed: int) -> tuple[Any, Any, Any]:
-        loaded = load_task(
-            model,
-            data,
-            validation=test,
-            per_class=per_class,
-            weights=weights,
-            image_size=image_size,
-            preprocess=preprocess,
-            batch_size=batch_size,
-            seed=seed,
-        )
+        loaded = replace(request, seed=seed).load()
         return loaded.model, loaded.reference, loaded.validation
 
-    comparison = compare_methods(
-        task,
-        method or DEFAULT_METHODS,
-        numbers(seeds, int, "--seeds"),
-        None if rates is None else numbers(rates, float, "--rates"),
-        folder=out,
-        verbose=0 if quiet else 1,
-        engine=engine,
-        recovery=recovery,
-        protect=protect or (),
-        batch_size=batch_size,
-    )
-    comparison.summary()
+    with better_than_chance(force):
+        comparison = compare_methods(
+            task,
+            method or choices.DEFAULT_METHODS,
+            chosen_seeds,
+            chosen_rates,
+            folder=out,
+            verbose=0 if quiet else 1,
+            engine=engine,
+            recovery=recovery,
+            protect=protect or (),
+            batch_size=batch_size,
+            class_names=request.class_names,
+        )
     comparison.save(out)
-    typer.echo(f"Written to {out}: comparison.json, curves.png, harmonic.png.")
+    comparison.summary()
+    say(f"Written to {out}: {', '.join(COMPARISON)}.")
 
 
 @app.command()
@@ -300,9 +266,7 @@ def relevance(
     weights: WeightsOption = None,
     image_size: SizeOption = None,
     preprocess: PreprocessOption = None,
-    engine: Annotated[
-        str, typer.Option(help="What computes LRP: auto, innvestigate or native.")
-    ] = "auto",
+    engine: EngineOption = "auto",
     batch_size: BatchOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -311,12 +275,13 @@ def relevance(
     Writes relevance.npz (layer name: an array of classes by filters) and heatmaps.png (one image
     of each class).
     """
-    from keras_lrp_prune.cli.relevance_report import write_relevance
-    from keras_lrp_prune.cli.task import load_task
-    from keras_lrp_prune.files import check_writable
+    from keras_lrp_prune.cli.places import RELEVANCE, check_output
+    from keras_lrp_prune.cli.task import Request
+    from keras_lrp_prune.relevance.analyzers import check_analyzer
 
-    check_writable(out)
-    task = load_task(
+    choices.check_choice("engine", engine, choices.ENGINES)
+    check_analyzer(analyzer, {}, native=engine != "innvestigate")
+    request = Request(
         model,
         data,
         per_class=per_class,
@@ -326,8 +291,18 @@ def relevance(
         batch_size=batch_size,
         seed=seed,
     )
-    write_relevance(task, out, analyzer=analyzer, engine=engine, batch_size=batch_size)
-    typer.echo(f"Written to {out}: relevance.npz, heatmaps.png.")
+    request.check()
+    check_output(out, "--out", names=RELEVANCE, inputs=request.inputs, images=request.images)
+
+    import_tensorflow()
+    from keras_lrp_prune.cli.relevance_report import write_relevance
+    from keras_lrp_prune.report import print_table, relevance_table
+
+    found = write_relevance(
+        request.load(), out, analyzer=analyzer, engine=engine, batch_size=batch_size
+    )
+    print_table(relevance_table(found, title=f"Filters by relevance ({analyzer})"))
+    say(f"Written to {out}: {', '.join(RELEVANCE)}.")
 
 
 @app.command()
@@ -342,7 +317,10 @@ def explain(
         ),
     ],
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the channel groups here: .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(
+            help=f"Draw the channel groups here: {choices.alternatives(choices.PICTURES)}."
+        ),
     ] = None,
     protect: ProtectOption = None,
     all_layers: Annotated[
@@ -350,18 +328,25 @@ def explain(
     ] = False,
 ) -> None:
     """Show which filters of MODEL can be pruned, with which others, or why not."""
-    from keras_lrp_prune.cli.task import load_network
+    from keras_lrp_prune.cli.places import check_output
+    from keras_lrp_prune.cli.task import check_model, load_network, model_file
+
+    check_model(model)
+    if plot is not None:
+        choices.check_picture(plot)
+        check_output(plot, "--plot", inputs=[model_file(model)])
+
+    import_tensorflow()
     from keras_lrp_prune.explaining import explain as explain_model
     from keras_lrp_prune.explaining import plot_channel_groups
-    from keras_lrp_prune.report import check_path
 
-    if plot is not None:
-        check_path(plot)
     network = load_network(model)
-    typer.echo(explain_model(network, protect or ()).to_text(all_layers))
+    text = explain_model(network, protect or ()).to_text(all_layers)
     if plot is not None:
         plot_channel_groups(network, plot, protect or ())
-        typer.echo(f"Written to {plot}.")
+    print(text)
+    if plot is not None:
+        say(f"Written to {plot}.")
 
 
 @app.command()
@@ -371,6 +356,13 @@ def demo(
     seed: SeedOption = 0,
 ) -> None:
     """Train a digits classifier, remove half of its filters, compare; no download."""
+    from keras_lrp_prune.cli.places import RESULT, check_output
+    from keras_lrp_prune.cli.task import check_numbers
+
+    check_numbers(seed=seed)
+    check_output(out, "--out", names=RESULT)
+
+    import_tensorflow()
     from keras_lrp_prune.demo import run_demo
 
     run_demo(out, seed)
@@ -378,4 +370,16 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Runs the command line; returns its exit code to the shell."""
-    sys.exit(app(arguments))
+    silence_libraries()
+    code: Any = 0
+    with own_streams() as output:
+        try:
+            app(arguments)
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
+        error = output.error
+        if error is not None and error.errno != errno.EPIPE:
+            print(f"Error: Cannot write to standard output: {error.strerror}.", file=sys.stderr)
+            code = code or FAILED
+    sys.exit(code)

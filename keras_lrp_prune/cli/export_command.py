@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from keras_lrp_prune.cli.commands import (
-    PerClassOption,
-    PreprocessOption,
-    SeedOption,
-    SizeOption,
-    one_line_errors,
-)
+from keras_lrp_prune.cli import choices
+from keras_lrp_prune.cli.options import PerClassOption, PreprocessOption, SeedOption, SizeOption
+from keras_lrp_prune.cli.outcome import one_line_errors, say
+from keras_lrp_prune.cli.streams import held_back, import_tensorflow
 
 if TYPE_CHECKING:
     import keras
 
     from keras_lrp_prune.cli.task import Task
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Where images come from and how the model takes them: options of the command."""
-
-    model: str
-    image_size: int | None
-    preprocess: str | None
-    per_class: int | None
-    seed: int
-
-    def task(self, folder: Path) -> Task:
-        """The model and the images of a folder."""
-        from keras_lrp_prune.cli.task import load_task
-
-        return load_task(
-            self.model,
-            folder,
-            per_class=self.per_class,
-            image_size=self.image_size,
-            preprocess=self.preprocess,
-            seed=self.seed,
-        )
 
 
 @one_line_errors
@@ -70,10 +42,16 @@ def export(
     ] = None,
     quantize: Annotated[
         str | None,
-        typer.Option(help="Of the LiteRT file: float16, dynamic or int8; default float32."),
+        typer.Option(
+            help=f"Of the LiteRT file: {choices.alternatives(choices.QUANTIZATIONS)}; default "
+            "float32."
+        ),
     ] = None,
     io: Annotated[
-        str, typer.Option(help="What an int8 file takes and returns: int8, uint8 or float32.")
+        str,
+        typer.Option(
+            help=f"What an int8 file takes and returns: {choices.alternatives(choices.IO_TYPES)}."
+        ),
     ] = "int8",
     batch_size: Annotated[
         int | None,
@@ -114,13 +92,34 @@ def export(
     Example: keras-lrp-prune export pruned/ --saved-model serving/flowers/1 --litert flowers.tflite
     --quantize int8 --representative flowers/ --preprocess mobilenet
     """
-    from keras_lrp_prune.cli.task import load_file
+    from keras_lrp_prune.cli.task import Request, check_preprocess, load_file
 
-    _check(saved_model, litert, representative, quantize, io, test, warmup)
-    network = load_file(Path(model))
-    images = _Images(model, image_size, preprocess, per_class, seed)
-    task = None if representative is None else images.task(representative)
-    held_out = None if test is None else images.task(test)
+    _check_together(saved_model, litert, representative, quantize, io, test, warmup)
+    file = _checked_file(model)
+
+    def images(folder: Path | None, count: int | None) -> Request | None:
+        if folder is None:
+            return None
+        return Request(
+            model,
+            folder,
+            per_class=count,
+            image_size=image_size,
+            preprocess=preprocess,
+            seed=seed,
+        )
+
+    # Ranges are measured on images that are drawn, accuracies on all held-out ones.
+    asked = [images(representative, per_class), images(test, None)]
+    if preprocess is not None:
+        check_preprocess(preprocess)
+    for request in filter(None, asked):
+        request.check()
+    _check_places(saved_model, litert, file, [representative, test])
+
+    import_tensorflow()
+    network = load_file(file)
+    task, held_out = (None if request is None else request.load() for request in asked)
     if saved_model is not None:
         _write_saved_model(
             network,
@@ -129,15 +128,16 @@ def export(
             labels=None if labels is None else labels.split(","),
             task=task if warmup else None,
         )
-        typer.echo(f"Written: {saved_model}")
+        say(f"Written: {saved_model}")
     if litert is not None:
-        _write_litert(network, litert, task, quantize=quantize, io=io, batch_size=batch_size)
-        typer.echo(f"Written: {litert}")
+        with held_back():
+            _write_litert(network, litert, task, quantize=quantize, io=io, batch_size=batch_size)
+        say(f"Written: {litert}")
         if held_out is not None:
             _compare(held_out, litert)
 
 
-def _check(
+def _check_together(
     saved_model: Path | None,
     litert: Path | None,
     representative: Path | None,
@@ -146,10 +146,8 @@ def _check(
     test: Path | None,
     warmup: bool,
 ) -> None:
-    """Raises for what would fail after something has been written."""
+    """Raises for options that are unknown or do not go together."""
     from keras_lrp_prune.data import DataError
-    from keras_lrp_prune.export.converting import check_options
-    from keras_lrp_prune.export.publishing import check_file, check_version
 
     problems = {
         "Give --saved-model, --litert or both.": saved_model is None and litert is None,
@@ -162,10 +160,37 @@ def _check(
     for problem, found in problems.items():
         if found:
             raise DataError(problem)
+    choices.check_choice("quantization", quantize, choices.QUANTIZATIONS)
+    choices.check_choice("type of --io", io, choices.IO_TYPES)
+
+
+def _checked_file(model: str) -> Path:
+    """The file that a `MODEL` leads to, which has to be there."""
+    from keras_lrp_prune.cli.task import check_model, model_file
+    from keras_lrp_prune.data import DataError
+
+    file = model_file(model)
+    if file is None:
+        raise DataError(f"There is no model file {model}.")
+    check_model(model)
+    return file
+
+
+def _check_places(
+    saved_model: Path | None, litert: Path | None, file: Path, images: list[Path | None]
+) -> None:
+    """Raises for places that nothing can be written to, or where an input lies."""
+    from keras_lrp_prune.cli.places import check_output
+
+    folders = [folder for folder in images if folder is not None]
+    for path, option in ((saved_model, "--saved-model"), (litert, "--litert")):
+        if path is not None:
+            check_output(path, option, inputs=[file], images=folders)
+    from keras_lrp_prune.export.publishing import check_file, check_version
+
     if saved_model is not None:
         check_version(saved_model.absolute())
     if litert is not None:
-        check_options(quantize, io, representative)
         check_file(litert.absolute(), ".tflite")
 
 
@@ -220,5 +245,6 @@ def _write_litert(
 def _compare(task: Task, path: Path) -> None:
     from keras_lrp_prune.export import compare_litert
 
-    found = compare_litert(task.model, path, task.reference)
+    with held_back():
+        found = compare_litert(task.model, path, task.reference)
     found.summary(task.class_names)

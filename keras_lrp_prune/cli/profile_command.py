@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_lrp_prune.cli.commands import one_line_errors
+from keras_lrp_prune.cli.options import SizeOption
+from keras_lrp_prune.cli.outcome import one_line_errors
+from keras_lrp_prune.cli.streams import held_back, import_tensorflow
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.profiling import Profile
+
+_SAVED_MODEL = "saved_model.pb"
 
 
 @one_line_errors
@@ -27,35 +36,62 @@ def profile(
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that may compute.")] = 1,
     repeats: Annotated[int, typer.Option(help="Timed calls of each batch size.")] = 50,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of RGB images in pixels, where a model leaves it open.")
-    ] = None,
+    image_size: SizeOption = None,
 ) -> None:
     """Show parameters, FLOPs, size, latency, memory and an energy estimate of each MODEL.
 
     Example: keras-lrp-prune profile model.keras pruned/model.keras pruned/model.tflite
     """
-    from keras_lrp_prune.cli.task import load_network
-    from keras_lrp_prune.profiling import profile as profile_model
+    from keras_lrp_prune.cli.task import check_numbers
+
+    sizes = batch_size or [1, 32]
+    check_numbers(batch_sizes=sizes, threads=threads, repeats=repeats)
+    for name in models:
+        _check(name)
+
+    import_tensorflow()
     from keras_lrp_prune.profiling import profile_table
 
-    profiles = {}
-    for name, title in zip(models, _titles(models), strict=True):
-        is_exported = Path(name).exists() and Path(name).suffix not in (".keras", ".h5")
-        profiles[title] = profile_model(
-            name if is_exported else load_network(name),
-            batch_sizes=batch_size or (1, 32),
-            threads=threads,
-            repeats=repeats,
-            input_shape=None if image_size is None else (image_size, image_size, 3),
-        )
+    shape = None if image_size is None else (image_size, image_size, 3)
+    options = {"batch_sizes": sizes, "threads": threads, "repeats": repeats, "input_shape": shape}
+    with held_back():
+        profiles = {
+            title: _profile(name, options)
+            for name, title in zip(models, _titles(models), strict=True)
+        }
     profile_table(profiles)
 
 
+def _check(name: str) -> None:
+    """Raises `DataError` if there is nothing of that name that can be profiled."""
+    from keras_lrp_prune.cli.task import check_model
+
+    if not _is_exported(name):
+        check_model(name)
+
+
+def _is_exported(name: str) -> bool:
+    """Whether it is a `.tflite` file or the folder of a SavedModel."""
+    path = Path(name)
+    return (path / _SAVED_MODEL).is_file() or (path.is_file() and path.suffix == ".tflite")
+
+
+def _profile(name: str, options: Mapping[str, Any]) -> Profile:
+    from keras_lrp_prune.cli.task import load_network, model_file
+    from keras_lrp_prune.profiling import profile as profile_model
+
+    if _is_exported(name):
+        return profile_model(name, **options)
+    found, file = profile_model(load_network(name), **options), model_file(name)
+    # The file has what it was saved with, such as an optimizer's state.
+    return found if file is None else replace(found, file_size=file.stat().st_size)
+
+
 def _titles(models: list[str]) -> list[str]:
-    """The names without the folder that all are in; a number tells equal ones apart."""
-    shared = os.path.commonpath([os.path.dirname(name) for name in models])
-    titles = [os.path.relpath(name, shared) if shared else name for name in models]
+    """The names without the folder that all files are in; a number tells equal ones apart."""
+    files = {name: os.path.abspath(name) for name in models if os.path.exists(name)}
+    shared = os.path.commonpath(map(os.path.dirname, files.values())) if files else ""
+    titles = [os.path.relpath(files[name], shared) if name in files else name for name in models]
     return [
         title if titles.count(title) == 1 else f"{title} ({number})"
         for number, title in enumerate(titles, 1)

@@ -1,4 +1,4 @@
-"""What `keras-lrp-prune relevance` writes and prints."""
+"""What `keras-lrp-prune relevance` writes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from keras_lrp_prune.cli.task import Task
 from keras_lrp_prune.files import new_file
 from keras_lrp_prune.relevance.attribution import filter_relevance, input_relevance
-from keras_lrp_prune.report import plot_heatmaps, print_table, relevance_table
+from keras_lrp_prune.report import plot_heatmaps
 
 
 def write_relevance(
     task: Task, folder: Path, *, analyzer: str, engine: str, batch_size: int | None
 ) -> Mapping[str, np.ndarray]:
-    """Computes filter and input relevances, writes both, and prints a line per layer.
+    """Computes filter and input relevances and writes both.
 
     Args:
         task: The model and its images.
@@ -41,5 +41,4 @@ def write_relevance(
     plot_heatmaps(
         task.images.x[first] / 255, {analyzer: heat}, folder / "heatmaps.png", task.class_names
     )
-    print_table(relevance_table(found, title=f"Filters by relevance ({analyzer})"))
     return found

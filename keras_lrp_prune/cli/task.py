@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder
+from keras_lrp_prune.arguments import RULES
+from keras_lrp_prune.cli.backbones import (
+    DEFAULT_SIZE,
+    IMAGENET,
+    backbones,
+    check_weights,
+    make_backbone,
+    parsed,
+)
+from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -25,7 +33,8 @@ _RANGES: Mapping[str, Preprocess] = {
     "unit": lambda x: x / 255,
     "symmetric": lambda x: x / 127.5 - 1,
 }
-_BACKBONE_SIZE = 224
+_OPTIONS = {"target_rate": "--rate"}  # those that are not called as the argument is
+_FILE = "model.keras"  # in a folder that `prune` wrote
 _CLASSES = 2  # of the head on a backbone whose structure alone is asked for
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -54,57 +63,108 @@ class Task:
         return self.images.class_names
 
 
-def load_task(
-    model: str,
-    data: Path,
-    *,
-    validation: Path | None = None,
-    per_class: int | None = None,
-    weights: str | None = None,
-    image_size: int | None = None,
-    preprocess: str | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
-) -> Task:
-    """Loads the model and the images; fits a linear head if the model is a named backbone.
+@dataclass(frozen=True)
+class Request:
+    """What the options of a command say of the model and the images.
 
-    Raises:
-        DataError: If anything named cannot be used.
+    Args:
+        model: A `.keras` file, a folder that `prune` wrote, or a backbone.
+        data: Folder of the images.
+        validation: Folder of held-out ones.
+        per_class: Images drawn of each class of `data`.
+        weights: Of a backbone.
+        image_size: Side of the images in pixels, where the model leaves it open.
+        preprocess: What the model wants.
+        batch_size: Images per batch.
+        seed: Of the draw.
     """
-    from keras_lrp_prune.recovery import with_linear_head
 
-    is_file = _is_file(model)
-    if is_file and weights is not None:
-        raise DataError("--weights is for named backbones; a .keras file has its own.")
-    if is_file:
-        network, wanted = load_file(Path(model)), preprocess or "none"
-    else:
-        network, module = _backbone(model, weights or "imagenet", image_size or _BACKBONE_SIZE)
-        wanted = preprocess or module
-    height, width, channels = _input_size(network, image_size)
-    prepare = preprocessing(wanted)
+    model: str
+    data: Path
+    validation: Path | None = None
+    per_class: int | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    preprocess: str | None = None
+    batch_size: int | None = None
+    seed: int = 0
 
-    def read(folder: Path, count: int | None) -> tuple[ImageFolder, np.ndarray]:
-        images = load_image_folder(folder, image_size=(height, width), per_class=count, seed=seed)
-        x = in_channels(images.x, channels)
-        return images, np.asarray(prepare(x.copy()), np.float32)
+    def check(self) -> None:
+        """Finds what is wrong with it, as far as that shows without TensorFlow.
 
-    images, x = read(data, per_class)
-    held_out = None
-    if validation is not None:
-        others, x_others = read(validation, None)
-        if others.class_names != images.class_names:
-            raise DataError(
-                f"{validation} has the classes {', '.join(others.class_names)}, but {data} has "
-                f"{', '.join(images.class_names)}."
+        Raises:
+            DataError: If anything named cannot be used.
+        """
+        check_numbers(seed=self.seed)
+        check_model(self.model)
+        if self.preprocess is not None:
+            check_preprocess(self.preprocess)
+        if self.weights is not None and model_file(self.model) is not None:
+            raise DataError("--weights is for named backbones; a .keras file has its own.")
+        if self.weights is not None:
+            check_weights(self.weights)
+        names = self.class_names
+        if self.validation is not None:
+            others = scan_image_folder(self.validation).class_names
+            if others != names:
+                raise DataError(
+                    f"{self.validation} has the classes {', '.join(others)}, but {self.data} has "
+                    f"{', '.join(names)}."
+                )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by their folders."""
+        return scan_image_folder(self.data, per_class=self.per_class).class_names
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that it names."""
+        weights = None if self.weights is None else Path(self.weights)
+        return [path for path in (model_file(self.model), weights) if path is not None]
+
+    @property
+    def images(self) -> list[Path]:
+        """The folders of images that it names."""
+        return [path for path in (self.data, self.validation) if path is not None]
+
+    def load(self) -> Task:
+        """Loads the model and the images; fits a linear head if the model is a named backbone.
+
+        Raises:
+            DataError: If anything named cannot be used.
+        """
+        from keras_lrp_prune.recovery import with_linear_head
+
+        file = model_file(self.model)
+        if file is not None:
+            network, wanted = load_file(file), self.preprocess or "none"
+            _check_classes(network, self.data, self.class_names)
+        else:
+            size = self.image_size or DEFAULT_SIZE
+            network = make_backbone(self.model, self.weights or IMAGENET, size)
+            wanted = self.preprocess or parsed(self.model)[1]
+        height, width, channels = _input_size(network, self.image_size)
+        prepare = preprocessing(wanted)
+
+        def read(folder: Path, count: int | None) -> tuple[ImageFolder, np.ndarray]:
+            images = load_image_folder(
+                folder, image_size=(height, width), per_class=count, seed=self.seed
             )
-        held_out = (x_others, others.y)
-    if not is_file:
-        network = with_linear_head(
-            network, (x, images.y), batch_size=batch_size or DEFAULT_BATCH_SIZE
-        )
-    wants = f"It takes {height}x{width}x{channels} images {_describe(wanted)}."
-    return Task(network, images, (x, images.y), held_out, wants)
+            x = in_channels(images.x, channels)
+            return images, np.asarray(prepare(x.copy()), np.float32)
+
+        images, x = read(self.data, self.per_class)
+        held_out = None
+        if self.validation is not None:
+            others, x_others = read(self.validation, None)
+            held_out = (x_others, others.y)
+        if file is None:
+            network = with_linear_head(
+                network, (x, images.y), batch_size=self.batch_size or DEFAULT_BATCH_SIZE
+            )
+        wants = f"It takes {height}x{width}x{channels} images {_describe(wanted)}."
+        return Task(network, images, (x, images.y), held_out, wants)
 
 
 def load_network(model: str) -> keras.Model:
@@ -113,13 +173,35 @@ def load_network(model: str) -> keras.Model:
     Raises:
         DataError: If there is no such model.
     """
-    if _is_file(model):
-        return load_file(Path(model))
+    file = model_file(model)
+    if file is not None:
+        return load_file(file)
     import keras
 
-    backbone, _ = _backbone(model, None, _BACKBONE_SIZE)
+    backbone = make_backbone(model, None, DEFAULT_SIZE)
     scores = keras.layers.Dense(_CLASSES, name="predictions")(backbone.output)
     return keras.Model(backbone.input, scores, name=backbone.name)
+
+
+def check_numbers(**given: Any) -> None:
+    """Checks options by the rules that the library has for the arguments; `None` is not given.
+
+    Args:
+        **given: Argument to what its option says.
+
+    Raises:
+        ValueError: If one is outside its range.
+    """
+    for name, value in given.items():
+        if value is not None:
+            RULES[name](_OPTIONS.get(name, f"--{name.replace('_', '-')}"), value)
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Raises `ValueError` for pruning rates that are not increasing, or not in [0, 1)."""
+    from keras_lrp_prune.evaluation import AccuracyCurve
+
+    AccuracyCurve(np.array(rates), np.zeros((len(rates), 1)))  # has the checks
 
 
 def parsed_budget(entries: list[str] | None, rate: float | None) -> dict[str, float] | None:
@@ -159,67 +241,48 @@ def numbers(text: str, kind: Callable[[str], T], option: str) -> list[T]:
         raise DataError(f"{option} takes numbers with commas between, not {text!r}.") from error
 
 
-def _is_file(model: str) -> bool:
-    return model.endswith((".keras", ".h5")) or Path(model).exists()
+def model_file(model: str) -> Path | None:
+    """The file that a `MODEL` leads to, whether or not it is there; `None` for a backbone."""
+    path = Path(model)
+    if not (model.endswith((".keras", ".h5")) or path.exists()):
+        return None
+    return path / _FILE if path.is_dir() else path
+
+
+def check_model(model: str) -> None:
+    """Raises `DataError` if there is neither such a file nor such a backbone."""
+    file = model_file(model)
+    if file is None:
+        parsed(model)
+    elif not file.is_file():
+        raise DataError(f"There is no model file {file}.")
 
 
 def load_file(path: Path) -> keras.Model:
-    """Loads a `.keras` file, or the one in a folder that `prune` wrote.
+    """Loads a `.keras` file.
 
     Raises:
         DataError: If it cannot be loaded.
     """
     import keras
 
-    if path.is_dir():
-        path = path / "model.keras"
-    if not path.is_file():
-        raise DataError(f"There is no model file {path}.")
     try:
         return keras.models.load_model(path)
     except Exception as error:  # Keras raises whatever its parts raise
         raise DataError(f"Cannot load the model {path}: {error}") from error
 
 
-def _backbone(text: str, source: str | None, size: int) -> tuple[keras.Model, str]:
-    """A backbone of keras.applications with pooled features, and the name of its module."""
-    import keras
-
-    name, *options = text.split(":")
-    functions = {
-        key.lower(): value
-        for key, value in vars(keras.applications).items()
-        if callable(value) and key[0].isupper()
-    }
-    if name.lower() not in functions:
+def _check_classes(model: keras.Model, data: Path, names: Sequence[str]) -> None:
+    """Raises `DataError` if there are not as many class folders as classes are scored."""
+    shapes = [tuple(output.shape) for output in model.outputs or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        return  # no classifier, which the library says
+    count = max(shapes[0][1], 2)  # a sigmoid unit is two
+    if len(names) != count:
         raise DataError(
-            f"{text!r} is neither a .keras file nor a keras.applications backbone. Backbones: "
-            f"{', '.join(sorted(value.__name__ for value in functions.values()))}."
+            f"Model {model.name!r} scores {count} classes, but {data} has {len(names)} class "
+            f"folders: {', '.join(names)}."
         )
-    function = functions[name.lower()]
-    if source not in (None, "imagenet") and not Path(source).is_file():
-        raise DataError(f"There is no weights file {source}.")
-    try:
-        network = function(
-            include_top=False,
-            weights=source,
-            pooling="avg",
-            input_shape=(size, size, 3),
-            **dict(map(_option, options)),
-        )
-    except Exception as error:  # download, file and argument errors of many kinds
-        raise DataError(f"Cannot make {text} with weights {source!r}: {error}") from error
-    return network, function.__module__.split(".")[-1]
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, found, value = text.partition("=")
-    if not found:
-        raise DataError(f"Backbone option {text!r} is not of the form name=value.")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value
 
 
 def _input_size(model: keras.Model, image_size: int | None) -> tuple[int, int, int]:
@@ -247,22 +310,27 @@ def in_channels(x: np.ndarray, channels: int) -> np.ndarray:
     return x if channels == 3 else x @ _LUMA[:, None]
 
 
+def check_preprocess(name: str) -> None:
+    """Raises `DataError` if `--preprocess` names nothing."""
+    if name not in _RANGES and name not in backbones().values():
+        raise DataError(
+            f"Unknown --preprocess {name!r}: give {', '.join(_RANGES)}, or the module of a "
+            "keras.applications model, such as mobilenet or vgg16."
+        )
+
+
 def preprocessing(name: str) -> Preprocess:
     """What `--preprocess` names; works on arrays and on tensors.
 
     Raises:
         DataError: If it names nothing.
     """
+    check_preprocess(name)
     if name in _RANGES:
         return _RANGES[name]
     import keras  # noqa: F401 - registers the modules below
 
-    module = sys.modules.get(f"keras.src.applications.{name}")
-    if module is None or not hasattr(module, "preprocess_input"):
-        raise DataError(
-            f"Unknown --preprocess {name!r}: give {', '.join(_RANGES)}, or the module of a "
-            "keras.applications model, such as mobilenet or vgg16."
-        )
+    module = sys.modules[f"keras.src.applications.{name}"]
     return lambda x: module.preprocess_input(x, data_format="channels_last")
 
 

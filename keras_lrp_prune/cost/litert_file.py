@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_lrp_prune.extras import extra
+
+# What the reader of the format raises where the bytes make no sense.
+_UNREADABLE = (struct.error, ValueError, TypeError, AttributeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,21 @@ def litert_counts(path: Path) -> LiteRTCounts:
 
     Raises:
         MissingExtraError: Without ai-edge-litert.
-        ValueError: If it is no LiteRT file.
+        ValueError: If it is no LiteRT file, or only the beginning of one.
     """
     schema: Any = extra("ai_edge_litert.schema_py_generated")
     data = path.read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(data, 0):
         raise ValueError(f"{path} is not a LiteRT file: its identifier is missing.")
+    try:
+        return _counted(schema, data)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is damaged, or only the beginning of a LiteRT file ({error}). Write it anew."
+        ) from error
+
+
+def _counted(schema: Any, data: bytes) -> LiteRTCounts:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     dtypes = _names(schema.TensorType)
     operators = _names(schema.BuiltinOperator)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.generations import keras_of
+
 if TYPE_CHECKING:
     import keras
 
@@ -18,10 +20,13 @@ _SHARE_REPEATS = 50
 
 
 def file_size(model: keras.Model) -> int:
-    """Bytes of the model's `.keras` file.
+    """Bytes of the model's `.keras` file, without an optimizer it was compiled with.
+
+    An optimizer's state is as large as the weights, or twice, and depends on whether the model has
+    been trained, so that models would not compare.
 
     Args:
-        model: Any Keras model (3 or legacy); an optimizer it was compiled with is part of the file.
+        model: Any Keras model (3 or legacy).
 
     Returns:
         Size in bytes.
@@ -31,6 +36,9 @@ def file_size(model: keras.Model) -> int:
         >>> file_size(model) > 1000
         True
     """
+    if getattr(model, "inputs", None):
+        # The same layers, not compiled.
+        model = keras_of(model).Model(model.inputs, model.outputs, name=model.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         model.save(path)

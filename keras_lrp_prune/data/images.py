@@ -15,6 +15,8 @@ from keras_lrp_prune.data.labels import draw_per_class
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
 
+_PER_LEVEL = (2**16 - 1) / (2**8 - 1)
+
 # What Pillow raises on a file that is no image, or only the beginning of one.
 _UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
@@ -84,14 +86,44 @@ def load_image_folder(
         >>> flowers.class_names, flowers.x.shape
         (('daisy', 'tulip'), (2, 24, 24, 3))
     """
+    found = scan_image_folder(folder, per_class=per_class, seed=seed)
+    x = np.empty((len(found.files), *image_size, 3), np.float32)
+    for i, file in enumerate(found.files):
+        x[i] = _read_image(file, image_size)
+    return ImageFolder(x, found.y, found.class_names, found.files)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundImages:
+    """What there is to read of an image folder; as in `ImageFolder`."""
+
+    y: np.ndarray
+    class_names: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+@checked
+def scan_image_folder(
+    folder: str | Path, *, per_class: int | None = None, seed: int = 0
+) -> FoundImages:
+    """Finds the images that `load_image_folder` would read, and reads none.
+
+    Args:
+        folder: The folder.
+        per_class: Images to draw of each class; by default all.
+        seed: Seed of the draw.
+
+    Returns:
+        What there is.
+
+    Raises:
+        DataNotFoundError, DataError: As `load_image_folder` does, but for unreadable images.
+    """
     class_names, files, y = _scan(Path(folder))
     if per_class is not None:
         chosen, _ = draw_per_class(y, per_class, seed, class_names=class_names)
         files, y = [files[i] for i in chosen], y[chosen]
-    x = np.empty((len(files), *image_size, 3), np.float32)
-    for i, file in enumerate(files):
-        x[i] = _read_image(file, image_size)
-    return ImageFolder(x, y, class_names, tuple(files))
+    return FoundImages(y, class_names, tuple(files))
 
 
 def _scan(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
@@ -131,9 +163,17 @@ def _read_image(file: Path, image_size: tuple[int, int]) -> np.ndarray:
     height, width = image_size
     try:
         with Image.open(file) as image:
-            rgb = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            is_deep = image.mode.startswith("I")
+            pixels = _of_16_bits(image) if is_deep else image.convert("RGB")
+            resized = pixels.resize((width, height), Image.Resampling.BILINEAR)
     except _UNREADABLE as error:
         raise DataError(
             f"Cannot read the image {file}: {error}. Replace or remove the file."
         ) from error
-    return np.asarray(rgb, np.float32)
+    values = np.asarray(resized, np.float32)
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, -1)
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits in 0..255, which Pillow would cut off there instead."""
+    return Image.fromarray(np.asarray(image, np.float32) / _PER_LEVEL)

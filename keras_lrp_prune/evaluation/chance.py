@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import binom
 
 from keras_lrp_prune.evaluation.metrics import labels_and_scores
 
@@ -61,6 +60,8 @@ class Guessing:
             >>> Guessing.of([0, 0, 1, 1], [[1, 0], [1, 0], [0, 1], [0, 1]])
             Guessing(samples=4, right=4, expected=0.5, likely=0.0625)
         """
+        from scipy.stats import binom  # slow to import
+
         labels, scores = labels_and_scores(y, outputs)
         n, n_classes = scores.shape
         named = scores.argmax(axis=1)

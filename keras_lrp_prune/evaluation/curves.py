@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.metrics import auc as area_under
 
 from keras_lrp_prune.evaluation.metrics import harmonic_mean_accuracy
 
@@ -106,6 +105,8 @@ class AccuracyCurve:
             raise ValueError(f"Unknown kind {kind!r}; choose from {tuple(curves)}.")
         if len(self.rates) < 2:
             raise ValueError("An area needs a curve of at least two rates; this one has one.")
+        from sklearn.metrics import auc as area_under  # slow to import
+
         return float(area_under(self.rates, curves[kind]()) / (self.rates[-1] - self.rates[0]))
 
     def at(self, rate: float) -> np.ndarray:

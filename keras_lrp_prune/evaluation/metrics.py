@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import numpy as np
 from scipy.special import expit, softmax
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support, recall_score
 
 from keras_lrp_prune.data import sparse_labels
 from keras_lrp_prune.graph.heads import OutputKind
@@ -83,6 +82,8 @@ def class_accuracies(y: Any, outputs: Any) -> np.ndarray:
         >>> class_accuracies([0, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
         array([0.5, 1. ])
     """
+    from sklearn.metrics import recall_score  # slow to import
+
     labels, scores = labels_and_scores(y, outputs)
     return recall_score(
         labels, scores.argmax(axis=1), labels=range(scores.shape[1]), average=None, zero_division=0
@@ -212,6 +213,8 @@ def classification_report(y: Any, probabilities: Any) -> ClassMetrics:
         >>> report.precision, report.recall
         (array([1. , 0.5]), array([0.5, 1. ]))
     """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support  # slow to import
+
     labels, scores = labels_and_scores(y, probabilities)
     predicted = scores.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -11,11 +11,12 @@ from keras_lrp_prune.graph.generations import generation, keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.pruning import PruningResult
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    from keras_lrp_prune.pruning import PruningResult
 
 SIGNATURE = "serving_default"
 INPUT, SCORES, LABELS = "inputs", "scores", "labels"
@@ -83,6 +84,9 @@ def checked_model(model: keras.Model | PruningResult) -> keras.Model:
         TypeError: If it is neither.
         UnsupportedModelError: If it has not one input and one output.
     """
+    # Not at the top: it brings TensorFlow.
+    from keras_lrp_prune.pruning import PruningResult
+
     found = model.model if isinstance(model, PruningResult) else model
     graph = read_model(found)
     _check_single(graph)

@@ -1,0 +1,106 @@
+"""The backbones of keras.applications: found by name, and made."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.data import DataError
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGENET = "imagenet"
+DEFAULT_SIZE = 224
+
+
+@cache
+def backbones() -> Mapping[str, str]:
+    """Functions of `keras.applications`, each with the module that it is in.
+
+    They are read from the source of Keras, as importing it takes seconds; it is imported where
+    the source lies elsewhere.
+    """
+    spec = importlib.util.find_spec("keras")
+    root = Path(spec.origin).parent if spec is not None and spec.origin else Path()
+    for path in (root / "applications" / "__init__.py", root / "api/applications/__init__.py"):
+        if path.is_file():
+            return {
+                entry.name: (node.module or "").rpartition(".")[2]
+                for node in ast.parse(path.read_text("utf-8")).body
+                if isinstance(node, ast.ImportFrom)
+                for entry in node.names
+                if entry.name[0].isupper()
+            }
+    import keras
+
+    return {
+        name: found.__module__.rpartition(".")[2]
+        for name, found in vars(keras.applications).items()
+        if name[0].isupper()
+    }
+
+
+def parsed(text: str) -> tuple[str, str, dict[str, Any]]:
+    """What the name of a backbone says, such as `"MobileNet:alpha=0.75"`.
+
+    Returns:
+        Its function, the module that this is in, and its arguments.
+
+    Raises:
+        DataError: If it names none.
+    """
+    name, *options = text.split(":")
+    found = {known.lower(): known for known in backbones()}.get(name.lower())
+    if found is None:
+        raise DataError(
+            f"{text!r} is neither a .keras file nor a keras.applications backbone. Backbones: "
+            f"{', '.join(sorted(backbones()))}."
+        )
+    return found, backbones()[found], dict(map(_option, options))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise DataError(f"Backbone option {text!r} is not of the form name=value.")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def check_weights(source: str) -> None:
+    """Raises `DataError` for weights that are neither a name nor a file."""
+    if source != IMAGENET and not Path(source).is_file():
+        raise DataError(f"There is no weights file {source}.")
+
+
+def make_backbone(text: str, source: str | None, size: int) -> keras.Model:
+    """Makes a backbone with pooled features.
+
+    Args:
+        text: Its name and arguments.
+        source: Its weights: a file, `"imagenet"`, or `None` for untrained ones.
+        size: Side of the images in pixels.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    import keras
+
+    name, _, options = parsed(text)
+    try:
+        return getattr(keras.applications, name)(
+            include_top=False,
+            weights=source,
+            pooling="avg",
+            input_shape=(size, size, 3),
+            **options,
+        )
+    except Exception as error:  # download, file and argument errors of many kinds
+        raise DataError(f"Cannot make {text} with weights {source!r}: {error}") from error

@@ -1,0 +1,47 @@
+"""What options can name: told and checked without the modules that do it, which import TensorFlow.
+
+A test compares them with the tables of those modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_lrp_prune.data import DataError
+from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
+
+ENGINES = ("auto", "innvestigate", "native")
+BASELINES = ("pxp", "l1", "l2", "taylor", "activation", "apoz", "random")
+CRITERIA = ("lrp.log_odds", *NATIVE_ANALYZERS, *BASELINES)
+RECOVERIES = ("head", "least_squares", "head+least_squares")
+METHODS = (
+    *("accuracy-aware", "lrp-iterative", "lrp-one-shot", "pxp", "taylor", "activation", "apoz"),
+    *("l1", "l2", "random"),
+)
+DEFAULT_METHODS = ("accuracy-aware", "lrp-iterative", "taylor", "l1", "random")
+QUANTIZATIONS = ("float16", "dynamic", "int8")
+IO_TYPES = ("int8", "uint8", "float32")
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def check_choice(what: str, name: str | None, choices: Sequence[str]) -> None:
+    """Raises `DataError` for a name that is not among the choices; `None` is no name."""
+    if name is not None and name not in choices:
+        raise DataError(f"Unknown {what} {name!r}. There are: {', '.join(choices)}.")
+
+
+def check_picture(path: Path) -> None:
+    """Raises `DataError` for a name that no picture can be written to."""
+    if path.suffix.lower() not in PICTURES:
+        raise DataError(f"A picture is written as {alternatives(PICTURES)}, not as {path.name!r}.")
+
+
+def alternatives(choices: Sequence[str]) -> str:
+    """The choices in words.
+
+    Example:
+    >>> alternatives(["auto", "native"])
+    'auto or native'
+    """
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"

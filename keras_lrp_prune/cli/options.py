@@ -1,0 +1,72 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_lrp_prune.cli.choices import BASELINES, ENGINES, RECOVERIES, alternatives
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .keras file, or a keras.applications backbone by name, with options after colons: "
+        "[bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]. A backbone gets a linear head, "
+        "fitted on the features of the images in DATA.",
+    ),
+]
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder with one sub-folder of images per class.")
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(help="Weights of a named backbone: [bold]imagenet[/] (default) or a .h5 file."),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(help="Side of the images in pixels, where the model does not fix it.", min=1),
+]
+PreprocessOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model wants: [bold]none[/] (0..255), [bold]unit[/] (0..1), "
+        "[bold]symmetric[/] (-1..1), or the module of a keras.applications model, such as "
+        "[bold]vgg16[/]. Default: the named backbone's own; none for a file.",
+    ),
+]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Instead of --rate: what may remain of a cost, such as [bold]flops=0.5[/]; filters, "
+        "params, flops, energy or latency; can be repeated.",
+    ),
+]
+PerClassOption = Annotated[
+    int | None, typer.Option(help="Images drawn per class; default all.", min=1)
+]
+CriterionOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"lrp.log_odds, an LRP analyzer, or {', '.join(BASELINES)}.",
+        show_default="lrp.log_odds",
+    ),
+]
+RecoveryOption = Annotated[
+    str | None, typer.Option(help=f"Refit what is left: {alternatives(RECOVERIES)}.")
+]
+EngineOption = Annotated[str, typer.Option(help=f"What computes LRP: {alternatives(ENGINES)}.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
+ProtectOption = Annotated[
+    list[str] | None, typer.Option(help="Layer to leave alone; can be repeated.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Images per batch; default: as many as 2 GiB hold.", min=1)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Go on with a model that is no better than guesses on DATA."),
+]

@@ -1,0 +1,69 @@
+"""What a command tells at its end: what it wrote, or in one line what went wrong."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec
+
+import typer
+
+from keras_lrp_prune.wording import printable
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_P = ParamSpec("_P")
+
+
+def say(text: str) -> None:
+    """Prints a line; names in it can hold anything."""
+    print(printable(text))
+
+
+def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Turns the errors that a user can mend into one line and an exit code."""
+
+    @wraps(command)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _fail(
+                "interrupted; the same command goes on, if it is compare, or has --checkpoint-dir.",
+                INTERRUPTED,
+            )
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            _fail(str(error), BAD_INPUT)
+        except RuntimeError as error:  # the worker died, or a check of ours failed
+            _fail(str(error), FAILED)
+
+    return guarded
+
+
+@contextmanager
+def better_than_chance(force: bool) -> Iterator[None]:
+    """Makes it an error that a model is no better than guesses; with `force`, a line only."""
+    from keras_lrp_prune.evaluation import AtChanceWarning
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        _complain("Warning", str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always" if force else "error", AtChanceWarning)
+        warnings.showwarning = show  # put back at the end, too
+        try:
+            yield
+        except AtChanceWarning as error:
+            raise ValueError(f"{error} To go on all the same, give --force.") from error
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _complain("Error", message)
+    raise typer.Exit(code)
+
+
+def _complain(what: str, message: str) -> None:
+    """Prints a line to standard error; names in it can hold anything."""
+    print(f"{what}: {printable(' '.join(message.split()))}", file=sys.stderr)
