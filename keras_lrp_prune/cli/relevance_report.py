@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -35,10 +36,17 @@ def write_relevance(
     )
     first = [int(np.flatnonzero(y == label)[0]) for label in range(len(task.class_names))]
     heat = input_relevance(task.model, x[first], y[first], analyzer=analyzer, engine=engine)
-    arrays: dict[str, Any] = dict(found)
     with new_file(folder / "relevance.npz") as file:
-        np.savez(file, **arrays)
+        write_arrays(file, found)
     plot_heatmaps(
         task.images.x[first] / 255, {analyzer: heat}, folder / "heatmaps.png", task.class_names
     )
     return found
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a `.npz` file; unlike `np.savez`, of arrays of any names, such as `file`, too."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

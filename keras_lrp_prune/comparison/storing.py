@@ -53,8 +53,7 @@ class RunFolder:
     ) -> None:
         self._folder = Path(folder, _FOLDER)
         self._strategy = strategy
-        texts = from_chief(json.dumps(self._read()).encode(), strategy)
-        self._found = {name: self._parsed(name, text) for name, text in json.loads(texts).items()}
+        self._found = self._parsed(from_chief(json.dumps(self._read()).encode(), strategy))
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Makes sure that all runs that are there were made with these settings.
@@ -62,8 +61,11 @@ class RunFolder:
         Raises:
             CheckpointError: If not; the message says which differ.
         """
+        self._check(self._found, settings)
+
+    def _check(self, found: Mapping[str, _Run], settings: Mapping[str, Any]) -> None:
         wanted = _as_json(settings)
-        for name, run in self._found.items():
+        for name, run in found.items():
             there = run["settings"]
             differ = [key for key in wanted if there.get(key) != wanted[key]]
             if differ:
@@ -84,7 +86,9 @@ class RunFolder:
             return None
         run = self._found[name]
         same = {
-            f"another method {method.name!r}": run["method"] == _as_json(method.describe()),
+            f"another method {method.name!r}": run["method"] == _as_json(method.describe())
+            and run["curve"]["method"] == method.name,
+            "another seed": run["curve"]["seed"] == seed,
             "another reference set": run["task"]["reference"] == identity["reference"],
             "other test data": run["task"]["test"] == identity["test"],
             "another model": _same_model(run["task"], identity),
@@ -107,10 +111,12 @@ class RunFolder:
         """Writes a finished run, whole or not at all; the chief does.
 
         Raises:
+            CheckpointError: If another process has written runs with other settings meanwhile.
             OSError: If it cannot be written.
         """
         if not is_chief(self._strategy):
             return
+        self._check(self._parsed(json.dumps(self._read()).encode()), settings)
         run = {
             "settings": settings,
             "method": method.describe(),
@@ -125,16 +131,19 @@ class RunFolder:
             return {}
         return {path.name: _text(path) for path in sorted(self._folder.glob("*.json"))}
 
-    def _parsed(self, name: str, text: str) -> dict[str, Any]:
+    def _parsed(self, texts: bytes) -> dict[str, _Run]:
+        return {name: self._run(name, text) for name, text in json.loads(texts).items()}
+
+    def _run(self, name: str, text: str) -> _Run:
         try:
-            run: dict[str, Any] = formed(parsed_json(text), _Run)
+            run: _Run = formed(parsed_json(text), _Run)
             MethodCurve.from_dict(run["curve"])
-            return run
         except ValueError as error:
             raise CheckpointError(
                 f"{str(self._folder / name)!r} cannot be read ({error}). Delete it to let that "
                 "run be made anew."
             ) from error
+        return run
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

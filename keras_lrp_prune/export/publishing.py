@@ -50,7 +50,9 @@ def writing_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise OSError(f"Cannot write {str(path)!r}: {error.message}") from error
+        # The reason comes behind the names of the operations that failed.
+        reason = error.message.rpartition("}} ")[2].partition(" [Op:")[0]
+        raise OSError(f"Cannot write {str(path)!r}: {reason}") from error
 
 
 def check_file(path: Path, suffix: str) -> None:

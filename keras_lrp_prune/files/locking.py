@@ -74,8 +74,7 @@ class FolderLock:
                 if not _locked(descriptor):
                     self._take_over_or_refuse(descriptor)
                 elif _is_there(descriptor, self._path):
-                    os.truncate(descriptor, 0)
-                    os.write(descriptor, str(os.getpid()).encode())
+                    _signed(descriptor, self._path)
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -135,6 +134,16 @@ def _locked(descriptor: int) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
     return True
+
+
+def _signed(descriptor: int, path: Path) -> None:
+    """Writes into the file of a lock which process has it."""
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    except OSError:  # the disk is full
+        path.unlink()
+        raise
 
 
 def _is_there(descriptor: int, path: Path) -> bool:

@@ -17,9 +17,9 @@ from pathlib import Path
 from keras_lrp_prune.files.locking import folder_locked
 from keras_lrp_prune.files.writing import (
     StrPath,
-    _check_place,
-    _named,
+    check_place,
     emptied_folder,
+    known_as,
     make_folder,
     other_name,
     sync_folder,
@@ -51,21 +51,20 @@ def new_members(folder: StrPath, names: Sequence[str]) -> Iterator[Path]:
     ...         Path(folder, name).write_text(name)
     """
     target = Path(folder)
-    with _named(target):
-        made = not target.exists()
-        make_folder(target)
-        try:
-            with emptied_folder(target) as temporary:
-                yield temporary
-                sync_tree(temporary)
-                with folder_locked(target):
-                    _bring_back(target)
-                    _swap(target, temporary, names)
-        except BaseException:
-            if made:
-                with suppress(OSError):  # somebody else's files are in it by now
-                    target.rmdir()
-            raise
+    made = not target.exists()
+    make_folder(target)
+    try:
+        with emptied_folder(target) as temporary, known_as(temporary, target):
+            yield temporary
+            sync_tree(temporary)
+            with folder_locked(target):
+                _bring_back(target)
+                _swap(target, temporary, names)
+    except BaseException:
+        if made:
+            with suppress(OSError):  # somebody else's files are in it by now
+                target.rmdir()
+        raise
 
 
 @contextmanager
@@ -91,7 +90,7 @@ def _first(aside: Path, usual: Path) -> Path:
 
 def _swap(target: Path, temporary: Path, names: Sequence[str]) -> None:
     for name in names:
-        _check_place(target / name)
+        check_place(target / name)
     aside = target / _ASIDE
     aside.mkdir()
     try:

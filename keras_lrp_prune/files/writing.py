@@ -51,10 +51,10 @@ def new_file(path: StrPath) -> Iterator[BinaryIO]:
     ...     file.write(b"{}")
     """
     target = Path(path)
-    with _named(target):
-        make_folder(target.parent)
-        _check_place(target)
-        temporary = other_name(target.parent)
+    make_folder(target.parent)
+    check_place(target)
+    temporary = other_name(target.parent)
+    with known_as(temporary, target):
         descriptor = os.open(temporary, _FLAGS, _FILE_MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -90,20 +90,19 @@ def new_folder(path: StrPath) -> Iterator[Path]:
     ...     Path(folder, "model.bin").write_bytes(b"...")
     """
     target = Path(path)
-    with _named(target):
-        make_folder(target.parent)
-        with emptied_folder(target.parent) as temporary:
-            yield temporary
-            sync_tree(temporary)
-            try:
-                os.rename(temporary, target)
-            except OSError as error:
-                if not os.path.lexists(target):
-                    raise
-                raise FileExistsError(
-                    f"Somebody else has made {str(target)!r} in the meantime; it is left as it is."
-                ) from error
-        sync_folder(target.parent)
+    make_folder(target.parent)
+    with emptied_folder(target.parent) as temporary, known_as(temporary, target):
+        yield temporary
+        sync_tree(temporary)
+        try:
+            os.rename(temporary, target)
+        except OSError as error:
+            if not os.path.lexists(target):
+                raise
+            raise FileExistsError(
+                f"Somebody else has made {str(target)!r} in the meantime; it is left as it is."
+            ) from error
+    sync_folder(target.parent)
 
 
 def make_folder(path: StrPath) -> None:
@@ -179,7 +178,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check_place(target: Path) -> None:
+def check_place(target: Path) -> None:
     """Refuses to put a file where there is something else: a folder, a pipe, a device."""
     try:
         mode = target.lstat().st_mode
@@ -196,15 +195,21 @@ def _not_a_folder(path: Path) -> NotADirectoryError:
 
 
 @contextmanager
-def _named(target: Path) -> Iterator[None]:
-    """Lets errors of the system say which file or folder could not be written.
+def known_as(temporary: Path, target: Path) -> Iterator[None]:
+    """Lets errors of the system name the target.
 
-    They would name the temporary one, or, where a library writes, none at all.
+    They would name the other path, or, where a library writes, none at all.
     """
+
+    def shown(text: str) -> str:
+        return text.replace(str(temporary), str(target))
+
     try:
         yield
     except OSError as error:
-        ours = error.filename is None or ".writing-" in os.fsdecode(error.filename)
-        if error.errno is None or not ours:
+        if error.errno is not None:
+            name = str(target) if error.filename is None else os.fsdecode(error.filename)
+            raise OSError(error.errno, error.strerror, shown(name)) from error
+        if str(temporary) not in str(error):
             raise
-        raise OSError(error.errno, error.strerror, str(target)) from error
+        raise type(error)(shown(str(error))) from error
