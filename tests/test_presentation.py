@@ -134,7 +134,8 @@ def test_bars_fit_80_columns_through_all_stages(model, terminal):
 def test_the_bar_says_how_long_it_will_take(frozen, terminal, monkeypatch):
     written, now = terminal(), [100.0]
     monkeypatch.setattr("keras_lrp_prune.pruning.progress.time.monotonic", lambda: now[0])
-    progress = PruningProgress(lambda record: record.rate / 0.5, mean="cross-fitted mean")
+    progress = PruningProgress(lambda record: record.rate / 0.5)
+    progress.call("cross-fitted mean")
     first = frozen.history[0]
     with progress.stage("pruning"):
         for part in (0.0, 0.1, 0.2):
@@ -172,6 +173,16 @@ def test_without_a_terminal_each_step_is_a_line(headed, capfd):
     )
     stages = [line.split(":")[0] for line in lines if not line.startswith("step ")]
     assert stages == ["pruning", "refitting", "measuring"]
+
+
+def test_curves_have_stages_and_name_what_steers(headed, capfd):
+    options = {"recovery": "head", "class_names": NAMES, "verbose": 1}
+    klp.accuracy_curve(*headed, headed[1], "accuracy-aware", [0.0, 0.05], **options)
+    said = capfd.readouterr().err
+    assert "cross-fitted mean" in said and "\nmeasuring: 0:" in said
+    assert re.search(f"worst class ({'|'.join(NAMES)}) ", said)
+    klp.accuracy_curve(*headed, headed[1], "l1", [0.0, 0.05], **options)
+    assert "cross-fitted" not in capfd.readouterr().err, "nothing steers it"
 
 
 # Which accuracy is spoken of.

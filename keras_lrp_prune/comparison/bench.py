@@ -17,6 +17,7 @@ from keras_lrp_prune.comparison.rebuilding import RebuiltModels
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
+from keras_lrp_prune.pruning.advice import measured
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery
 from keras_lrp_prune.pruning.steering import LinearHead
@@ -103,15 +104,16 @@ class Bench:
                 seed=seed,
                 engine=self._engine,
                 worker_python=self._worker_python,
+                on_steering=lambda steering: progress.call(measured({"steering": steering}).short),
                 on_step=progress.show,
             )
         rate = self._task.structure.pruning_rate
         models = RebuiltModels(self._task, self._problem(seed), self._recovery)
         with progress.stage("measuring"):
-            measured = self._measured(decisions.masks, models, progress.advance)
+            accuracies = self._measured(decisions.masks, models, progress.advance)
         return MethodCurve(
             rates=np.array(self._rates),
-            class_accuracy=measured,
+            class_accuracy=accuracies,
             reached=np.array([rate(mask) for mask in decisions.masks]),
             method=method.name,
             seed=seed,

@@ -66,6 +66,7 @@ def decide(
     seed: int = 0,
     engine: str = "auto",
     worker_python: str | None = None,
+    on_steering: Callable[[str], None] = lambda steering: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Decisions:
     """Prunes from rate to rate; each one is met to within half the largest unit.
@@ -81,6 +82,7 @@ def decide(
         seed: For the criterion `"random"`.
         engine: What computes LRP.
         worker_python: Interpreter that has iNNvestigate.
+        on_steering: Called, before the first step, with what steers.
         on_step: Called with the record of each step.
     """
     problem = task.problem(
@@ -101,6 +103,7 @@ def decide(
             lambda: task.unpruned_probabilities(task.reference),
             refit_head=refit_head,
         )
+        on_steering(steering)
         trials = has_trials(schedule)
         in_one_pass = (
             isinstance(scored, LRP)

@@ -28,7 +28,6 @@ class PruningProgress:
     Args:
         part: How much of the way a step has come, in [0, 1].
         class_names: What the classes are called; by default numbers.
-        mean: What the harmonic mean is called, if it is none of the model itself.
         enabled: Whether to show anything.
     """
 
@@ -37,16 +36,19 @@ class PruningProgress:
         part: Callable[[StepRecord], float],
         *,
         class_names: Sequence[str] | None = None,
-        mean: str = "harmonic mean",
         enabled: bool = True,
     ) -> None:
-        self._part, self._names, self._mean = part, class_names, mean
+        self._part, self._names, self._mean = part, class_names, "harmonic mean"
         console = Console(stderr=True, highlight=False)
         self._on_terminal = console.is_terminal
         width = min(console.width, _WIDEST) if self._on_terminal else _PIPED_WIDTH
         self._console = Console(stderr=True, highlight=False, width=width, quiet=not enabled)
         self._bar: Progress | None = None
         self._clock = _Clock()
+
+    def call(self, mean: str) -> None:
+        """Takes another name for the harmonic mean, where it is none of the model itself."""
+        self._mean = mean
 
     @contextmanager
     def stage(self, name: str, *, shown: bool = True) -> Iterator[None]:

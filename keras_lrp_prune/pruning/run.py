@@ -230,9 +230,9 @@ def prune(
     progress = PruningProgress(
         lambda record: goal.progress(record.rate, record.cost),
         class_names=task.class_names,
-        mean=accuracy.short,
         enabled=verbose > 0 and is_chief(strategy),
     )
+    progress.call(accuracy.short)
     with (
         lock or nullcontext(),
         closing(make_criterion(criterion, problem)) as scored,
