@@ -88,6 +88,14 @@ def or_none(rule: Rule) -> Rule:
     return lambda name, value: None if value is None else rule(name, value)
 
 
+def one_of(name: str, value: Any, among: Iterable[str | None]) -> None:
+    """Raises `ValueError` for what is not among the choices, and lists them."""
+    known = list(among)
+    if not (value is None or isinstance(value, str)) or value not in known:
+        listed = ", ".join(map(str, known) if None not in known else map(repr, known))
+        raise ValueError(f"Unknown {name} {value!r}. There are: {listed}.")
+
+
 def flag(name: str, value: Any) -> bool:
     """The rule for what is true or false."""
     if not isinstance(value, bool | np.bool_):
@@ -120,6 +128,13 @@ def names(name: str, value: Any) -> tuple[str, ...]:
 def names_or_all(name: str, value: Any) -> bool | tuple[str, ...]:
     """The rule for layers: all (`True`), none (`False`), or their names."""
     return value if isinstance(value, bool) else names(name, value)
+
+
+def layer_name(name: str, value: Any) -> str:
+    """The rule for the name of a new layer."""
+    if not text(name, value) or "/" in value:
+        raise ValueError(f"{name} must be a string without '/', not {value!r}.")
+    return str(value)
 
 
 def options(name: str, value: Any) -> dict[str, Any]:
@@ -225,7 +240,7 @@ RULES: Mapping[str, Rule] = {
     "repeats": whole(1),
     # What things are called.
     "labels": several(text, "class names", in_order=True),
-    "name": text,
+    "name": layer_name,
     "title": text,
 }
 

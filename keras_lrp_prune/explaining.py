@@ -115,6 +115,7 @@ def explain(model: keras.Model, protect: Sequence[str] = ()) -> Explanation:
     Raises:
         UnsupportedModelError: If the model cannot be read as a graph, or has no layer that
             `protect` names.
+        TypeError: For an argument of another type.
 
     Example:
     >>> print(klp.explain(keras.applications.MobileNet(weights=None)))
@@ -150,6 +151,7 @@ def plot_channel_groups(
     Raises:
         UnsupportedModelError: If the model cannot be read as a graph, or has no layer that
             `protect` names.
+        TypeError: For an argument of another type.
         ValueError: If the path has another ending.
         OSError: If the file cannot be written.
 

@@ -125,7 +125,7 @@ def profile(
 
     Raises:
         ImportError: For a `.tflite` file, if the LiteRT runtime is missing.
-        TypeError: If `model` is none of the above.
+        TypeError: If `model` is none of the above; for another argument of another type.
         UnsupportedModelError: A `ValueError`, for a Keras model that is no graph of layers;
             profile its SavedModel instead.
         ValueError: For arguments outside their ranges, a folder or file of another kind, or a
@@ -164,9 +164,22 @@ def profile_table(profiles: Mapping[str, Profile], *, title: str | None = None) 
         profiles: Title of the column to profile.
         title: Title above the table.
 
+    Raises:
+        TypeError: For an argument of another type.
+        ValueError: If there is no profile.
+
     Example:
         >>> klp.profile_table({"before": klp.profile(model), "after": klp.profile(result)})
     """
+    if not isinstance(profiles, Mapping) or not all(
+        isinstance(name, str) and isinstance(one, Profile) for name, one in profiles.items()
+    ):
+        raise TypeError(
+            "profiles takes a dict of profiles by title, such as {'before': klp.profile(model)}, "
+            f"not {profiles!r}."
+        )
+    if not profiles:
+        raise ValueError("profiles is empty; give at least one.")
     rows = {name: _figures(one) for name, one in profiles.items()}
     print_table(ratio_table(rows, title=title))
 

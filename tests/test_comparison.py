@@ -261,7 +261,7 @@ def test_curve_as_data(model, test_data):
     [
         ({"method": "magic"}, "Unknown method 'magic'. There are: accuracy-aware, lrp-iterative"),
         ({"method": Method("own", "magic")}, "Unknown criterion 'magic'"),
-        ({"recovery": "tail"}, "Unknown recovery 'tail'. There are: .None, 'head'"),
+        ({"recovery": "tail"}, "Unknown recovery 'tail'. There are: None, 'head'"),
         ({"engine": "magic"}, "Unknown engine"),
         ({"rates": [0.5, 0.2]}, "strictly increasing"),
         ({"rates": [0.5, 1.0]}, r"lie in \[0, 1\)"),

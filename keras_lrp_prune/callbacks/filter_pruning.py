@@ -93,6 +93,7 @@ class FilterPruning(keras.callbacks.Callback):
             them.
 
     Raises:
+        TypeError: For an argument of another type, and in `fit` for what a schedule answers.
         ValueError: For arguments outside their ranges, and in `fit` for a budget or a schedule's
             final sparsity that cannot be reached, an optimizer that does not survive zeros, or a
             second `FilterPruning`.

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.arguments import checked, several
 from keras_lrp_prune.comparison.bench import Bench
 from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.comparison.storing import RunFolder, write_json
 from keras_lrp_prune.files import check_writable
+from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.report import (
     comparison_table,
     html_report,
@@ -201,6 +202,7 @@ def compare(
     Raises:
         ValueError, TypeError, DataError, UnsupportedModelError: As `accuracy_curve` does; and
             for methods or seeds that are missing or given twice.
+        OSError: If the folder cannot be written to.
         CheckpointError: If the folder holds runs with other settings, or another model or data.
 
     Example:
@@ -210,8 +212,8 @@ def compare(
     >>> comparison = klp.compare(task, ["accuracy-aware", "l1"], seeds=range(5), folder="runs/")
     >>> comparison.summary()
     """
-    several = [methods] if isinstance(methods, str | Method) else methods
-    chosen = [make_method(method) for method in several]
+    given = [methods] if isinstance(methods, str | Method) else methods
+    chosen = several(lambda _, method: make_method(method), "methods")("methods", given)
     _check_once("method", [method.name for method in chosen])
     _check_once("seed", seeds := tuple(seeds))
     unknown = sorted(set(options) - set(_OPTIONS))
@@ -224,11 +226,15 @@ def compare(
         check_writable(Path(folder))
     store = None if folder is None else RunFolder(folder, strategy)
     say = Console(stderr=True, quiet=not (verbose > 0 and is_chief(strategy)), highlight=False)
+    # A model can be called, too, but makes no tasks.
+    make_task = task if callable(task) and generation(task) is None else None
     runs: dict[str, list[MethodCurve]] = {method.name: [] for method in chosen}
     bench: Bench | None = None
     for seed in seeds:
-        if bench is None or callable(task):
-            bench = Bench(*_triple(task(seed) if callable(task) else task), rates, **options)
+        if bench is None or make_task is not None:
+            bench = Bench(
+                *_triple(task if make_task is None else make_task(seed)), rates, **options
+            )
             if store is not None:
                 identity = bench.identity()
                 store.check(bench.settings)

@@ -72,6 +72,7 @@ def accuracy_curve(
     Raises:
         DataError: For unusable samples or labels.
         UnsupportedModelError: For a model that cannot be pruned.
+        TypeError: For an argument of another type.
         ValueError: For an unknown method, recovery or engine, or rates or other arguments outside
             their ranges.
         WorkerError: If iNNvestigate's process dies.

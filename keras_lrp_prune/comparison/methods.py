@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.arguments import as_taken
+from keras_lrp_prune.arguments import as_taken, or_none, text
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
 from keras_lrp_prune.relevance.scores import Scores
@@ -47,6 +47,7 @@ class Method:
 
     def __post_init__(self) -> None:
         as_taken(type(self), vars(self))
+        or_none(text)("criterion", self.criterion)
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         if not (plain.isascii() and plain.isalnum()):
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.arguments import checked, one_of
 from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
@@ -64,6 +64,7 @@ class AccuracyAware(PruningSchedule):
             forward passes a step. `None`: in `prune`, but not in training.
 
     Raises:
+        TypeError: For an argument of another type.
         ValueError: For arguments outside their ranges.
 
     Example:
@@ -99,10 +100,8 @@ class AccuracyAware(PruningSchedule):
                 "Steps must fulfil min_step <= initial_step <= max_step, not "
                 f"{min_step}, {initial_step}, {max_step}."
             )
-        if rate not in RATES:
-            raise ValueError(f"Unknown rate {rate!r}. There are: {', '.join(RATES)}.")
-        if steering not in STEERINGS:
-            raise ValueError(f"Unknown steering {steering!r}. There are: {', '.join(STEERINGS)}.")
+        one_of("rate", rate, RATES)
+        one_of("steering", steering, STEERINGS)
         if 0 <= end_step < begin_step:
             raise ValueError(
                 f"end_step must be at least begin_step, {begin_step}, or -1, not {end_step}."
@@ -256,7 +255,8 @@ class EqualSteps(PruningSchedule):
         size: That share, in (0, 1]; 1 prunes all at once, up to the target rate.
 
     Raises:
-        ValueError: If `size` lies outside.
+        TypeError: If `size` is no number.
+        ValueError: If it lies outside.
 
     Example:
     >>> should_prune, sparsity = klp.schedules.EqualSteps(0.05)(1)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_lrp_prune.evaluation.metrics import harmonic_mean_accuracy
+from keras_lrp_prune.evaluation.metrics import harmonic_mean_accuracy, real_numbers
 
 CurveKind = Literal["mean", "harmonic", "worst"]
 
@@ -37,8 +37,8 @@ class AccuracyCurve:
 
     def __post_init__(self) -> None:
         # A copy, so that the curve stays what it was when it was checked.
-        rates = np.array(self.rates, np.float64)
-        accuracy = np.array(self.class_accuracy, np.float64)
+        rates = real_numbers("rates", self.rates)
+        accuracy = real_numbers("class_accuracy", self.class_accuracy)
         if rates.ndim != 1 or not rates.size:
             raise ValueError(f"rates must have the shape (r,), r at least 1, not {rates.shape}.")
         # Both written so that NaN fails them too.

@@ -142,7 +142,7 @@ def harmonic_mean_accuracy(class_accuracies: Any) -> float:
         >>> harmonic_mean_accuracy([1.0, 0.0])
         0.0
     """
-    accuracies = np.asarray(class_accuracies, np.float64)
+    accuracies = real_numbers("class_accuracies", class_accuracies)
     if accuracies.ndim != 1 or not accuracies.size:
         raise ValueError(
             f"Give one accuracy per class, shape (n_classes,), not an array of shape "
@@ -158,6 +158,21 @@ def harmonic_mean_accuracy(class_accuracies: Any) -> float:
     # 1 / 0 is infinite and C / inf is 0, which is the limit wanted.
     with np.errstate(divide="ignore", over="ignore"):
         return float(len(accuracies) / np.sum(1 / accuracies))
+
+
+def real_numbers(name: str, values: Any) -> np.ndarray:
+    """Values as float64, a copy.
+
+    Raises:
+        ValueError: If they are no array of numbers.
+    """
+    try:
+        found = np.array(values)
+        if found.dtype.kind in "biuf":
+            return found.astype(np.float64)
+    except ValueError:  # rows of different lengths
+        pass
+    raise ValueError(f"{name} takes an array of numbers, not {values!r}.")
 
 
 @dataclass(frozen=True, eq=False)

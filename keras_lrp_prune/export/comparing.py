@@ -98,6 +98,7 @@ def compare_litert(
 
     Raises:
         DataError: If the samples cannot be used, or there is no such file.
+        TypeError: For an argument of another type.
         ValueError: If the file is no `.tflite` file with one input and one output.
         UnsupportedModelError: If the model is not a classifier with one `(batch, n)` output.
         MissingExtraError: Without ai-edge-litert.

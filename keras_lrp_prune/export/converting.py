@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.arguments import checked, one_of
 from keras_lrp_prune.data import DataError, unlabelled
 from keras_lrp_prune.export.publishing import check_file, writing_errors
 from keras_lrp_prune.export.signature import (
@@ -92,6 +92,7 @@ def litert(
         The file.
 
     Raises:
+        TypeError: For an argument of another type.
         ValueError: If an option is unknown, the path does not end in `.tflite`, or samples are
             missing for int8.
         DataError: If the representative samples do not fit the model.
@@ -122,12 +123,8 @@ def litert(
 
 def check_options(quantize: Any, io: Any, representative: Any) -> None:
     """Raises `ValueError` for options of `litert` that are unknown or do not go together."""
-    if quantize is not None and quantize not in _QUANTIZATIONS:
-        raise ValueError(
-            f"quantize must be None or one of {tuple(_QUANTIZATIONS)}, not {quantize!r}."
-        )
-    if io not in get_args(InputOutput):
-        raise ValueError(f"io must be one of {get_args(InputOutput)}, not {io!r}.")
+    one_of("quantize", quantize, (None, *_QUANTIZATIONS))
+    one_of("io", io, get_args(InputOutput))
     if quantize == "int8" and representative is None:
         raise ValueError(
             "quantize='int8' needs representative=: samples as the model takes them, such as the "

@@ -28,6 +28,7 @@ class LiteRTModel:
 
     Raises:
         DataNotFoundError: If there is no such file.
+        TypeError: For an argument of another type.
         ValueError: If it is no `.tflite` file, has several inputs or outputs, or `threads` is less
             than 1.
         MissingExtraError: Without ai-edge-litert (the extra `litert`).

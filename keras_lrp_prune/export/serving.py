@@ -66,6 +66,7 @@ def saved_model(
         The version folder.
 
     Raises:
+        TypeError: For an argument of another type.
         ValueError: If the path does not end in a version number, or the preprocessing, the labels
             or the batch sizes do not fit.
         DataError: If the warm-up samples do not fit.

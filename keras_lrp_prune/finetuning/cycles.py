@@ -92,6 +92,7 @@ def prune_and_finetune(
             not belong where they are.
         CheckpointError: For a checkpoint that is damaged or of another run, or a folder that
             another run is using.
+        OSError: If `checkpoint_dir` cannot be written to.
 
     Example:
     >>> import keras_lrp_prune as klp

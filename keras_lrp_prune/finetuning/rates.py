@@ -80,7 +80,10 @@ def _copied(optimizer: Any) -> Any:
     import keras
 
     if optimizer is None or isinstance(optimizer, str):
-        return keras.optimizers.get(optimizer or "adam")
+        try:
+            return keras.optimizers.get(optimizer or "adam")
+        except ValueError as error:
+            raise ValueError(f"Keras knows no optimizer {optimizer!r}.") from error
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             f"optimizer must be a Keras 3 optimizer or the name of one, not {optimizer!r}."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.arguments import checked, several
 from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
 from keras_lrp_prune.finetuning.result import TuningResult
@@ -187,6 +187,7 @@ def planned(
 ) -> Plan:
     """Checks what `finetune` is given, and reads it; arguments and errors are its own."""
     model = result.model if isinstance(result, PruningResult) else result
+    several(_callback, "Keras callbacks")("callbacks", callbacks)
     if restore_best and validation is None:
         raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
     source = read_classifier(model, "model")
@@ -226,6 +227,13 @@ def _names(given: Any, result: Any, data: TrainingData, head: Head) -> tuple[str
         return checked_names(given, head.n_classes)
     known = result.class_names if isinstance(result, PruningResult) else None
     return data.class_names if known is None else tuple(known)
+
+
+def _callback(name: str, value: Any) -> None:
+    import keras
+
+    if not isinstance(value, keras.callbacks.Callback):
+        raise TypeError(f"{name} must be a Keras callback, not {value!r}.")
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def find_channel_groups(model: keras.Model) -> list[ChannelGroup]:
 
     Raises:
         UnsupportedModelError: If the model cannot be read as a graph.
+        TypeError: If it is no model.
 
     Example:
     >>> model = keras.applications.MobileNet(weights=None)

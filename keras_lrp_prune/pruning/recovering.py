@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
+from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.pruning.steering import LinearHead
 from keras_lrp_prune.recovery.least_squares import refit_layers
@@ -27,8 +28,7 @@ RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
 
 def check_recovery(recovery: str | None) -> None:
     """Raises `ValueError` for an unknown recovery, listing those that there are."""
-    if recovery not in RECOVERIES:
-        raise ValueError(f"Unknown recovery {recovery!r}. There are: {list(RECOVERIES)}.")
+    one_of("recovery", recovery, RECOVERIES)
 
 
 @dataclass(frozen=True)

@@ -311,6 +311,7 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
         The result, its model included.
 
     Raises:
+        TypeError: For an argument of another type.
         FileNotFoundError: If there is no result in the folder.
         ValueError: If a file in it is damaged, is not what it claims to be, or is of another
             result; the message names it.

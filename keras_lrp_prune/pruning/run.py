@@ -142,6 +142,7 @@ def prune(
         DataError: For unusable samples or labels.
         UnsupportedModelError: For a model that cannot be pruned, or layers that LRP would get
             wrong.
+        TypeError: For an argument of another type.
         ValueError: For a target rate that cannot be reached (the message names the maximum), a
             budget that cannot be met (the message names the smallest share) or both at once, an
             unknown criterion or engine, an engine that the strategy is too much for, or other

@@ -54,6 +54,7 @@ def with_linear_head(
     Raises:
         UnsupportedModelError: If the backbone's output is not `(batch, features)`.
         DataError: For unusable samples or labels.
+        TypeError, ValueError: For another argument of another type or outside its range.
 
     Example:
     >>> backbone = keras.applications.MobileNet(
@@ -63,7 +64,8 @@ def with_linear_head(
     """
     keras = keras_of(backbone)
     if (
-        len(backbone.inputs) != 1
+        not getattr(backbone, "inputs", None)
+        or len(backbone.inputs) != 1
         or len(backbone.outputs) != 1
         or len(backbone.outputs[0].shape) != 2
     ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from keras_lrp_prune.arguments import one_of
+
 _ANY = frozenset({"input_layer_rule"})
 _PRESET = frozenset({"epsilon", "input_layer_rule"})
 
@@ -48,10 +50,9 @@ def check_analyzer(name: str, options: Mapping[str, Any], *, native: bool = Fals
         ValueError: If either is unknown; the message lists those that exist.
     """
     known = NATIVE_ANALYZERS if native else ANALYZERS
-    if name not in known and name in NATIVE_ANALYZERS:
+    if name in [other for other in NATIVE_ANALYZERS if other not in known]:
         raise ValueError(f"Analyzer {name!r} is for the engine 'native'; iNNvestigate has none.")
-    if name not in known:
-        raise ValueError(f"Unknown analyzer {name!r}. There are: {', '.join(known)}.")
+    one_of("analyzer", name, known)
     unknown = sorted(set(options) - known[name])
     if unknown:
         raise ValueError(

@@ -78,6 +78,7 @@ def filter_relevance(
     Raises:
         DataError: For unusable samples or labels.
         UnsupportedModelError: For a model, or layers, that the engine would get wrong.
+        TypeError: For an argument of another type.
         ValueError: For an unknown analyzer, option or engine, or an unsuitable value.
         MissingInnvestigateError: With `engine="innvestigate"`, if it is not installed.
 
@@ -141,7 +142,8 @@ def input_relevance(
         float32 array like `x`.
 
     Raises:
-        DataError, UnsupportedModelError, ValueError: As `filter_relevance`.
+        DataError, UnsupportedModelError, TypeError, ValueError: As `filter_relevance`.
+        MissingInnvestigateError: As `filter_relevance`.
 
     Example:
     >>> heat_maps = klp.input_relevance(model, images, analyzer="lrp.sequential_preset_a_flat")

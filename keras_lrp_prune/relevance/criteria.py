@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.heads import Head
@@ -293,8 +294,7 @@ def default_criterion(engine: str) -> str:
 
 def check_criterion(name: str) -> None:
     """Raises `ValueError` for an unknown criterion, listing those that there are."""
-    if name not in CRITERIA:
-        raise ValueError(f"Unknown criterion {name!r}. There are: {', '.join(CRITERIA)}.")
+    one_of("criterion", name, CRITERIA)
 
 
 def relative_to_group(structure: ChannelStructure, scores: np.ndarray, order: int) -> np.ndarray:

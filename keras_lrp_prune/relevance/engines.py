@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
 from keras_lrp_prune.relevance.innvestigate_engine import (
@@ -26,8 +27,7 @@ _log = logging.getLogger(__name__)
 
 def check_engine(engine: str) -> None:
     """Raises `ValueError` for an unknown engine."""
-    if engine not in ENGINES:
-        raise ValueError(f"Unknown engine {engine!r}. There are: {', '.join(ENGINES)}.")
+    one_of("engine", engine, ENGINES)
 
 
 def make_engine(

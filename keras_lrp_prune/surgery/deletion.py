@@ -32,6 +32,8 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
         A plain `keras.Model` (or `tf_keras.Model`) without them, compiled as the model was.
 
     Raises:
+        UnsupportedModelError: If the model cannot be read as a graph.
+        TypeError: For an argument of another type.
         ValueError: For a layer or index that does not exist, a protected filter (the message
             says why it is), or if nothing would be left of a layer or branch.
 

@@ -2,7 +2,8 @@
 
 An analyzer's name stands for a composite. One of your own is a table of conditions and rules:
 
->>> from keras_lrp_prune.relevance.native import rules
+>>> from keras_lrp_prune.relevance.analyzers import check_analyzer
+from keras_lrp_prune.relevance.native import rules
 >>> composite = Composite(((is_dense, rules.epsilon(0.1)), (anything, rules.gamma(0.25))))
 >>> klp.filter_relevance(model, x, y, analyzer=composite, engine="native")
 """
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, Node
+from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.rules import Rule
 
@@ -104,12 +106,13 @@ def make_composite(analyzer: str | Composite, options: Mapping[str, Any]) -> Com
         options: Keyword arguments of the analyzer.
 
     Raises:
-        ValueError: For unsuitable values of options.
+        ValueError: For an unknown analyzer or option, or unsuitable values of options.
     """
     if isinstance(analyzer, Composite):
         if options:
             raise ValueError("A composite takes no analyzer_options: its rules have theirs.")
         return analyzer
+    check_analyzer(analyzer, options, native=True)
     options = dict(options)
     first = _input_rule(options.pop("input_layer_rule", None))
     composite = _COMPOSITES[analyzer](**options)

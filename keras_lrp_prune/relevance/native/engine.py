@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.relevance.native.composites import Composite, make_composite
 from keras_lrp_prune.relevance.native.support import check_supported
@@ -51,8 +50,6 @@ class NativeEngine(LRPEngine):
         batch_size: int = DEFAULT_BATCH_SIZE,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        if isinstance(analyzer, str):
-            check_analyzer(analyzer, options or {}, native=True)
         composite = make_composite(analyzer, options or {})
         with scope(strategy):
             super().__init__(graph, two_class=two_class, batch_size=batch_size)
