@@ -539,6 +539,14 @@ def half():
     return keras.Model(entry, layers.Dense(2, dtype="mixed_float16", name="half")(entry))
 
 
+def logarithms():
+    """Finite outputs, but minus infinity behind a ReLU on the way."""
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    x = keras.ops.maximum(keras.ops.log(x), -1.0)
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+
+
 BAD_FILES = {
     "no operator": (
         lambda: odd("det"),
@@ -554,6 +562,12 @@ BAD_FILES = {
     ),
     "open batch": (recurrent, {}, UnsupportedModelError, "give batch_size=1"),
     "loops": (recurrent, {"quantize": "int8"}, UnsupportedModelError, "while.*unroll=True"),
+    "not finite": (
+        logarithms,
+        {"quantize": "int8"},
+        DataError,
+        r"representative samples: .*/Log gives NaN or infinite numbers for samples 0 to 3",
+    ),
     "half": (half, {}, UnsupportedModelError, "Layer 'half' computes in float16"),
     "several outputs": (two_outputs, {}, UnsupportedModelError, "2 outputs"),
     "suffix": (with_list_input, {"path": "m.lite"}, ValueError, r"must end in \.tflite"),

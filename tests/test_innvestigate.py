@@ -260,7 +260,6 @@ REFUSED = {
         (lambda layer: lambda x: layer(layer(x)))(layers.Conv2D(4, 3, name="twice"))
     ),
     "conv2d.*more than once": BUILDERS["shared"],
-    "per_pixel": lambda: with_layer(layers.Dense(4, name="per_pixel")),
     "upwards": lambda: with_layer(layers.UpSampling2D(name="upwards")),
     "scaling": lambda: with_layer(layers.Rescaling(2.0, name="scaling")),
     "ops.Add": lambda: with_layer(lambda x: x + 3.0),

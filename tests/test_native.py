@@ -116,6 +116,30 @@ OPTIONS = [
 ]
 
 
+def dense_on_images():
+    """Dense layers on each pixel, on rows of features, and on flat features."""
+    inputs = keras.Input((6, 5, 3))
+    x = layers.Dense(6, activation="relu", name="per_pixel")(inputs)
+    x = layers.Dense(5, activation="relu", use_bias=False)(layers.Conv2D(4, 3)(x))
+    x = layers.Dense(4, activation="relu", name="per_row")(layers.Reshape((4, -1))(x))
+    model = make_live(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
+    model.layers[-1].bias.assign_add([9.0] * CLASSES)  # Deep Taylor passes positive scores alone on
+    return model
+
+
+QUICK = ("lrp.z", "lrp.sequential_preset_a", "deep_taylor")
+EVERY = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ANALYZERS
+]
+
+
+@pytest.mark.parametrize("analyzer", EVERY)
+def test_dense_on_more_than_two_dimensions_equals_innvestigate(analyzer):
+    keras.utils.set_random_seed(0)
+    model = dense_on_images()
+    assert_parity(model, images(model, 6), Y, analyzer, NEEDED.get(analyzer))
+
+
 @pytest.mark.parametrize(("analyzer", "options"), OPTIONS, ids=[name for name, _ in OPTIONS])
 def test_options_equal_innvestigate(analyzer, options):
     model = live(every_layer_type if "until_layer_idx" in options else BUILDERS["vgg"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from keras_lrp_prune.arguments import checked, one_of
-from keras_lrp_prune.data import DataError, unlabelled
+from keras_lrp_prune.data import DataError, cast, unlabelled
 from keras_lrp_prune.export.publishing import check_file, writing_errors
 from keras_lrp_prune.export.signature import (
     INPUT,
@@ -30,12 +30,15 @@ from keras_lrp_prune.report import enumeration
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from keras_lrp_prune.pruning import PruningResult
 
 Quantization = Literal["float16", "dynamic", "int8"]
 InputOutput = Literal["int8", "uint8", "float32"]
 Converter = Any
+
+_CHECKED_AT_ONCE = 32  # samples, where the batch is open
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def litert(
         TypeError: For an argument of another type.
         ValueError: If an option is unknown, the path does not end in `.tflite`, or samples are
             missing for int8.
-        DataError: If the representative samples do not fit the model.
+        DataError: If the representative samples do not fit the model, or what is computed of them
+            is not finite.
         UnsupportedModelError: If the model has not one input and one output, cannot be read, does
             not compute in float32, or has an operation that LiteRT has no operator for, or none in
             integers where all should be; the message names it.
@@ -114,6 +118,7 @@ def litert(
     if quantize == "int8":
         samples = _representative(representative, servable)
         _check_no_loops(servable)
+        _check_finite(servable, samples)
     request = _Request(quantize, io, samples, batch_size)
     content = _converted(servable, request)
     with new_file(target) as file:
@@ -135,9 +140,9 @@ def check_options(quantize: Any, io: Any, representative: Any) -> None:
 def _representative(data: Any, servable: Servable) -> np.ndarray:
     try:
         x = unlabelled(data, input_shape=tuple(servable.spec.shape[1:]))
+        return cast(x, servable.spec.dtype.as_numpy_dtype)
     except DataError as error:
         raise DataError(f"The representative samples: {error}") from error
-    return x.astype(servable.spec.dtype.as_numpy_dtype)
 
 
 def _check_precision(model: keras.Model) -> None:
@@ -161,6 +166,46 @@ def _check_no_loops(servable: Servable) -> None:
             f"{enumeration(loops, 5)}: loops cannot be converted to int8. Make recurrent layers "
             "with unroll=True, or give quantize='dynamic'."
         )
+
+
+def _check_finite(servable: Servable, samples: np.ndarray) -> None:
+    """Numbers that are not finite crash the process in the converter's calibration."""
+    import tensorflow as tf
+
+    size = servable.spec.shape[0] or _CHECKED_AT_ONCE
+    traced = tf.compat.v1.wrap_function(servable.module.classify.python_function, [servable.spec])
+    computed = _computed(traced.graph, traced.outputs)
+    with traced.graph.as_default():
+        flags = tf.stack([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in computed])
+    finite = traced.prune(traced.inputs[0], flags)
+    for start in range(0, len(samples), size):
+        rows = np.arange(start, start + size) % len(samples)
+        bad = np.flatnonzero(~finite(tf.constant(samples[rows])).numpy())
+        if len(bad):
+            raise DataError(
+                f"The representative samples: {computed[bad[0]].op.name} gives NaN or infinite "
+                f"numbers for samples {start} to {min(start + size, len(samples)) - 1}, whose "
+                "ranges cannot be measured for int8. Give samples as the model was trained on, or "
+                "quantize='dynamic'."
+            )
+
+
+def _computed(graph: tf.Graph, outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The floating tensors that outputs depend on, in the order of the computation."""
+    needed: set[str] = set()
+    waiting = [output.op for output in outputs]
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in needed:
+            needed.add(operation.name)
+            waiting += [tensor.op for tensor in operation.inputs]
+    return [
+        tensor
+        for operation in graph.get_operations()
+        if operation.name in needed and operation.type not in ("Const", "Placeholder")
+        for tensor in operation.outputs
+        if tensor.dtype.is_floating
+    ]
 
 
 def _converted(servable: Servable, request: _Request) -> bytes:

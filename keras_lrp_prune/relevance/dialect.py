@@ -34,7 +34,7 @@ DIALECT: Mapping[str, Condition] = {
     "InputLayer": _always,
     "Conv2D": _linear,
     "DepthwiseConv2D": _linear,
-    "Dense": lambda config, rank: rank == 2 and config["activation"] == "linear",
+    "Dense": lambda config, rank: config["activation"] == "linear",
     "Activation": lambda config, rank: config["activation"] in _ACTIVATIONS,
     "Add": _always,
     "Concatenate": lambda config, rank: config["axis"] in (-1, rank - 1),
