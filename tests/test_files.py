@@ -26,6 +26,7 @@ from keras_lrp_prune.files import (
     new_members,
     read_bytes,
 )
+from keras_lrp_prune.files.locking import folder_locked
 
 PACKAGE = Path(keras_lrp_prune.__file__).parent
 NAMES = ("a", "b", "c")
@@ -285,6 +286,23 @@ for _ in range(60):
 def test_processes_never_mix_files_that_belong_together(tmp_path):
     in_children(TOGETHER, tmp_path / "out", count=3)
     assert len(contents(tmp_path / "out")) == 1 and names(tmp_path / "out") == list(NAMES)
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """But not what others are writing, nor what only looks like it."""
+    made = {name: tmp_path / f".writing-{name}" for name in ("dead", "alive", "new", "link")}
+    (tmp_path / "precious").mkdir()
+    write(tmp_path / "precious" / "file", b"")
+    for path in (made["dead"], made["alive"], made["new"]):
+        write(path / "model", b"")
+        if path != made["new"]:
+            os.utime(path, (0, 0))
+    made["link"].symlink_to(tmp_path / "precious")
+    with folder_locked(made["alive"], shared=True):
+        write_members(tmp_path, b"one")
+    assert not made["dead"].exists()
+    assert all(made[name].exists() for name in ("alive", "new", "link"))
+    assert names(tmp_path / "precious") == ["file"]
 
 
 # Locks.

@@ -266,7 +266,11 @@ def load_file(path: Path) -> keras.Model:
     """
     import keras
 
+    from keras_lrp_prune.graph.model_files import load_model
+
     try:
+        if path.suffix == ".keras":
+            return load_model(path, "keras")
         return keras.models.load_model(path)
     except Exception as error:  # Keras raises whatever its parts raise
         raise DataError(f"Cannot load the model {path}: {error}") from error

@@ -12,10 +12,13 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from keras_lrp_prune.files.locking import folder_locked, is_held
 
 _FLAGS = (
     os.O_CREAT
@@ -26,6 +29,8 @@ _FLAGS = (
     | getattr(os, "O_BINARY", 0)
 )
 _FILE_MODE = 0o666  # less what the umask takes away
+_PREFIX = ".writing-"
+_OLD = 60  # seconds
 
 StrPath = str | os.PathLike[str]
 
@@ -140,16 +145,24 @@ def check_writable(folder: StrPath) -> None:
 
 def other_name(folder: Path) -> Path:
     """A name in a folder that nobody has, and that no pattern of ours or of a server's fits."""
-    return folder / f".writing-{secrets.token_hex(8)}"
+    return folder / f"{_PREFIX}{secrets.token_hex(8)}"
 
 
 @contextmanager
 def emptied_folder(parent: Path) -> Iterator[Path]:
-    """A new folder under another name, which is gone in the end unless it has been renamed."""
+    """A new folder under another name, which is gone in the end unless it has been renamed.
+
+    It is locked meanwhile; those of processes that were killed are not, and are removed first.
+    """
+    for old in parent.glob(f"{_PREFIX}*"):
+        # One that is younger may just not be locked yet.
+        if old.is_dir() and time.time() - old.lstat().st_mtime > _OLD and not is_held(old):
+            shutil.rmtree(old, ignore_errors=True)
     temporary = other_name(parent)
     temporary.mkdir()
     try:
-        yield temporary
+        with folder_locked(temporary, shared=True):
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
