@@ -67,3 +67,43 @@ def test_a_fixed_batch_size(batch_size):
             np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
     tuned = klp.finetune(small, samples(), epochs=1, batch_size=5, validation=samples(), verbose=0)
     assert tuned.model.input_shape == small.input_shape
+
+
+@keras.saving.register_keras_serializable("tests")
+class Offset(layers.Layer):
+    """Adds a number that it keeps in an attribute."""
+
+    value = 0.0
+
+    def call(self, x):
+        return x + self.value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rule():
+    klp.register_layer_rule(Offset, lambda call, flow: call.inputs[0])
+
+
+def with_offset(value):
+    offset = Offset(name="offset")
+    offset.value = value
+    return classifier(offset)
+
+
+def test_state_outside_keras_is_refused_before_any_work():
+    message = "cannot be rebuilt.*Layers that differ: 'offset' .Offset..*add_weight"
+    with pytest.raises(klp.UnsupportedModelError, match=message):
+        pruned(with_offset(1.5), criterion="l1")
+    pruned(with_offset(0.0), criterion="l1")
+    model = with_offset(1.5)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = model.get_weights()
+    schedule = klp.schedules.AccuracyAware(final_sparsity=0.3, frequency=1)
+    with pytest.raises(klp.UnsupportedModelError, match=message):
+        model.fit(*samples(), callbacks=[klp.callbacks.FilterPruning(samples(), schedule)])
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_models_that_draw_at_random_are_not_refused():
+    model = classifier(lambda x: layers.Dropout(0.5, seed=1)(x, training=True))
+    assert pruned(model, criterion="l1").count_params() < model.count_params()

@@ -260,6 +260,7 @@ class FilterPruning(keras.callbacks.Callback):
         watched = task.reference
         if self._validation is not None:
             watched = task.samples(self._validation, "validation data")
+        task.working_copy()  # checks that the model can be rebuilt as it is
         problem = task.problem(**self._problem_options)
         states = None
         if self._state_dir is not None:

@@ -35,6 +35,7 @@ from keras_lrp_prune.runtime import (
     scope,
 )
 from keras_lrp_prune.surgery.building import Built, build
+from keras_lrp_prune.surgery.fidelity import check_copy
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 from keras_lrp_prune.surgery.sizing import sized
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+
+_FEW = 4  # samples on which a copy must compute what the model does
 
 _AT_CHANCE = (
     "Which filters go would be decided by noise. Usual causes: the samples are not preprocessed as "
@@ -98,9 +101,15 @@ class Task:
         return found
 
     def working_copy(self) -> Built:
-        """A copy of the model to mask; a new one at each call."""
+        """A copy of the model to mask; a new one at each call.
+
+        Raises:
+            UnsupportedModelError: If it computes something else than the model.
+        """
         with scope(self.strategy):
-            return build(self.flat, Kept(), self.keras_module)
+            copy = build(self.flat, Kept(), self.keras_module)
+        check_copy(self.flat, copy, self.reference.x[:_FEW], self.keras_module)
+        return copy
 
     def problem(
         self,
