@@ -222,6 +222,7 @@ def pruned(criterion: str, by: tuple[int, ...]) -> dict[str, Any]:
         "criterion": criterion,
         "validation": held_out,
         "schedule": AccuracyAware(rate="adaptive", tolerance=0.0),  # undoes every drop
+        "recovery": None,
         "verbose": 0,
     }
     one = klp.prune(model, (x, y), engine="native", **options)

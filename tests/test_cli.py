@@ -163,6 +163,14 @@ def test_results_are_saved_before_anything_is_printed(model_file, data, tmp_path
         assert Path(made).is_file(), line
 
 
+@pytest.mark.parametrize(("asked", "done"), [([], "least_squares"), (["--recovery", "none"], None)])
+def test_what_is_left_is_refitted_unless_told_otherwise(model_file, data, tmp_path, asked, done):
+    result = prune(model_file, data, tmp_path / "out", "--criterion", "l1", "--quiet", *asked)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["settings"]["recovery"] == done
+
+
 def test_validation_is_reported(model_file, data, tmp_path):
     held_out = write_images(tmp_path / "held_out", per_class=3, seed=1)
     options = ["--criterion", "l1", "--validation", held_out, "--quiet"]
@@ -332,18 +340,25 @@ def test_bad_options(model_file, data, tmp_path, options, words):
 def test_flowers_example(backbone_weights, tmp_path):
     write_images(tmp_path / "flowers" / "train", per_class=8)
     write_images(tmp_path / "flowers" / "val", per_class=5, seed=1)
+    out = tmp_path / "out"
     done = subprocess.run(
         [
-            *(sys.executable, EXAMPLE, "--flowers", tmp_path / "flowers", "--alpha", "0.25"),
-            *("--weights", backbone_weights, "--size", str(SIZE), "--per-class", "5"),
-            *("--rate", "0.3", "--out", tmp_path / "out"),
+            *(sys.executable, EXAMPLE, "--data", tmp_path, "--out", out, "--alpha", "0.25"),
+            *("--size", str(SIZE), "--per-class", "5", "--seeds", "2", "--rates", "0.1", "0.3"),
+            *("--weights", backbone_weights),
         ],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"model.keras", "result.json", "curve.png", "heatmaps.png"}
+    assert {path.name for path in out.iterdir()} == {
+        *("table.md", "table.json", "pruned", "heatmaps.png")
+    }
+    table = (out / "table.md").read_text()
+    assert table in done.stdout and table.count("| seed ") == 2
+    runs = json.loads((out / "table.json").read_text())
+    assert [run["rates"] for run in runs] == 2 * [pytest.approx([0.1, 0.3], abs=0.02)]
+    assert all(run["recovery"] == 2 * ["least_squares"] for run in runs)
 
 
 @pytest.mark.slow

@@ -150,14 +150,14 @@ def test_errors_come_before_the_slow_imports(outcomes, line):
 def test_names_are_those_that_the_library_knows():
     from keras_lrp_prune.comparison import DEFAULT_METHODS, METHODS
     from keras_lrp_prune.export.converting import _QUANTIZATIONS, InputOutput
-    from keras_lrp_prune.pruning.recovering import RECOVERIES
+    from keras_lrp_prune.pruning.recovering import AUTO, RECOVERIES
     from keras_lrp_prune.relevance.criteria import CRITERIA
     from keras_lrp_prune.relevance.engines import ENGINES
     from keras_lrp_prune.report.figures import FORMATS
 
     assert set(choices.ENGINES) == set(ENGINES)
     assert set(choices.CRITERIA) == set(CRITERIA)
-    assert set(choices.RECOVERIES) == set(RECOVERIES) - {None}
+    assert set(map(choices.recovery, choices.RECOVERIES)) == {AUTO, *RECOVERIES}
     assert set(choices.METHODS) == set(METHODS)
     assert choices.DEFAULT_METHODS == DEFAULT_METHODS
     assert tuple(_QUANTIZATIONS) == choices.QUANTIZATIONS

@@ -173,6 +173,7 @@ def test_a_point_of_the_curve_is_the_model_that_prune_gives(model, test_data, na
         criterion=method.criterion,
         schedule=method.schedule(),
         engine="native",
+        recovery=None,
         verbose=0,
     )
     x, y = test_data
@@ -184,7 +185,10 @@ def test_the_default_is_what_prune_does():
     method, defaults = METHODS["accuracy-aware"], inspect.signature(klp.prune).parameters
     assert method.criterion == defaults["criterion"].default
     assert method.schedule().get_config() == klp.schedules.AccuracyAware().get_config()
-    assert inspect.signature(klp.accuracy_curve).parameters["method"].default == method.name
+    curve_defaults = inspect.signature(klp.accuracy_curve).parameters
+    assert curve_defaults["method"].default == method.name
+    # But for the recovery: what methods choose is compared with all weights frozen.
+    assert (defaults["recovery"].default, curve_defaults["recovery"].default) == ("auto", None)
 
 
 def test_random_draws_hang_on_the_seed(model, test_data):

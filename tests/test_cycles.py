@@ -101,7 +101,7 @@ def test_records_and_summary(model, train, capsys):
 
 def test_one_cycle_is_prune_and_finetune(model, train):
     found = cycles(model, train, cycles=[0.4], target=None)
-    pruned = klp.prune(model, reference(), 0.4, criterion="l1", verbose=0)
+    pruned = klp.prune(model, reference(), 0.4, criterion="l1", recovery=None, verbose=0)
     tuned = klp.finetune(pruned, train, teacher=model, epochs=1, learning_rate=2e-3, verbose=0)
     assert same_weights(found.model, tuned.model)
     untaught = cycles(model, train, cycles=[0.4], target=None, distil=False)

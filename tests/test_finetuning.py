@@ -123,7 +123,7 @@ def test_labels_and_datasets_of_all_forms_train_alike():
 def test_models_given_stay_as_they_are_and_the_tuned_one_is_plain(plain_keras):
     model = digits_model()
     (x, y), held_out = digits()
-    result = klp.prune(model, (x[:200], y[:200]), 0.4, criterion="l1", verbose=0)
+    result = klp.prune(model, (x[:200], y[:200]), 0.4, criterion="l1", recovery=None, verbose=0)
     before = [array.copy() for each in (model, result.model) for array in each.get_weights()]
     tuned = klp.finetune(
         result, (x, y), teacher=model, validation=held_out, epochs=3, learning_rate=5e-3, verbose=0

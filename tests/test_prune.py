@@ -35,7 +35,8 @@ def fingerprint(model):
 
 
 def prune(model, target=0.4, data=None, **options):
-    options = {"criterion": "taylor", "verbose": 0, **options}
+    """All weights frozen, unless told otherwise, so that the result is the masked model."""
+    options = {"criterion": "taylor", "recovery": None, "verbose": 0, **options}
     return klp.prune(model, data or reference(), target, **options)
 
 

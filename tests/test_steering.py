@@ -90,7 +90,8 @@ def test_auto_cross_fits_where_the_head_knows_the_reference(backbone, reference)
 def test_fold_heads_do_not_enter_the_result(backbone, reference):
     model = by_heart(backbone, reference)
     schedule = AccuracyAware(steering="cross_fit")
-    result = klp.prune(model, reference, 0.3, engine="native", schedule=schedule, verbose=0)
+    options = {"engine": "native", "schedule": schedule, "recovery": None, "verbose": 0}
+    result = klp.prune(model, reference, 0.3, **options)
     kept = result.kept["b"]
     kernel, bias = model.get_layer("head").get_weights()
     small_kernel, small_bias = result.model.get_layer("head").get_weights()

@@ -124,7 +124,8 @@ def task():
 
 def pruned(task, rate=0.5, **options):
     model, reference, _ = task
-    return klp.prune(model, reference, rate, engine="native", verbose=0, **options)
+    options = {"engine": "native", "recovery": None, "verbose": 0, **options}
+    return klp.prune(model, reference, rate, **options)
 
 
 def test_a_run_decides_what_the_schedule_leaves_open():

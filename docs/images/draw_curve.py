@@ -27,6 +27,7 @@ def main() -> None:
                 rate,
                 validation=held_out,
                 criterion=criterion,
+                recovery=None,
                 seed=SEED,
                 verbose=0,
             )

@@ -74,9 +74,13 @@ def cifar10(data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         **dict.fromkeys(("label", "split"), tf.io.FixedLenFeature([], tf.int64)),
     }
     records = tf.data.TFRecordDataset(str(data / "cifar10.tfrecord"))
-    parsed = [tf.io.parse_single_example(record, spec) for record in records]
-    x = np.stack([tf.io.decode_jpeg(record["image"]).numpy() for record in parsed])
-    y, split = (np.array([int(record[key]) for record in parsed]) for key in ("label", "split"))
+
+    def parsed(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        found = tf.io.parse_single_example(record, spec)
+        return tf.io.decode_jpeg(found["image"]), found["label"], found["split"]
+
+    batches = list(records.map(parsed).batch(1_000).as_numpy_iterator())
+    x, y, split = (np.concatenate(part) for part in zip(*batches, strict=True))
     return x, y, split == 1
 
 
@@ -102,10 +106,10 @@ def vgg16(draw: Draw, classes: tuple[int, ...], *, refit: bool = False) -> Tripl
     return model, reference, held_out
 
 
-def mobilenet(draw: Draw) -> Triple:
-    """MobileNet 0.75 with ImageNet weights on flowers, 128 x 128; the head is fitted anew."""
+def mobilenet(draw: Draw, side: int = 128) -> Triple:
+    """MobileNet 0.75 with ImageNet weights on flowers; the head is fitted anew."""
     parts = [
-        load_image_folder(draw.data / "flowers" / part, image_size=(128, 128))
+        load_image_folder(draw.data / "flowers" / part, image_size=(side, side))
         for part in ("train", "val")
     ]
     x = np.concatenate([part.x for part in parts])
@@ -116,7 +120,7 @@ def mobilenet(draw: Draw) -> Triple:
         alpha=0.75,
         include_top=False,
         pooling="avg",
-        input_shape=(128, 128, 3),
+        input_shape=(side, side, 3),
         weights=draw.data / "mobilenet_0.75_imagenet_notop.h5",
     )
     reference, held_out = split(images, y, is_test, draw)

@@ -58,7 +58,11 @@ def prune(options: argparse.Namespace) -> None:
     y = np.arange(options.images) % CLASSES
     print("loaded", flush=True)
     result = klp.prune(
-        model, (x, y), options.rate, criterion=options.criterion, engine=options.engine, verbose=0
+        *(model, (x, y), options.rate),
+        criterion=options.criterion,
+        engine=options.engine,
+        recovery=None,
+        verbose=0,
     )
     engine, steps = result.settings["engine"], len(result.history) - 1
     print(f"engine {engine}, rate {result.rate:.3f} in {steps} steps", flush=True)

@@ -104,7 +104,11 @@ def main() -> None:
         whole.timing(klp, "prune"),
     ):
         result = klp.prune(
-            model, reference, options.rate, engine=options.engine, verbose=0, seed=options.seed
+            *(model, reference, options.rate),
+            engine=options.engine,
+            recovery=None,
+            verbose=0,
+            seed=options.seed,
         )
     rest = whole.seconds - relevance.seconds - evaluation.seconds
     rows = [

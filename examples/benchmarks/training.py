@@ -140,6 +140,7 @@ class Task:
             budget={"flops": FLOPS},
             schedule=klp.schedules.AccuracyAware(trials=False),
             min_channels=MIN_CHANNELS,
+            recovery=None,
             seed=self.seed,
             verbose=0,
             engine="native",

@@ -41,9 +41,9 @@ network is trained on them for $epochs epochs. Then half of its FLOPs go, in thr
 the same $tuning_epochs further epochs (the same number of optimiser steps, Adam, cosine, batches of
 $batch):
 
-- *pruned, then fine-tuned*: `prune(budget={"flops": 0.5}, min_channels=0.5)` with $reference images
-  per class as the reference set, [without trials](how-it-works.md#trials), then
-  [`finetune`](finetuning.md);
+- *pruned, then fine-tuned*: `prune(budget={"flops": 0.5}, min_channels=0.5, recovery=None)`
+  with $reference images per class as the reference set, [without trials](how-it-works.md#trials),
+  then [`finetune`](finetuning.md);
 - *pruned, then distilled*: the same with the unpruned network as a teacher;
 - *`FilterPruning` during fit*: the callback prunes during the first half of these epochs, until the
   same budget is met, with the same `min_channels`.

@@ -14,7 +14,8 @@ from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
 ENGINES = ("auto", "innvestigate", "native")
 BASELINES = ("pxp", "l1", "l2", "taylor", "activation", "apoz", "random")
 CRITERIA = ("lrp.log_odds", *NATIVE_ANALYZERS, *BASELINES)
-RECOVERIES = ("head", "least_squares", "head+least_squares")
+NO_RECOVERY = "none"
+RECOVERIES = ("auto", NO_RECOVERY, "head", "least_squares", "head+least_squares")
 METHODS = (
     *("accuracy-aware", "lrp-iterative", "lrp-one-shot", "pxp", "taylor", "activation", "apoz"),
     *("l1", "l2", "random"),
@@ -29,6 +30,11 @@ def check_choice(what: str, name: str | None, choices: Sequence[str]) -> None:
     """Raises `DataError` for a name that is not among the choices; `None` is no name."""
     if name is not None and name not in choices:
         raise DataError(f"Unknown {what} {name!r}. There are: {', '.join(choices)}.")
+
+
+def recovery(name: str) -> str | None:
+    """What a choice of `RECOVERIES` is to the library: a command line has no `None`."""
+    return None if name == NO_RECOVERY else name
 
 
 def check_picture(path: Path) -> None:

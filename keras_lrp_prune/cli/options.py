@@ -55,7 +55,7 @@ CriterionOption = Annotated[
     ),
 ]
 RecoveryOption = Annotated[
-    str | None, typer.Option(help=f"Refit what is left: {alternatives(RECOVERIES)}.")
+    str, typer.Option(help=f"Refit what is left, without training: {alternatives(RECOVERIES)}.")
 ]
 EngineOption = Annotated[str, typer.Option(help=f"What computes LRP: {alternatives(ENGINES)}.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]

@@ -19,7 +19,11 @@ from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.advice import measured
 from keras_lrp_prune.pruning.progress import PruningProgress
-from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery
+from keras_lrp_prune.pruning.recovering import (
+    RECOVERIES,
+    check_recovery,
+    chosen_recovery,
+)
 from keras_lrp_prune.pruning.steering import LinearHead
 from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.relevance.criteria import Problem
@@ -72,15 +76,15 @@ class Bench:
         )
         self._test = self._task.samples(test, "test data")
         check_same(self._task.graph, self._test, strategy)
-        if "head" in RECOVERIES[recovery]:
+        self._recovery = chosen_recovery(recovery)
+        if "head" in RECOVERIES[self._recovery]:
             LinearHead(self._problem())  # an error before any work, if there is none
-        self._recovery = recovery
         self._engine = engine
         self._worker_python = worker_python
         self._strategy = strategy
         self.settings = {
             "rates": self._rates,
-            "recovery": recovery,
+            "recovery": self._recovery,
             "engine": engine,
             "protect": list(protect),
             "min_channels": min_channels,

@@ -193,8 +193,9 @@ def compare(
         folder: Where finished runs are kept, a file for each; the same call goes on from there,
             and one with more methods or seeds adds to them.
         verbose: 1 says when a run is finished, 0 nothing.
-        **options: Further arguments of `accuracy_curve`, the same for all runs: `recovery`,
-            `engine`, `protect`, `min_channels`, `round_to`, `batch_size`, `strategy`, ...
+        **options: Further arguments of `accuracy_curve`, the same for all runs: `recovery`
+            (by default none: all weights stay frozen), `engine`, `protect`, `min_channels`,
+            `round_to`, `batch_size`, `strategy`, ...
 
     Returns:
         A `Comparison`: `runs`, `summary()`, `plot()`, `save()`.

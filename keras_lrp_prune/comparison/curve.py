@@ -53,7 +53,8 @@ def accuracy_curve(
             met to within half the largest unit; beyond the largest that can be reached, the last
             point is held.
         recovery: What is refitted of the weights that are left, as in `prune`, the same for every
-            method, at each rate anew.
+            method, at each rate anew. The default is not that of `prune`: what methods choose is
+            compared with all weights frozen, as published protocols have it.
         engine: What computes LRP, as in `prune`.
         protect: Layers to leave alone.
         min_channels: Channels that every group keeps, as in `prune`.

@@ -73,7 +73,8 @@ def prune_and_finetune(
             without `target_rate`).
         distil: Whether the model given teaches in each cycle.
         validation: Held-out samples: measured after each pruning and each training.
-        prune_options: Further arguments of `prune`, such as `criterion` or `recovery`. A
+        prune_options: Further arguments of `prune`, such as `criterion` or `recovery`, which is
+            `None` here unless given: it is training that adapts what is left. A
             `min_channels` that is a share counts anew in each cycle. `budget` takes the place of
             `target_rate`: of the costs of the model given, what may remain after the last cycle.
         tune_options: Further arguments of `finetune`, such as `epochs` (of each cycle).
@@ -102,7 +103,8 @@ def prune_and_finetune(
     >>> result.summary()
     >>> result.model.save("small.keras")
     """
-    pruning = _options("prune_options", prune, prune_options or {}, _OWN_PRUNING)
+    asked = {"recovery": None, **(prune_options or {})}
+    pruning = _options("prune_options", prune, asked, _OWN_PRUNING)
     tuning = _options("tune_options", finetune, tune_options or {}, _OWN_TUNING)
     steps = make_steps(target_rate, cycles, pruning.pop("budget", None))
     tuning |= {"validation": validation, "teacher": model if distil else None, "verbose": verbose}

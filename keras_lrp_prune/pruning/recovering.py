@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +15,15 @@ from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.pruning.steering import LinearHead
 from keras_lrp_prune.recovery.least_squares import refit_layers
-from keras_lrp_prune.recovery.weights import with_weights
+from keras_lrp_prune.recovery.weights import Weights, with_weights
 from keras_lrp_prune.relevance.criteria import Problem
-from keras_lrp_prune.runtime import CompiledForward
+from keras_lrp_prune.report import reason_lines
+from keras_lrp_prune.runtime import CompiledForward, from_chief
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import kept_without
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
     None: (),
@@ -24,11 +31,31 @@ RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
     "least_squares": ("least_squares",),
     "head+least_squares": ("head", "least_squares"),
 }
+AUTO = "auto"
+# Without labels, so that no head and no small class stands in its way; docs/recovery-choice.md has
+# what it was chosen by.
+_BEST = "least_squares"
 
 
 def check_recovery(recovery: str | None) -> None:
     """Raises `ValueError` for an unknown recovery, listing those that there are."""
-    one_of("recovery", recovery, RECOVERIES)
+    one_of("recovery", recovery, [AUTO, *RECOVERIES])
+
+
+def chosen_recovery(recovery: str | None) -> str | None:
+    """One of `RECOVERIES`: what is asked for, or what `"auto"` comes to."""
+    return _BEST if recovery == AUTO else recovery
+
+
+def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
+    """What a summary says of the recovery of a run, by its settings.
+
+    Returns:
+        What `"auto"` came to, if that was asked for, and the layers that could not be refitted.
+    """
+    asked = settings.get("asked_recovery")
+    chosen = [f"Recovery: {settings['recovery']} (chosen by 'auto')"] if asked == AUTO else []
+    return chosen + reason_lines("Not refitted", settings.get("not_recovered", {}))
 
 
 @dataclass(frozen=True)
@@ -69,6 +96,7 @@ def recover(
     """
     parts = RECOVERIES[recovery]
     skipped: Mapping[str, str] = {}
+    flat = problem.graph
     if "least_squares" in parts:
         refit = refit_layers(
             problem.graph,
@@ -81,15 +109,29 @@ def recover(
             seed=problem.seed,
             on_part=on_part,
         )
-        graph, skipped = with_weights(graph, refit.weights), refit.skipped
-        flat = with_weights(problem.graph, refit.weights)
-    else:
-        flat = problem.graph
+        weights, skipped = _from_chief(refit.weights, problem.strategy), refit.skipped
+        graph, flat = with_weights(graph, weights), with_weights(flat, weights)
     if "head" in parts:
         head = LinearHead(problem)
         built = build(flat, kept_without(problem.structure, removed), keras)
         features = keras.Model(built.model.inputs[0], built.tensors[head.tensor])
         rows = CompiledForward(features, problem.batch_size)(problem.reference.x)
-        graph = with_weights(graph, {head.name: head.spread(head.fitted(rows), removed)})
+        fitted = {head.name: head.spread(head.fitted(rows), removed)}
+        graph = with_weights(graph, _from_chief(fitted, problem.strategy))
         skipped = {name: reason for name, reason in skipped.items() if name != head.name}
     return Recovered(graph, skipped)
+
+
+def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:
+    """The chief's weights, on every worker: each computes its own, to other last bits."""
+    if strategy is None:
+        return weights
+    names = [(layer, weight) for layer, arrays in weights.items() for weight in arrays]
+    buffer = BytesIO()
+    arrays = [weights[layer][weight] for layer, weight in names]
+    np.savez(buffer, *arrays, names=np.array(json.dumps(names)))
+    found: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(BytesIO(from_chief(buffer.getvalue(), strategy)), allow_pickle=False) as file:
+        for number, (layer, weight) in enumerate(json.loads(str(file["names"]))):
+            found.setdefault(layer, {})[weight] = file[f"arr_{number}"]
+    return found

@@ -27,6 +27,7 @@ from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_files import digest, load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.pruning.advice import advice, ends, fall, measured
+from keras_lrp_prune.pruning.recovering import recovery_lines
 from keras_lrp_prune.report import (
     before_after_table,
     class_table,
@@ -133,6 +134,7 @@ class PruningResult:
         for line in (
             *reason_lines("Protected", protected, _MOST_PROTECTED),
             *reason_lines("Barrier", self.barriers),
+            *recovery_lines(self.settings),
         ):
             print(line)
         if self.uncounted:

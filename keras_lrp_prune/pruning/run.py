@@ -21,7 +21,13 @@ from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.pruning.advice import measured
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
-from keras_lrp_prune.pruning.recovering import RECOVERIES, check_recovery, recover
+from keras_lrp_prune.pruning.recovering import (
+    AUTO,
+    RECOVERIES,
+    check_recovery,
+    chosen_recovery,
+    recover,
+)
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
 from keras_lrp_prune.pruning.task import read_task
@@ -62,7 +68,7 @@ def prune(
     criterion: str | None = None,
     analyzer_options: Mapping[str, Any] | None = None,
     engine: str = "auto",
-    recovery: str | None = None,
+    recovery: str | None = AUTO,
     protect: Sequence[str] = (),
     min_channels: float = 1,
     round_to: int = 1,
@@ -79,8 +85,9 @@ def prune(
     Step by step, several choices of filters of low relevance are masked, the class accuracies on
     the reference set are measured, and the choice with the highest harmonic mean stands. They also
     steer which filters go next (order), and with `min_accuracy` or a schedule in adaptive steps how
-    many (rate). All weights stay as they are. A step costs one LRP pass and up to six forward
-    passes over the reference set; the model itself is not changed.
+    many (rate). In the end what is left is refitted to what the whole model computed, in closed
+    form (`recovery`). A step costs one LRP pass and up to six forward passes over the reference
+    set; the model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
@@ -115,11 +122,13 @@ def prune(
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
             where it is installed and exact on the model, else native. `"lrp.log_odds"` is always
             native.
-        recovery: `None`: all weights stay as they are. `"head"`: the linear head on the pooled
-            features is fitted anew, on the reference set, after the last step, and heads that did
-            not see the sample, fitted for each candidate, steer and choose among the schedule's
-            trials. `"least_squares"`: after the last step, layers are fitted to the outputs that
-            they had in the whole model. `"head+least_squares"`: both.
+        recovery: What of the weights that are left is refitted, without training. `"auto"`: what
+            serves best, `"least_squares"`: after the last step, layers are fitted to the outputs
+            that they had in the whole model; the result names those without a closed form.
+            `"head"`: the linear head on the pooled features is fitted anew, on the reference set,
+            after the last step, and heads that did not see the sample, fitted for each candidate,
+            steer and choose among the schedule's trials. `"head+least_squares"`: both. `None`: all
+            weights stay as they are, as in published comparisons of pruning.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.
@@ -184,6 +193,7 @@ def prune(
         class_names=class_names,
     )
     held_out = None if validation is None else task.samples(validation, "validation data")
+    chosen = chosen_recovery(recovery)
     cost = CostModel(task.flat, task.structure)
     shares = Shares(cost, task.latency_share())
     goal: RateGoal | BudgetGoal
@@ -203,7 +213,7 @@ def prune(
         "schedule": used.get_config(),
         "criterion": criterion,
         "analyzer_options": dict(analyzer_options or {}),
-        "recovery": recovery,
+        "recovery": chosen,
         "protect": list(protect),
         "min_channels": min_channels,
         "round_to": round_to,
@@ -223,7 +233,7 @@ def prune(
         worker_python=worker_python,
     )
     task.check_accuracy()
-    refits = "head" in RECOVERIES[recovery]
+    refits = "head" in RECOVERIES[chosen]
     settings["steering"] = chosen_steering(
         used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
     )
@@ -257,11 +267,12 @@ def prune(
             checkpoint=checkpoint,
             on_step=progress.show,
         ).run()
-    with progress.stage("refitting", shown=recovery is not None):
+    with progress.stage("refitting", shown=chosen is not None):
         recovered = recover(
-            *(task.graph, problem, state.removed, recovery, task.keras_module),
+            *(task.graph, problem, state.removed, chosen, task.keras_module),
             on_part=progress.advance,
         )
+    settings["asked_recovery"] = recovery
     settings["not_recovered"] = dict(recovered.skipped)
     if allowed is not None:
         settings["remaining"] = {name: shares(name, state.removed) for name in allowed}

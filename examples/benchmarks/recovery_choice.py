@@ -1,0 +1,146 @@
+"""Which recovery serves best: networks, numbers of images and seeds side by side.
+
+    python examples/benchmarks/recovery_choice.py --data DATA --out runs/
+
+DATA holds `vgg16_cifar10.h5`, `cifar10.tfrecord`, `mobilenet_0.75_imagenet_notop.h5`, `flowers/`
+and `mnist.npz`. All decisions are taken on reference sets of training images; what is reported was
+measured on other images of the training sets, never on test images: it chooses the rule of
+`recovery="auto"`. Every finished cell is kept in `--out`, and the same command goes on; with
+`--page` it writes docs/recovery-choice.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import control
+import keras
+import numpy as np
+from recovery_choice_page import write_page
+from trained_networks import TRAINED
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.comparison.decisions import decide
+from keras_lrp_prune.comparison.rebuilding import RebuiltModels
+from keras_lrp_prune.comparison.storing import write_json
+from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.graph.heads import linear_head
+from keras_lrp_prune.pruning.task import read_task
+from keras_lrp_prune.runtime import DEFAULT_MEMORY
+
+RATES = (0.3, 0.5, 0.7)
+# The default, but in steps of 10 %: half of the work.
+METHOD = klp.Method("accuracy-aware", None, partial(klp.schedules.AccuracyAware, initial_step=0.1))
+# Which units go depends on whether the head will be fitted anew, and on nothing else.
+OPTIONS: Mapping[bool, tuple[str | None, ...]] = {
+    False: (None, "least_squares"),
+    True: ("head", "head+least_squares"),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A task, and the rates that it is pruned to: large networks to fewer.
+
+    Args:
+        make: Gives the model, a reference set and images to judge on.
+        fits_head: Whether the head of the model was fitted on the reference set.
+        rates: Pruning rates.
+    """
+
+    make: Callable[[control.Draw, Path], control.Triple]
+    fits_head: bool
+    rates: Sequence[float] = RATES
+
+
+NETWORKS: Mapping[str, Network] = {
+    **{name: Network(it.task, it.learnt is not None) for name, it in TRAINED.items()},
+    "mobilenet-flowers": Network(
+        lambda draw, cache: control.mobilenet(draw, side=96), True, RATES[:2]
+    ),
+    "vgg16-3": Network(lambda draw, cache: control.TASKS["vgg16-3"](draw), False, RATES[:2]),
+}
+
+
+def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> dict[str, Any]:
+    """Class accuracies of the unpruned model, and of each option at each rate."""
+    start = time.perf_counter()
+    draw = control.Draw(data, per_class, control.SELECTION_SEED + seed, selection=True)
+    model, reference, held_out = NETWORKS[name].make(draw, cache)
+    task = read_task(
+        model,
+        reference,
+        limits=Limits(1, 1),
+        protect=(),
+        batch_size=None,
+        memory_budget=DEFAULT_MEMORY,
+        strategy=None,
+    )
+    judged = task.samples(held_out, "held-out images")
+    problem = task.problem(seed=seed, analyzer_options={})
+
+    def accuracies(removed: np.ndarray, recovery: str | None) -> list[float]:
+        return RebuiltModels(task, problem, recovery).class_accuracies(removed, judged).tolist()
+
+    found: dict[str, Any] = {
+        "has_head": linear_head(task.flat) is not None,
+        "unpruned": accuracies(np.zeros(task.structure.n_units, bool), None),
+        "options": {},
+        "seconds": {"task": time.perf_counter() - start},
+    }
+    for refit_head, options in OPTIONS.items():
+        if refit_head and not found["has_head"]:
+            continue
+        decisions = decide(
+            task,
+            METHOD,
+            NETWORKS[name].rates,
+            refit_head=refit_head,
+            seed=seed,
+            engine="native",
+        )
+        found["seconds"][f"decisions, head {refit_head}"] = decisions.seconds
+        for option in options:
+            start = time.perf_counter()
+            found["options"][str(option)] = [accuracies(mask, option) for mask in decisions.masks]
+            found["seconds"][str(option)] = time.perf_counter() - start
+    return found
+
+
+def main() -> None:
+    options = parse_arguments()
+    for seed in range(options.seeds):
+        for per_class in options.per_class:
+            for name in options.tasks:
+                path = options.out / f"{name}_{per_class}_{seed}.json"
+                if path.is_file():
+                    continue
+                found = measure(name, per_class, seed, options.data, options.out / "networks")
+                write_json(path, found)
+                print(path.stem, json.dumps(found["seconds"]), flush=True)
+                keras.backend.clear_session()
+    if options.page:
+        fitted = {name for name, network in NETWORKS.items() if network.fits_head}
+        write_page(options.out, fitted, Path(__file__).parents[2] / "docs")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("data"), help="see above")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the finished cells")
+    parser.add_argument("--tasks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--per-class", nargs="+", type=int, default=[20, 10, 50], help="images")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--page", action="store_true", help="write docs/recovery-choice.md")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""`recovery="auto"`: what it comes to, that it is the default, and what is said of it."""
+
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from pruning_models import digits, digits_model, reference
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.control.checkpoint import CheckpointError
+from keras_lrp_prune.pruning.recovering import RECOVERIES
+
+QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """No linear head: the classes read a hidden dense layer."""
+    return digits_model()
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    """A linear head on pooled features, and a layer without a closed form."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    x = inputs
+    for layer in (
+        layers.Conv2D(24, 3, padding="same", use_bias=False, name="first"),
+        layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise"),
+        layers.Conv2D(48, 3, padding="same", use_bias=False, name="second"),
+    ):
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(layer(x)))
+    x = layers.GlobalAveragePooling2D()(x)
+    scores = layers.Dense(10, activation="softmax", name="head")(x)
+    model = keras.Model(inputs, scores, name="pooled")
+    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy")
+    model.fit(*digits()[0], epochs=12, batch_size=32, verbose=0)
+    return model
+
+
+@pytest.fixture
+def network(request):
+    return request.getfixturevalue(request.param)
+
+
+NETWORKS = pytest.mark.parametrize("network", ["plain", "pooled"], indirect=True)
+
+
+def harmonic(result):
+    return result.validation["after"]["harmonic_mean"]
+
+
+def same_weights(one, other):
+    arrays = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in arrays)
+
+
+@NETWORKS
+def test_it_is_the_default_and_names_what_it_chose(network, capsys):
+    assert inspect.signature(klp.prune).parameters["recovery"].default == "auto"
+    result = klp.prune(network, reference(), 0.4, **QUICK)
+    chosen = klp.prune(network, reference(), 0.4, recovery="least_squares", **QUICK)
+    assert same_weights(result.model, chosen.model)
+    assert (result.settings["recovery"], result.settings["asked_recovery"]) == (
+        "least_squares",
+        "auto",
+    )
+    result.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert "Recovery: least_squares (chosen by 'auto')" in lines
+    skipped = [line for line in lines if line.startswith("Not refitted")]
+    expected = ["Not refitted: depthwise: its filters do not read all channels"]
+    assert skipped == (expected if network.name == "pooled" else [])
+    chosen.summary()
+    assert "Recovery" not in capsys.readouterr().out
+
+
+@NETWORKS
+def test_it_keeps_what_the_best_of_the_options_keeps(network):
+    """The rule of docs/recovery.md, on held-out digits."""
+    has_head = network.name == "pooled"
+    options = [option for option in RECOVERIES if has_head or "head" not in RECOVERIES[option]]
+    few = {**QUICK, "schedule": klp.schedules.EqualSteps(0.15), "validation": digits()[1]}
+    found = {
+        option: harmonic(klp.prune(network, reference(), 0.3, recovery=option, **few))
+        for option in [*options, "auto"]
+    }
+    assert found["auto"] > found[None] + 0.1
+    assert found["auto"] > max(found.values()) - 0.05, found
+
+
+@NETWORKS
+def test_one_sample_of_each_class_will_do(network):
+    result = klp.prune(network, reference(1), 0.3, **QUICK)
+    assert result.settings["recovery"] == "least_squares"
+
+
+def test_checkpoints_tell_runs_apart_by_what_was_chosen(plain, tmp_path):
+    options = {**QUICK, "checkpoint_dir": tmp_path}
+    first = klp.prune(plain, reference(), 0.2, **options)
+    again = klp.prune(plain, reference(), 0.2, recovery="least_squares", **options)
+    assert again.history == first.history
+    with pytest.raises(CheckpointError, match="other settings"):
+        klp.prune(plain, reference(), 0.2, recovery=None, **options)
+
+
+def test_curves_take_it_and_are_frozen_without(plain):
+    (x, y), rates = digits()[1], [0.4]
+    auto, chosen, default, frozen = (
+        klp.accuracy_curve(plain, reference(), (x, y), "taylor", rates, engine="native", **how)
+        for how in ({"recovery": "auto"}, {"recovery": "least_squares"}, {}, {"recovery": None})
+    )
+    np.testing.assert_array_equal(auto.class_accuracy, chosen.class_accuracy)
+    np.testing.assert_array_equal(default.class_accuracy, frozen.class_accuracy)
+    assert auto.class_accuracy.mean() > default.class_accuracy.mean()
+
+
+def test_a_comparison_states_what_was_chosen(plain, tmp_path):
+    task = (plain, reference(), digits()[1])
+    options = {"rates": [0, 0.2], "engine": "native", "verbose": 0}
+    for how, stated in (({"recovery": "auto"}, "least_squares"), ({}, None)):
+        comparison = klp.compare(task, "l1", **how, **options)
+        record = json.loads((comparison.save(tmp_path) / "comparison.json").read_text())
+        assert record["settings"]["recovery"] == stated
