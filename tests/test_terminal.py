@@ -1,10 +1,14 @@
 """What the program prints: nothing of libraries, and nothing that could cost the result."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -95,6 +99,37 @@ def test_reader_that_leaves_and_names_of_any_kind(folder):
     for name in (r"\x1b[31mblue", r"green\n[bold]", r"\u82b1"):
         assert name in shown.stdout
     assert is_written(folder / "ascii")
+
+
+def in_a_terminal(command, columns, **options):
+    """What a process shows in a terminal, without colours, and how it ended."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, **options) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # at the end, on Linux
+            while part := os.read(master, 4096):
+                shown += part
+    os.close(master)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()), process.returncode
+
+
+@pytest.mark.slow
+def test_nothing_foreign_in_a_terminal_of_80_columns(folder):
+    command = [*PROGRAM, *PRUNE, "--out", "shown"]
+    shown, code = in_a_terminal(
+        command, 80, cwd=folder, env=environment(TERM="xterm", COLUMNS="80")
+    )
+    assert code == 0, shown
+    lines = [line for line in re.split(r"[\r\n]+", shown) if line.strip()]
+    progress = [line for line in lines if "\u2501" in line]
+    assert lines[0] in progress and max(map(len, progress)) <= 80
+    assert re.match(r"(pruning|measuring|refitting|recover)", lines[0])
+    rest = lines[max(map(lines.index, progress)) + 1 :]
+    assert rest[0].startswith("Pruning rate 50.0%") and rest[-1].startswith("Written to shown: ")
+    for word in ("cuda", "absl", "oneDNN", "optimizer", "Warning: "):
+        assert not [line for line in lines if word in line and "not one sample" not in line]
 
 
 # Light processes: the streams alone.

@@ -144,7 +144,10 @@ def held_back() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and Keras without their greetings; takes seconds."""
+    """Imports TensorFlow and Keras without their greetings; takes seconds.
+
+    Raises:
+        UnsupportedModelError: A `ValueError`, if Keras is to use another backend.
+    """
     with held_back():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        from keras_lrp_prune.control import tfmot  # noqa: F401 - checks, and imports them in order
