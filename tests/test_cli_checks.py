@@ -190,7 +190,12 @@ def test_completion(shell, tmp_path):
     program = Path(sys.executable).with_name("keras-lrp-prune")
     asking = {"_KERAS_LRP_PRUNE_COMPLETE": f"complete_{shell}", "COMP_CWORD": "1"}
     asking |= {"COMP_WORDS": "keras-lrp-prune pr", "_TYPER_COMPLETE_ARGS": "keras-lrp-prune pr"}
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        # Else the shell is the one that the tests run in, if there is one.
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
     done = subprocess.run(
         [program],
         capture_output=True,
