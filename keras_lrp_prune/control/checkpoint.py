@@ -218,7 +218,8 @@ def claimed(
         except FolderInUse as error:
             problem = f"{argument} {error}"
         except OSError as error:
-            problem = f"Cannot write to {argument} {str(folder)!r}: {error.strerror or error}."
+            reason = str(error.strerror or error).rstrip(".")
+            problem = f"Cannot write to {argument} {str(folder)!r}: {reason}."
     problem = from_chief(problem.encode(), strategy).decode()
     if problem:
         raise CheckpointError(problem)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from keras_lrp_prune.files import check_writable, new_folder
 
+_MOST_DIGITS = 18  # TensorFlow Serving's versions have 64 bits
+
 
 def check_version(path: Path) -> None:
     """Checks that `path` can become a version folder of TensorFlow Serving.
@@ -18,7 +20,8 @@ def check_version(path: Path) -> None:
         OSError: If it cannot be written.
     """
     name = path.name
-    if not (name.isascii() and name.isdigit() and str(int(name)) == name):
+    is_number = name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS
+    if not (is_number and str(int(name)) == name):
         raise ValueError(
             f"The last part of {str(path)!r} is not a version number. TensorFlow Serving loads "
             f"the numbered folders of a model: give {str(path / str(_next_version(path)))!r}."

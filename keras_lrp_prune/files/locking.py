@@ -53,7 +53,7 @@ class FolderLock:
         self._path = Path(folder, _FILE)
         self._owner = (os.getpid(), threading.get_ident())
         self._descriptor: int | None = self._taken()
-        known = os.stat(folder)
+        known = os.stat(self._path.parent)
         _held[known.st_dev, known.st_ino] = self
         self._end = weakref.finalize(self, _released, self._descriptor, self._path, os.getpid())
 

@@ -265,7 +265,7 @@ class PruningResult:
 class _Metrics(TypedDict):
     harmonic_mean: float
     recall: list[float]
-    support: list[int]
+    support: list[float]  # whole; some versions wrote 5.0
 
 
 class _BeforeAfter(TypedDict):
