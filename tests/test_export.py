@@ -573,7 +573,12 @@ BAD_FILES = {
     "suffix": (with_list_input, {"path": "m.lite"}, ValueError, r"must end in \.tflite"),
     "folder": (with_list_input, {"path": "d.tflite"}, IsADirectoryError, "is a folder"),
     "no folder": (with_list_input, {"path": "file/m.tflite"}, NotADirectoryError, "not a folder"),
-    "mode": (with_list_input, {"quantize": "int4"}, ValueError, "Unknown quantize 'int4'.*'float16'"),
+    "mode": (
+        with_list_input,
+        {"quantize": "int4"},
+        ValueError,
+        "Unknown quantize 'int4'.*'float16'",
+    ),
     "io": (with_list_input, {"io": "int16"}, ValueError, "Unknown io 'int16'.*uint8"),
     "no samples": (
         with_list_input,

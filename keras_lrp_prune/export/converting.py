@@ -120,7 +120,7 @@ def litert(
         _check_no_loops(servable)
         _check_finite(servable, samples)
     request = _Request(quantize, io, samples, batch_size)
-    content = _converted(servable, request)
+    content = _converted(servable, request, target)
     with new_file(target) as file:
         file.write(content)
     return Path(path)
@@ -208,14 +208,14 @@ def _computed(graph: tf.Graph, outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     ]
 
 
-def _converted(servable: Servable, request: _Request) -> bytes:
-    """The content of the file."""
+def _converted(servable: Servable, request: _Request, target: Path) -> bytes:
+    """The content of the file; `target` is what errors call it."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # TensorFlow's converter calibrates with an interpreter that TensorFlow deprecates.
         warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated")
-        with writing_errors(Path(folder)):
+        with writing_errors(target):
             servable.save(Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         if request.quantize is not None:
