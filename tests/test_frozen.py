@@ -18,7 +18,7 @@ from test_applications import FAMILIES, FUNCTIONS, SMALLEST_IMAGE
 from test_cli import run, write_images
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.graph.generations import keras_of, weights_of
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
@@ -288,3 +288,37 @@ def test_legacy_models(freeze, preprocess):
         assert [part.trainable for part in small.submodules if hasattr(part, "trainable")] == [
             part.trainable for part in model.submodules if hasattr(part, "trainable")
         ]
+
+
+def test_legacy_layers_that_are_frozen_in_part():
+    """Legacy Keras puts the weights of a frozen part last."""
+    kit = tf_keras.layers
+    tf_keras.utils.set_random_seed(0)
+    inputs = kit.Input((5, 4))
+    x = kit.Bidirectional(kit.LSTM(6), name="both")(kit.Dense(8, name="before")(inputs))
+    model = tf_keras.Model(inputs, kit.Dense(CLASSES, name="head")(x))
+    both = model.get_layer("both")
+    before = [id(weight) for weight in both.weights]
+    both.forward_layer.trainable = False
+    assert [id(weight) for weight in both.weights] != before
+    assert [id(weight) for weight in weights_of(both)] == before
+    x = np.random.default_rng(0).normal(size=(12, 5, 4)).astype("float32")
+    result = klp.prune(model, (x, np.arange(12) % 3), 0.3, criterion="l1", verbose=0)
+    assert flags_of_directions(result.model) == flags_of_directions(model)
+    small = klp.delete_channels(model, {"both": [1]})
+    assert flags_of_directions(small) == flags_of_directions(model)
+    kept = [0, *range(2, 6)]
+    columns = np.concatenate([np.array(kept) + 6 * gate for gate in range(4)])
+    for old, new in zip(directions(model), directions(small), strict=True):
+        (kernel, recurrent, bias), found = old.get_weights(), new.get_weights()
+        expected = kernel[:, columns], recurrent[kept][:, columns], bias[columns]
+        assert all((one == other).all() for one, other in zip(expected, found, strict=True))
+
+
+def directions(model):
+    both = model.get_layer("both")
+    return both.forward_layer, both.backward_layer
+
+
+def flags_of_directions(model):
+    return [layer.trainable for layer in directions(model)]

@@ -1,5 +1,8 @@
 """Fine-tuning of frozen models: what trains, what is said of it, and the flags that stay."""
 
+import shutil
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -112,6 +115,18 @@ def test_cycles_unfreeze_too(capsys):
     kernel, small = (layers_of(m)["net/conv"].kernel.numpy() for m in (model, found.model))
     assert small.shape != kernel.shape
     assert not np.isin(small, kernel).any()
+
+
+def test_cycles_that_go_on_know_which_single_weight_is_frozen(tmp_path):
+    model, data = transfer("kernel"), samples()
+    options = {"prune_options": {"criterion": "l1"}, "tune_options": {"epochs": 1}, "verbose": 0}
+    run = partial(klp.prune_and_finetune, model, data, data, 0.3, cycles=2, **options)
+    whole = run(checkpoint_dir=tmp_path).model
+    shutil.rmtree(tmp_path / "cycle-2")
+    again = run(checkpoint_dir=tmp_path).model
+    assert flags(again) == flags(whole) == flags(model)
+    for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 WRONG = {

@@ -24,7 +24,7 @@ from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
 from keras_lrp_prune.runtime import CompiledForward, fingerprint
 from keras_lrp_prune.surgery.making import custom_objects
-from keras_lrp_prune.surgery.settings import compile_like
+from keras_lrp_prune.surgery.settings import compile_like, same_weight_flags
 from keras_lrp_prune.surgery.sizing import sized
 
 if TYPE_CHECKING:
@@ -238,9 +238,12 @@ class _Run:
     def _stored(self, store: CycleStore, cycle: int) -> Finished | None:
         import keras
 
+        from keras_lrp_prune.graph.reading import read_model
+
         custom = custom_objects(self._model._flatten_layers(), keras)
         finished = store.load(cycle, custom)
         if finished is not None:
+            same_weight_flags(self._plan.source.graph, read_model(finished.model))
             if self._model.compiled:
                 compile_like(self._model, finished.model, keras)
             else:

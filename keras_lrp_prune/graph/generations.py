@@ -24,6 +24,19 @@ def generation(thing: Any) -> str | None:
     return None
 
 
+def weights_of(layer: Any) -> list[Any]:
+    """A layer's weights, in the order of `layer.weights` where all of it is trainable.
+
+    Legacy Keras puts those last that are frozen, so that its order changes with the flags.
+    """
+    if generation(layer) != "tf_keras" or not hasattr(layer, "_flatten_layers"):
+        return list(layer.weights)
+    parts = list(layer._flatten_layers())
+    kinds = ("_trainable_weights", "_non_trainable_weights")
+    found = [weight for kind in kinds for part in parts for weight in getattr(part, kind, ())]
+    return list({id(weight): weight for weight in found}.values())
+
+
 def keras_named(name: str) -> ModuleType:
     """The Keras module of that name.
 

@@ -38,7 +38,7 @@ class LayerSpec:
         class_name: Name of its class, such as `"Conv2D"`. Operations that are not layers
             (`x + y`) have the prefix `"ops."`.
         config: What `layer.get_config()` returns.
-        weights: Weight name to values, in the order of `layer.weights`. The values are
+        weights: Weight name to values, in the order of `generations.weights_of`. The values are
             anything that `np.asarray` takes; a graph read from a live model holds its
             variables, so that reading copies nothing.
         source: The live layer or operation that was read, or `None` if there is none. A layer

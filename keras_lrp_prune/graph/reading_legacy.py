@@ -18,7 +18,7 @@ from keras_lrp_prune.graph.calls import (
     refuse_subclassed,
     refuse_unbuilt,
 )
-from keras_lrp_prune.graph.generations import LEGACY_KEYS
+from keras_lrp_prune.graph.generations import LEGACY_KEYS, weights_of
 from keras_lrp_prune.graph.model_graph import LayerSpec
 
 # TensorFlow functions that legacy graphs hold as layers, and the Keras 3 operations they are.
@@ -94,7 +94,7 @@ def layer(operation: Any) -> LayerSpec:
     config = {keys.get(key, key): value for key, value in config_of(operation).items()}
     if name in _LAMBDAS:
         name = _OPERATIONS.get(config["function"], f"tf.{config['function']}")
-    variables = operation.weights
+    variables = weights_of(operation)
     names = [variable.name.split("/")[-1].split(":")[0] for variable in variables]
     if name in _DEPTHWISE:
         names = [name.replace("depthwise_kernel", "kernel") for name in names]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
+from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, Node, TensorRef, references
 from keras_lrp_prune.graph.rules.calls import axes_of
 from keras_lrp_prune.recovery.patches import NoWindows, Windows, front_part, width, windows_of
@@ -276,7 +277,7 @@ def _shifts(graph: ModelGraph, node: Node) -> tuple[str, str, int] | None:
 
 def _live(replay: Replay, layer: LayerSpec) -> dict[str, Any]:
     """The variables of a layer by name."""
-    return dict(zip(layer.weights, replay.layers[layer.name].weights, strict=True))
+    return dict(zip(layer.weights, weights_of(replay.layers[layer.name]), strict=True))
 
 
 def _left(kept: Kept, layer: LayerSpec, weight: str) -> list[np.ndarray]:

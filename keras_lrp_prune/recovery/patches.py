@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.graph.rules.calls import is_of_a_library
 
@@ -124,7 +125,7 @@ def front_part(layer: LayerSpec, live: Any, keras: ModuleType) -> Callable[[Any]
     depthwise = getattr(keras.layers, layer.class_name.replace("Separable", "Depthwise"))(
         **{name: layer.config[name] for name in names}, use_bias=False, dtype=live.dtype
     )
-    kernel = np.asarray(live.weights[list(layer.weights).index("depthwise_kernel")])
+    kernel = np.asarray(weights_of(live)[list(layer.weights).index("depthwise_kernel")])
     depthwise.build((None, *(None,) * (kernel.ndim - 2), kernel.shape[-2]))
     depthwise.set_weights([kernel])
     return depthwise

@@ -12,6 +12,7 @@ import numpy as np
 from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.relevance.activations import FilterStatistics
@@ -253,7 +254,7 @@ class Statistic(_WithoutCopy):
     def refresh(self) -> None:
         """See `Criterion`; the working model gets the weights, as they are masked."""
         for name, layer in self._problem.graph.layers.items():
-            copies = self._problem.working().layers[name].weights if layer.weights else ()
+            copies = weights_of(self._problem.working().layers[name]) if layer.weights else ()
             for copy, value in zip(copies, layer.weights.values(), strict=True):
                 copy.assign(value)
 

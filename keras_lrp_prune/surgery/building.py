@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.graph.generations import generation
+from keras_lrp_prune.graph.generations import generation, weights_of
 from keras_lrp_prune.graph.model_graph import (
     LayerNames,
     LayerSpec,
@@ -185,10 +185,10 @@ def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
     """Gives a layer the weights, and what else it keeps in variables."""
     alike = generation(spec.source) == generation(layer)
     values = kept.values(spec, _taken) if alike else kept.arrays(spec)
-    _check_shapes(spec, layer.weights, values)
+    _check_shapes(spec, weights_of(layer), values)
     if alike:
         # A variable that is assigned as it is shares its memory until one of the two changes.
-        for variable, value in zip(layer.weights, values, strict=True):
+        for variable, value in zip(weights_of(layer), values, strict=True):
             variable.assign(value)
         for variable, value in zip(_not_weights(layer), _not_weights(spec.source), strict=False):
             variable.assign(value)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
+from keras_lrp_prune.graph.generations import weights_of
 
 
 class ChannelMask:
@@ -20,7 +21,7 @@ class ChannelMask:
     Args:
         structure: Of the model.
         layers: Layer name (as in the structure) to the live layer.
-        weight_names: Layer name to the names of its weights, in the order of `layer.weights`.
+        weight_names: Layer name to the names of its weights, in the order of `weights_of`.
 
     Example:
     >>> mask = ChannelMask(structure, layers, weight_names)
@@ -43,7 +44,7 @@ class ChannelMask:
         for (layer, weight), entries in by_weight.items():
             index = list(weight_names[layer]).index(weight)
             kind = _MaskedVariable if len(entries) == 1 else _MaskedMatrix
-            self._variables.append(kind(layers[layer].weights[index], entries))
+            self._variables.append(kind(weights_of(layers[layer])[index], entries))
 
     def set(self, removed: np.ndarray) -> None:
         """Masks exactly these units; others that were masked come back.

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_lrp_prune.graph.generations import generation
+from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.surgery.making import custom_objects
 
 _OPTIONS = ("loss", "loss_weights", "run_eagerly", "steps_per_execution", "jit_compile")
@@ -32,6 +33,20 @@ def same_flags(source: Any, copy: Any, keras: ModuleType) -> None:
     for old, new in pairs:
         if new.trainable != old.trainable:
             new.trainable = old.trainable
+
+
+def same_weight_flags(source: ModelGraph, copy: ModelGraph) -> None:
+    """Freezes the single weights that are frozen in another Keras 3 model: files do not say so.
+
+    Args:
+        source: A graph read from a live model.
+        copy: One read from a model with layers of the same names.
+    """
+    copies = copy.flat().layers
+    for name, layer in source.flat().layers.items():
+        for key, weight in layer.weights.items():
+            if copies[name].weights[key].trainable != weight.trainable:
+                copies[name].weights[key].trainable = weight.trainable
 
 
 def same_policy(source: Any, model: Any, keras: ModuleType) -> None:
