@@ -229,6 +229,15 @@ def test_training_prunes_what_is_frozen_too(transfer):
     assert difference(small(x), transfer(x)) <= 1e-4 and flags(small) == flags(transfer)
 
 
+def test_training_of_nothing_is_refused(transfer):
+    x, y = images()
+    transfer.trainable = False
+    schedule = klp.schedules.AccuracyAware(final_sparsity=0.4, frequency=2)
+    pruning = klp.callbacks.FilterPruning((x, y), schedule)
+    with pytest.raises(klp.UnsupportedModelError, match="Nothing of model 'transfer' is trainable"):
+        transfer.fit(x, y, callbacks=[pruning], verbose=0)
+
+
 def test_it_is_exported(transfer, tmp_path):
     x, y = images()
     small = klp.prune(transfer, (x, y), 0.3, verbose=0).model

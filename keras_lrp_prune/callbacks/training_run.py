@@ -219,11 +219,21 @@ def _step(optimizer: Any) -> int:
 
 
 def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
-    """The strategy that the model is trained under, if it has several replicas."""
+    """The strategy that the model is trained under, if it has several replicas.
+
+    Raises:
+        UnsupportedModelError: If it cannot be trained, or not with `FilterPruning`.
+    """
     if generation(model) != "keras":
         raise UnsupportedModelError(
             "FilterPruning works in model.fit of Keras 3; legacy Keras models (tf_keras) can be "
             "pruned by prune()."
+        )
+    if not model.trainable_variables:
+        raise UnsupportedModelError(
+            f"Nothing of model {model.name!r} is trainable, so that no step would be counted and "
+            "the schedule never asked. Unfreeze some layers, or prune it with prune(), which needs "
+            "no training."
         )
     strategy = model.distribute_strategy
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
