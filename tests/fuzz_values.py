@@ -1,32 +1,31 @@
 """Values to call public functions with, as the code that one would type.
 
 Names in them: `case` (a model of the pool), `model`, `x`, `y`, `folder` (an empty one), and what
-`fuzzing.py` adds. `RIGHT` and `WRONG` hold for arguments of that name in every function; a `Call`
-has others where a name means another thing.
+`fuzzing.py` adds. `RIGHT` and `WRONG` hold for arguments of that name in every function; a call of
+`fuzz_calls.py` has others where a name means another thing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 Values = Mapping[str, Sequence[str]]
 
-_NUMBERS = ("None", "'0.5'", "np.nan", "np.inf", "-1", "True", "[0.5]", "1j", "b'1'")
-_SHARES = (*_NUMBERS, "1.5", "np.float32(7)", "object()")
-_WHOLES = ("'8'", "1.5", "0", "-3", "np.nan", "np.inf", "True", "2.0", "[1]", "np.float64(2)")
+NUMBERS = ("None", "'0.5'", "np.nan", "np.inf", "-1", "True", "[0.5]", "1j", "b'1'")
+SHARES = (*NUMBERS, "1.5", "np.float32(7)", "object()")
+WHOLES = ("'8'", "1.5", "0", "-3", "np.nan", "np.inf", "True", "2.0", "[1]", "np.float64(2)")
 _SEEDS = ("None", "-1", "1.5", "'0'", "2**32", "np.int64(-5)", "True", "np.nan", "[0]")
-_FLAGS = ("None", "'yes'", "1", "0.0", "[]")
-_PATHS = ("3", "b'out'", "['out']", "'a\\0b'", "True")
-_LISTS = ("None", "3", "True", "model")
-_OPTIONS = ("3", "'epsilon'", "[1]", "{1: 2}")
-_MODELS = (
+FLAGS = ("None", "'yes'", "1", "0.0", "[]")
+PATHS = ("3", "b'out'", "['out']", "'a\\0b'", "True")
+LISTS = ("None", "3", "True", "model")
+OPTIONS = ("3", "'epsilon'", "[1]", "{1: 2}")
+MODELS = (
     *("None", "3", "'model.keras'", "model.layers", "type(model)", "keras.layers.Dense(3)"),
     *("unbuilt()", "subclassed()", "two_outputs()", "two_inputs()", "image_output()"),
 )
-_UNREADABLE = _MODELS[:8]
-_READABLE = ("model", "two_outputs()", "two_inputs()", "image_output()")
-_SAMPLES = (
+UNREADABLE = MODELS[:8]
+READABLE = ("model", "two_outputs()", "two_inputs()", "image_output()")
+SAMPLES = (
     *("None", "3", "'data'", "x", "(x,)", "(x, y, y)", "{'x': x, 'y': y}", "(row for row in x)"),
     *("(x, None)", "(None, y)", "(x, y[1:])", "(x[:0], y[:0])", "(x[0], y)", "(x[..., :1], y)"),
     *("(x[:, :5], y)", "((row for row in x), y)", "(x, iter(y))", "(x * np.nan, y)", "(x, y + 9)"),
@@ -79,426 +78,40 @@ RIGHT: Values = {
 }
 
 WRONG: Values = {
-    "model": _MODELS,
-    "reference": _SAMPLES,
-    "validation": _SAMPLES[1:],
-    "target_rate": (*_SHARES[1:], "1.0"),
+    "model": MODELS,
+    "reference": SAMPLES,
+    "validation": SAMPLES[1:],
+    "target_rate": (*SHARES[1:], "1.0"),
     "budget": ("3", "{}", "{'flops': 0}", "{'speed': 0.5}", "{'flops': '0.5'}", "[0.5]", "0.5"),
-    "min_accuracy": _SHARES[1:],
+    "min_accuracy": SHARES[1:],
     "schedule": (
         *("'accuracy'", "0.5", "schedules.EqualSteps", "answering(None)", "answering((True, 'a'))"),
         *("answering((True, np.nan))", "answering((True, 50))", "answering(0.5)"),
     ),
     "criterion": ("3", "'magnitude'", "['l1']", "len"),
-    "analyzer_options": (*_OPTIONS, "{'no_such_option': 1}"),
+    "analyzer_options": (*OPTIONS, "{'no_such_option': 1}"),
     "engine": ("None", "3", "'torch'", "['native']"),
     "recovery": ("3", "'all'", "['head']", "True"),
     "protect": _NAMES,
     "min_channels": ("None", "'2'", "0", "-1", "2.5", "np.nan", "np.inf", "True", "[1]", "10**6"),
-    "round_to": ("None", *_WHOLES),
-    "batch_size": _WHOLES,
+    "round_to": ("None", *WHOLES),
+    "batch_size": WHOLES,
     "memory_budget": ("None", "'1'", "0", "-1", "np.nan", "np.inf", "True", "[1]"),
     "strategy": ("3", "'mirrored'", "tf.distribute.MirroredStrategy", "[None]"),
     "worker_python": ("3", "b'python'", "['python']"),
-    "checkpoint_dir": (*_PATHS, "file"),
-    "state_dir": (*_PATHS, "file"),
+    "checkpoint_dir": (*PATHS, "file"),
+    "state_dir": (*PATHS, "file"),
     "seed": _SEEDS,
     "verbose": ("None", "-1", "3", "'yes'", "1.0", "np.nan"),
     "class_names": ("3", "'abc'", "['a']", "{'a', 'b', 'c'}", "[1, 2, 3]", "['a'] * 9"),
-    "test": _SAMPLES,
+    "test": SAMPLES,
     "method": ("None", "3", "'magic'", "klp.Method", "['l1']", "klp.Method('own', 'magic')"),
     "rates": ("3", "[]", "[0.5, 0.2]", "[1.0]", "['0.5']", "[np.nan]", "'0.5'", "[[0.1]]", "[-1]"),
     "x": ("None", "3", "'x'", "x[0]", "x[:0]", "x[..., :2]", "x * np.nan", "iter(x)", "[x, 1]"),
     "y": ("3", "y[1:]", "y + 9", "y - 1", "y + 0.5", "iter(y)", "y.astype(str)", "y * np.nan"),
     "analyzer": ("None", "3", "'lrp.magic'", "['lrp.z']", "object()"),
-    "every_class": _FLAGS,
-    "path": (*_PATHS[:4], "folder", "folder / 'drawn.docx'", "file / 'drawn.png'"),
-    "threads": ("None", *_WHOLES),
+    "every_class": FLAGS,
+    "path": (*PATHS[:4], "folder", "folder / 'drawn.docx'", "file / 'drawn.png'"),
+    "threads": ("None", *WHOLES),
     "title": ("3", "b'a'"),
-}
-
-
-@dataclass(frozen=True)
-class Call:
-    """How a public function is called.
-
-    Args:
-        code: It, with `{}` for its arguments.
-        valid: How many of 100 valid sets of arguments are for it.
-        right, wrong: Values of arguments that mean another thing than elsewhere.
-        needs: Arguments that are always given.
-        along: Argument to what is given as well where it is wrong, so that it counts.
-        legacy: Whether it takes models of legacy Keras.
-    """
-
-    code: str
-    valid: int
-    right: Values = field(default_factory=dict)
-    wrong: Values = field(default_factory=dict)
-    needs: Sequence[str] = ()
-    along: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    legacy: bool = True
-
-    def values(self, name: str, wrong: bool) -> Sequence[str]:
-        """What there is for an argument."""
-        own, common = (self.wrong, WRONG) if wrong else (self.right, RIGHT)
-        return own[name] if name in own else common[name]
-
-
-_STEPS = {
-    "initial_step": ["0.05", "np.float32(0.05)"],
-    "min_step": ["0.01"],
-    "max_step": ["0.25"],
-    "tolerance": ["None", "0", "0.1"],
-    "grow": ["1", "1.5"],
-    "shrink": ["0.5"],
-    "final_sparsity": ["0.5", "0"],
-    "order": [
-        "'uniform'",
-        "'harmonic'",
-        "{'class_name': 'HarmonicOrder', 'config': {'floor': 0.1}}",
-    ],
-    "pool": ["0", "0.2"],
-    "rate": ["'auto'", "'equal'", "'adaptive'"],
-    "steering": ["'auto'", "'as_is'"],
-    "trials": ["None", "False", "np.True_"],
-    "begin_step": ["0", "np.int64(2)"],
-    "end_step": ["-1", "9"],
-    "frequency": ["1", "5"],
-}
-_NO_STEPS = {
-    **dict.fromkeys(("initial_step", "min_step", "max_step", "shrink"), (*_SHARES, "0", "1")),
-    "tolerance": (*_SHARES[1:], "1"),
-    "grow": (*_NUMBERS, "0.5"),
-    "final_sparsity": (*_SHARES, "1"),
-    "order": ("None", "3", "'magic'", "{'class_name': 'Magic'}", "len", "{}"),
-    "pool": _SHARES,
-    "rate": ("None", "3", "'magic'", "['auto']"),
-    "steering": ("None", "3", "'magic'", "['auto']"),
-    "trials": _FLAGS[1:],
-    "begin_step": ("None", "'1'", "1.5", "-1", "True"),
-    "end_step": ("None", "'1'", "1.5", "-2", "True"),
-    "frequency": ("None", *_WHOLES),
-}
-
-CALLS: Mapping[str, Call] = {
-    "prune": Call(
-        "klp.prune({})",
-        12,
-        right={"recovery": ["None", "None", "'least_squares'"]},
-        needs=("model", "reference", "schedule", "criterion", "engine", "recovery", "verbose"),
-    ),
-    "accuracy_curve": Call(
-        "klp.accuracy_curve({})", 2, needs=("model", "reference", "test", "method", "rates")
-    ),
-    "compare": Call(
-        "klp.compare({})",
-        1,
-        right={
-            "task": ["(model, (x, y), (x, y))", "lambda seed: (model, (x, y), (x, y))"],
-            "methods": ["'l1'", "('random', 'l1')", "iter(['l1'])"],
-            "seeds": ["(0,)", "range(1)", "[np.int64(3)]"],
-            "folder": ["None", "folder / 'runs'"],
-        },
-        wrong={
-            "task": ("None", "3", "model", "(model, (x, y))", "lambda seed: None"),
-            "methods": ("None", "3", "[]", "'magic'", "['l1', 'l1']", "[3]"),
-            "seeds": ("None", "3", "[]", "[0, 0]", "[1.5]", "['0']", "[-1]", "'0'"),
-            "folder": (*_PATHS, "file"),
-        },
-        needs=("task", "methods", "rates", "verbose"),
-    ),
-    "filter_relevance": Call(
-        "klp.filter_relevance({})",
-        3,
-        wrong={"y": ("None", *WRONG["y"])},
-        needs=("model", "x", "y", "analyzer", "engine"),
-    ),
-    "input_relevance": Call(
-        "klp.input_relevance({})",
-        2,
-        right={"y": ["None", "y * 0"]},
-        needs=("model", "x", "analyzer", "engine"),
-    ),
-    "explain": Call("klp.explain({})", 10, {}, {"model": _UNREADABLE}, ("model",)),
-    "plot_channel_groups": Call(
-        "klp.plot_channel_groups({})", 3, {}, {"model": _UNREADABLE}, ("model",)
-    ),
-    "find_channel_groups": Call(
-        "klp.find_channel_groups({})", 8, {"model": _READABLE}, {"model": _UNREADABLE}, ("model",)
-    ),
-    "delete_channels": Call(
-        "klp.delete_channels({})",
-        18,
-        right={
-            "channels": [
-                *("{case.filters: [0, 3]}", "{case.filters: np.arange(7)}", "{}"),
-                *("{case.filters: np.arange(8) < 4}", "{case.filters: iter({1, 2})}"),
-            ]
-        },
-        wrong={
-            "channels": (
-                *(*_LISTS, "[0]", "{'no such layer': [0]}", "{case.filters: [8]}", "{3: [0]}"),
-                *("{case.filters: [-1]}", "{case.filters: [0.5]}", "{case.filters: range(8)}"),
-                *("{case.filters: None}", "{case.filters: 'a'}", "{'classes': [0]}"),
-                "{case.filters: [[0], [1, 2]]}",
-            ),
-            "model": _UNREADABLE,
-        },
-        needs=("model", "channels"),
-    ),
-    "with_linear_head": Call(
-        "klp.with_linear_head({})",
-        1,
-        right={"backbone": ["backbone()"], "name": ["'top'"]},
-        wrong={"backbone": (*_MODELS[:-1],), "name": ("3", "None", "['a']", "'a/b'")},
-        needs=("backbone", "reference"),
-    ),
-    "finetune": Call(
-        "klp.finetune({})",
-        1,
-        right={
-            "result": ["model"],
-            "train": ["(x, y)"],
-            "teacher": ["None", "model"],
-            "epochs": ["1"],
-            "learning_rate": ["None", "1e-3", "np.float32(0.01)"],
-            "schedule": ["'cosine'", "'plateau'", "None"],
-            "temperature": ["4", "0.5"],
-            "distillation_weight": ["0", "0.5", "1"],
-            "restore_best": ["False"],
-            "optimizer": ["None", "'sgd'", "keras.optimizers.Adam(0.01)"],
-            "augment": ["None", "keras.layers.GaussianNoise(0.1)", "lambda x: x"],
-            "freeze_batch_norm": ["False", "True"],
-            "dropout_factor": ["1", "0.5"],
-            "callbacks": ["()", "[keras.callbacks.TerminateOnNaN()]"],
-            "unfreeze": ["True"],
-        },
-        wrong={
-            "result": _MODELS,
-            "train": _SAMPLES,
-            "teacher": _MODELS[1:],
-            "epochs": ("None", *_WHOLES),
-            "learning_rate": ("'0.1'", "0", "-1", "np.nan", "np.inf", "True", "[0.1]"),
-            "schedule": ("3", "'linear'", "['cosine']"),
-            "temperature": ("None", "0", "-1", "np.nan", "np.inf", "'4'", "True"),
-            "distillation_weight": _SHARES,
-            "restore_best": (*_FLAGS, "True"),
-            "optimizer": ("3", "'magic'", "len", "['adam']"),
-            "augment": ("3", "'flip'", "[len]"),
-            "freeze_batch_norm": _FLAGS,
-            "dropout_factor": _SHARES,
-            "callbacks": ("3", "[3]", "'callback'", "None"),
-            "batch_size": ("None", *_WHOLES),
-            "unfreeze": ("3", "'all of them'"),
-        },
-        needs=("result", "train", "epochs", "verbose"),
-        legacy=False,
-    ),
-    "prune_and_finetune": Call(
-        "klp.prune_and_finetune({})",
-        1,
-        right={
-            "train": ["(x, y)"],
-            "cycles": ["1"],
-            "distil": ["False"],
-            "prune_options": ["{'criterion': 'l1', 'schedule': schedules.EqualSteps(0.5)}"],
-            "tune_options": ["{'epochs': 1, 'batch_size': np.int64(8)}"],
-        },
-        wrong={
-            "train": _SAMPLES,
-            "cycles": ("None", "0", "-1", "1.5", "'3'", "True", "[]", "[0.4, 0.2]", "[2]", "[[1]]"),
-            "distil": _FLAGS,
-            "prune_options": (*_OPTIONS, "{'seed': 1}", "{'rate': 1}", "{'round_to': 2.0}"),
-            "tune_options": (*_OPTIONS, "{'teacher': 1}", "{'epoch': 1}", "{'epochs': 0}"),
-        },
-        needs=("model", "reference", "train", "cycles", "prune_options", "tune_options", "verbose"),
-        legacy=False,
-    ),
-    "callbacks.FilterPruning": Call(
-        "fitted(model, klp.callbacks.FilterPruning({}))",
-        1,
-        needs=("reference", "schedule", "criterion"),
-        legacy=False,
-    ),
-    "schedules.AccuracyAware": Call("schedules.AccuracyAware({})", 8, _STEPS, _NO_STEPS),
-    "schedules.EqualSteps": Call(
-        "schedules.EqualSteps({})", 3, {"size": ["0.5", "1"]}, {"size": (*_SHARES, "0")}
-    ),
-    "harmonic_mean_accuracy": Call(
-        "klp.harmonic_mean_accuracy({})",
-        6,
-        {"class_accuracies": ["[1, 0.5]", "np.zeros(3)", "(0.1,)", "[True, False]"]},
-        {
-            "class_accuracies": (
-                *("None", "3", "[]", "'a'", "['a']", "[1.5]", "[-0.1]", "[np.nan]", "[[0.5]]"),
-                *("{}", "[0.5, None]", "[[1], [1, 2]]", "iter([0.5])", "[0.5j]"),
-            )
-        },
-        needs=("class_accuracies",),
-    ),
-    "AccuracyCurve": Call(
-        "klp.AccuracyCurve({})",
-        5,
-        {"rates": ["[0, 0.5]"], "class_accuracy": ["[[1, 1], [0.5, 1]]", "np.ones((2, 3))"]},
-        {
-            "rates": (*WRONG["rates"], "None"),
-            "class_accuracy": (
-                *("None", "3", "[]", "'a'", "[[1]]", "[[1, 2], [1, 1]]", "[[1, np.nan], [1, 1]]"),
-                *("[1, 1]", "[['a'], ['b']]", "[[1], [1, 1]]", "iter([1])"),
-            ),
-        },
-        needs=("rates", "class_accuracy"),
-    ),
-    "Method": Call(
-        "klp.Method({})",
-        5,
-        {
-            "name": ["'own-1.a_b'"],
-            "criterion": ["'l1'", "None"],
-            "schedule": ["schedules.EqualSteps", "lambda: schedules.EqualSteps(1)"],
-            "analyzer_options": ["{}", "{'epsilon': 0.1}"],
-            "scored_once": ["True"],
-        },
-        {
-            "name": ("None", "3", "''", "'a/b'", "'a b'", "b'a'"),
-            "criterion": ("3", "['l1']"),
-            "schedule": ("3", "None", "'equal'", "schedules.EqualSteps()"),
-            "analyzer_options": ("None", *_OPTIONS),
-            "scored_once": _FLAGS,
-        },
-        needs=("name", "criterion"),
-    ),
-    "register_layer_rule": Call(
-        "klp.register_layer_rule({})",
-        2,
-        {
-            "layer_class": ["type('Own', (keras.layers.Layer,), {})"],
-            "rule": ["keras.layers.ReLU", "lambda call, flow: call.inputs[0]"],
-        },
-        {
-            "layer_class": ("None", "3", "'Own'", "keras.layers.ReLU()"),
-            "rule": ("None", "3", "'ReLU'", "type('Other', (keras.layers.Layer,), {})"),
-        },
-        needs=("layer_class", "rule"),
-    ),
-    "profile": Call(
-        "klp.profile({})",
-        1,
-        {
-            **{"batch_sizes": ["(1,)", "[np.int64(2)]"], "repeats": ["1"]},
-            "input_shape": ["None", "(8, 8, 3)"],
-        },
-        {
-            "model": (*_MODELS[:6], "unbuilt()", "folder", "file", "folder / 'none'"),
-            "batch_sizes": ("None", "3", "()", "(0,)", "(1.5,)", "('1',)", "(True,)"),
-            "repeats": ("None", *_WHOLES),
-            "input_shape": ("3", "'8'", "(8, 8)", "(8, 8, 1)", "(0, 8, 3)", "(8.0, 8, 3)"),
-        },
-        needs=("model", "batch_sizes", "repeats"),
-    ),
-    "profile_table": Call(
-        "klp.profile_table({})",
-        2,
-        {"profiles": ["{'one': profiled()}", "{'[red]': profiled(), '猫': profiled()}"]},
-        {"profiles": ("None", "3", "{}", "{'one': 3}", "[profiled()]", "profiled()", "{3: None}")},
-        needs=("profiles",),
-    ),
-    "load_result": Call(
-        "klp.load_result({})",
-        2,
-        {"folder": ["saved()", "str(saved())"]},
-        {"folder": ("None", *_PATHS, "folder", "file", "folder / 'none'", "damaged()")},
-        needs=("folder",),
-    ),
-    "load_image_folder": Call(
-        "load_image_folder({})",
-        3,
-        {
-            "folder": ["images()", "str(images())"],
-            "image_size": ["(8, 8)", "[np.int64(4), 6]"],
-            "per_class": ["None", "1"],
-        },
-        {
-            "folder": ("None", *_PATHS, "folder", "file", "folder / 'none'"),
-            "image_size": (
-                "None",
-                "16",
-                "'16'",
-                "(8,)",
-                "(8, 8, 3)",
-                "(0, 8)",
-                "(8.0, 8)",
-                "model",
-            ),
-            "per_class": (*_WHOLES, "99"),
-        },
-        needs=("folder", "image_size"),
-    ),
-    "export.litert": Call(
-        "klp.export.litert({})",
-        1,
-        {
-            "path": ["folder / 'm.tflite'", "str(folder / '猫.tflite')"],
-            "quantize": ["None", "'float16'"],
-            "representative": ["None"],
-            "io": ["'int8'"],
-            "batch_size": ["None", "1"],
-        },
-        {
-            "path": ("None", *_PATHS, "folder / 'm.lite'", "folder", "file / 'm.tflite'"),
-            "quantize": ("3", "'int4'", "'int8'", "['float16']", "True"),
-            "representative": ("None", "3", "x[0]", "iter(x)", "x * np.nan", "x[:, :5]", "(3, y)"),
-            "io": ("None", "3", "'int16'", "['int8']"),
-            "model": _MODELS[:8],
-        },
-        needs=("model", "path"),
-        along={"representative": {"quantize": "'int8'"}},
-    ),
-    "export.saved_model": Call(
-        "klp.export.saved_model({})",
-        1,
-        {
-            "path": ["folder / 'served' / '1'"],
-            "preprocessing": ["None", "lambda x: x / 255", "keras.layers.Rescaling(0.1)"],
-            "labels": ["None", "['a', '猫', '$c'][: case.classes]"],
-            "input_dtype": ["None", "'float32'"],
-            "input_shape": ["None", "(8, 8, 3)"],
-            "warmup": ["None"],
-            "warmup_batch_sizes": ["(1, 8)", "[np.int64(2)]"],
-        },
-        {
-            "path": ("None", *_PATHS, "folder / 'one'", "folder / '01'", "file / '1'"),
-            "preprocessing": ("3", "'scale'", "[len]", "lambda x: None", "lambda x: x[0]"),
-            "labels": ("3", "'abc'", "['a']", "[1, 2, 3]", "{'a', 'b', 'c'}", "['a'] * 9"),
-            "input_dtype": ("3", "'int4'", "['uint8']", "np.float32"),
-            "input_shape": ("3", "'8'", "(8, 8)", "(0, 8, 3)", "(8.0, 8, 3)", "(9, 9, 9)"),
-            "warmup": ("3", "'x'", "x[0]", "x[:0]", "x * np.nan", "iter(x)", "x[:, :5]"),
-            "warmup_batch_sizes": ("None", "3", "()", "(0,)", "(1.5,)", "('1',)", "(True,)"),
-            "model": _MODELS[:9],
-        },
-        needs=("model", "path"),
-    ),
-    "export.LiteRTModel": Call(
-        "klp.export.LiteRTModel({})",
-        1,
-        {"path": ["converted()", "str(converted())"]},
-        {"path": ("None", *_PATHS, "folder", "file", "folder / 'none.tflite'")},
-        needs=("path",),
-    ),
-    "export.compare_litert": Call(
-        "klp.export.compare_litert({})",
-        1,
-        {
-            "path": ["converted()"],
-            "data": ["(x, y)", "dataset(x, y)"],
-            "model": ["converted_from()"],
-        },
-        {
-            "path": ("None", *_PATHS, "folder", "file", "folder / 'none.tflite'"),
-            "data": _SAMPLES,
-            "model": _MODELS,
-        },
-        needs=("model", "path", "data"),
-    ),
 }

@@ -1,9 +1,11 @@
 """Generated calls of every public function; a single one again: `fuzzing.check(number, seed)`."""
 
 import inspect
+from functools import wraps
+from itertools import count
 
 import pytest
-from fuzzing import CALLS, check, documented, draw, parameters
+from fuzzing import CALLS, check, documented, draw, model_of, parameters
 
 import keras_lrp_prune as klp
 
@@ -52,6 +54,67 @@ def test_half_of_the_calls_are_valid_and_all_functions_take_turns():
     assert sum(call.wrong is None for call in drawn) == QUICK / 2
     assert {call.name for call in drawn if call.wrong is None} == set(CALLS)
     assert [draw(number, seed=0) for number in range(QUICK)] == drawn
+
+
+def refusing(error):
+    """Makes a function raise that, whatever it is given."""
+
+    def broken(function):
+        @wraps(function)
+        def call(*args, **kwargs):
+            raise error("no")
+
+        return call
+
+    return broken
+
+
+def followed_by(change):
+    """Makes a function change its result or the model, or, with `None`, do nothing at all."""
+
+    def broken(function):
+        @wraps(function)
+        def call(model, **kwargs):
+            return None if change is None else change(model, function(model, **kwargs))
+
+        return call
+
+    return broken
+
+
+def freeze(model, result):
+    model.layers[-1].trainable = False
+    return result
+
+
+def scale(model, result):
+    result.set_weights([1.01 * weight for weight in result.get_weights()])
+    return result
+
+
+NOTICED = {
+    "not documented": ("explain", True, refusing(KeyError), "not documented: KeyError"),
+    "accepted": ("explain", True, followed_by(None), "was accepted"),
+    "refused": ("explain", False, refusing(TypeError), "refused: TypeError"),
+    "not worded": ("explain", True, refusing(TypeError), "not worded: TypeError"),
+    "another model": ("explain", False, followed_by(freeze), "the model is another one"),
+    "another output": ("delete_channels", False, followed_by(scale), "AssertionError"),
+}
+
+
+@pytest.mark.parametrize("fault", NOTICED)
+def test_faults_are_noticed(fault, monkeypatch):
+    name, wrong, broken, words = NOTICED[fault]
+    drawn = ((number, draw(number, seed=0)) for number in count())
+    number, call = next(
+        it for it in drawn if it[1].name == name and (it[1].wrong is not None) == wrong
+    )
+    check(number, seed=0)
+    monkeypatch.setattr(klp, name, broken(getattr(klp, name)))
+    with pytest.raises(AssertionError, match=words) as found:
+        check(number, seed=0)
+    assert f"klp.{name}(model=" in str(found.value)  # to be called again
+    model_of(call).layers[-1].trainable = True  # as it was
 
 
 @pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")

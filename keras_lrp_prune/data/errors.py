@@ -23,7 +23,8 @@ def numeric(values: Any, name: str) -> np.ndarray:
     """Makes an array of numbers of `values`, called `name` in the error if that fails."""
     if isinstance(values, Iterator):
         raise DataError(
-            f"{name} must be an array, not a {type(values).__name__}; give np.array(list(...))."
+            f"{name} must be an array, not an iterator ({type(values).__name__}); give "
+            "np.array(list(...))."
         )
     try:
         array = np.asarray(values)
