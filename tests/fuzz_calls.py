@@ -90,7 +90,7 @@ CALLS: Mapping[str, Call] = {
     "prune": Call(
         "klp.prune({})",
         12,
-        right={"recovery": ["None", "None", "'least_squares'"]},
+        right={"recovery": ["None", "None", "'least_squares'", "'auto'"]},
         needs=("model", "reference", "schedule", "criterion", "engine", "recovery", "verbose"),
     ),
     "accuracy_curve": Call(

@@ -64,7 +64,7 @@ def _pruned_well(result: Any, found: Case, values: Mapping[str, Any]) -> None:
         layer: np.setdiff1d(np.arange(len(units)), result.kept[layer])
         for layer, units in structure.filter_units.items()
     }
-    if result.settings["recovery"] is None:
+    if values["recovery"] is None:
         _same_as_masked(found.model, result.model, gone)
     if result.stopped == "target rate reached":
         rate = min(result.settings["target_rate"], largest_rate(structure, limits))
