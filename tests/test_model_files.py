@@ -251,7 +251,6 @@ FITTING = {
     "kept": ({},),
     "history": ([],),
     **dict.fromkeys(("validation", "class_names"), (None,)),
-    "settings": ({}, {"a": None}),
     "stopped": ("text", DEEP),
     "rate": (-1, 3.5),
     **dict.fromkeys(("protected", "barriers"), ({},)),

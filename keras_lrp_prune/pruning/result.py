@@ -273,6 +273,10 @@ class _BeforeAfter(TypedDict):
     after: _Metrics
 
 
+class _Settings(TypedDict):
+    criterion: str
+
+
 class _SinceLater(TypedDict, total=False):
     """What older versions did not write."""
 
@@ -290,7 +294,7 @@ class _Saved(_SinceLater):
     cost_after: Cost
     reference: _BeforeAfter
     validation: _BeforeAfter | None
-    settings: dict[str, Any]
+    settings: _Settings
     stopped: str
     rate: float
     protected: dict[str, str]
