@@ -254,7 +254,7 @@ def test_curve_as_data(model, test_data):
     again = MethodCurve.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again.to_dict() == found.to_dict()
     assert again.auc() == found.auc() and isinstance(again, klp.AccuracyCurve)
-    with pytest.raises(ValueError, match="lacks reached, method"):
+    with pytest.raises(ValueError, match="it lacks 'decisions'"):
         MethodCurve.from_dict({"rates": [0.0], "class_accuracy": [[1.0]]})
     with pytest.raises(ValueError, match="reached must have the shape"):
         MethodCurve.from_dict({**found.to_dict(), "reached": [0.0]})
