@@ -6,12 +6,13 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.pruning.recovering import RECOVERIES
+from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief
 
 QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
 
@@ -126,3 +127,21 @@ def test_a_comparison_states_what_was_chosen(plain, tmp_path):
         comparison = klp.compare(task, "l1", **how, **options)
         record = json.loads((comparison.save(tmp_path) / "comparison.json").read_text())
         assert record["settings"]["recovery"] == stated
+
+
+def test_all_workers_take_the_chiefs_weights_as_they_are():
+    rng = np.random.default_rng(0)
+    weights = {
+        "block/conv": {"kernel": rng.normal(size=(3, 2)).astype("float32"), "bias": rng.random(2)},
+        "head": {"kernel": rng.random((2, 4))},
+    }
+    found = _from_chief(weights, tf.distribute.OneDeviceStrategy("CPU:0"))
+    assert {name: list(arrays) for name, arrays in found.items()} == {
+        "block/conv": ["kernel", "bias"],
+        "head": ["kernel"],
+    }
+    for name, arrays in weights.items():
+        for key, array in arrays.items():
+            assert found[name][key].dtype == array.dtype
+            np.testing.assert_array_equal(found[name][key], array)
+    assert _from_chief({}, tf.distribute.OneDeviceStrategy("CPU:0")) == {}

@@ -55,8 +55,8 @@ FINDINGS = """
 
 - Least squares is the best of the four, or about a point behind the best (*auto*): with an own, a
   fitted or no linear head, and with 10 images per class as with 50. It needs no labels. So the
-  default is `"least_squares"`, always: a rule that looks at heads or at numbers of images would have
-  nothing to gain.
+  default is `"least_squares"`, always: a rule that looks at heads or at numbers of images would
+  have nothing to gain.
 - To refit the head as well costs about 3 points in the mean, at 30 % and at 50 %. At 70 % it gains
   on some networks (`residual-cifar10`, `dense-mnist`) and loses on others (`inverted-cifar10`, both
   transfer tasks): there `"head+least_squares"` is worth a try.
