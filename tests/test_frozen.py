@@ -250,7 +250,7 @@ def test_it_is_exported(transfer, tmp_path):
 def test_command_line(transfer, tmp_path):
     data = write_images(tmp_path / "data")
     transfer.save(tmp_path / "model.keras")
-    options = ("--out", tmp_path / "out", "--preprocess", "none", "--rate", "0.3")
+    options = ("--out", tmp_path / "out", "--preprocess", "none", "--rate", "0.3", "--force")
     result = run("prune", tmp_path / "model.keras", data, *options)
     assert result.exit_code == 0, result.output
     small = klp.load_result(tmp_path / "out").model
