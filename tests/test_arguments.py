@@ -93,13 +93,18 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "found"), TAKEN, ids=str)
+def numbered(cases):
+    """Names that are the same in every process, as those of sets and generators are not."""
+    return [f"{case[0]}-{number}" for number, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize(("name", "value", "found"), TAKEN, ids=numbered(TAKEN))
 def test_taken(name, value, found):
     taken = RULES[name](name, value)
     assert taken == found and type(taken) is type(found)
 
 
-@pytest.mark.parametrize(("name", "value", "error", "words"), REFUSED, ids=str)
+@pytest.mark.parametrize(("name", "value", "error", "words"), REFUSED, ids=numbered(REFUSED))
 def test_refused(name, value, error, words):
     with pytest.raises(error, match=re.escape(words)) as refusal:
         RULES[name](name, value)
