@@ -132,7 +132,8 @@ RECOVERY = Template("""\
 Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page recovery` from its
 runs. Tasks, figures and protocol are those of [the comparison with all weights
 frozen](control.md); here what is left is [refitted](how-it-works.md#recovery-without-training) on
-the reference set at each rate, for every method alike. *Over frozen*: AUC of `$default` against
+the reference set at each rate, for every method alike. What `prune` refits by default, and why, is
+on [a page of its own](recovery-choice.md). *Over frozen*: AUC of `$default` against
 that of `$baseline` with all weights frozen, on the same seeds.
 
 ![Accuracy over the pruning rate, VGG16 on five classes, the head refitted](images/recovery.png)
