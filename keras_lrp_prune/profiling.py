@@ -209,7 +209,9 @@ def _of_keras(model: Any, options: Mapping[str, Any]) -> Profile:
 
     keras = keras_of(model)  # a TypeError for what is no model
     graph = read_model(model)
-    if options["input_shape"] is not None and len(list(references(graph.inputs))) == 1:
+    inputs = list(references(graph.inputs))
+    if options["input_shape"] is not None and len(inputs) == 1:
+        _check_fits(graph.shape(inputs[0])[1:], options["input_shape"])
         graph = sized(graph, options["input_shape"], keras)
     model_cost = CostModel(graph, channel_structure(graph))
     cost = model_cost()
@@ -229,6 +231,14 @@ def _of_keras(model: Any, options: Mapping[str, Any]) -> Profile:
         timings=_timings(found),
         uncounted=model_cost.uncounted,
     )
+
+
+def _check_fits(takes: tuple[int | None, ...], given: tuple[int | None, ...]) -> None:
+    fits = len(takes) == len(given) and all(
+        size in (None, found) for size, found in zip(takes, given, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"input_shape is {given}, but the model takes samples of shape {takes}.")
 
 
 def _of_saved_model(folder: Path, options: Mapping[str, Any]) -> Profile:

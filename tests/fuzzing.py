@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dis
 import inspect
 import io
 import re
 import signal
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -182,8 +182,13 @@ def _is_worded(error: BaseException) -> bool:
     """Whether an error about an argument was raised on purpose, and not by what it led to."""
     if type(error) not in (TypeError, ValueError):
         return bool(str(error).strip())
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return "keras_lrp_prune" in last.filename and str(last.line).startswith("raise ")
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    assert last is not None  # it was raised
+    code = last.tb_frame.f_code
+    raised = code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and "keras_lrp_prune" in code.co_filename
 
 
 def _called(name: str, values: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
