@@ -120,6 +120,13 @@ ATTACKS = {
     "a class of any module": instead_of_hidden("Layer", "evil"),
     "a function of any module": in_hidden(activation=function("evil", "run")),
     "a function of Python": in_hidden(activation=function("os", "system")),
+    "a function built into Python": in_hidden(activation=function("builtins", "exec")),
+    "a function without a module": in_hidden(
+        activation={"class_name": "function", "config": "eval", "registered_name": "function"}
+    ),
+    "a layer that calls what is built into Python": instead_of_hidden(
+        "Lambda", "keras.layers", function_type="function", function=function("builtins", "eval")
+    ),
     "a function that downloads": in_hidden(activation=function("keras.utils", "get_file")),
     "a switch of safe mode": in_hidden(
         activation=function("keras.config", "enable_unsafe_deserialization")

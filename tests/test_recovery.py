@@ -3,6 +3,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
@@ -203,6 +204,30 @@ class TestRefit:
         _, structure = analysed(model)
         found = refit(model, np.zeros(structure.n_units, bool), images(model))
         assert not found.weights and not found.skipped
+
+    @pytest.mark.parametrize("module", [keras, tf_keras])
+    @pytest.mark.parametrize("memory", [0, 1e9])
+    def test_layers_that_augment_images_do_nothing(self, module, memory):
+        def network(*augmenting):
+            x = inputs = module.layers.Input(IMAGE)
+            for layer in augmenting:
+                x = layer(x)
+            for name in ("first", "second"):
+                x = module.layers.Conv2D(6, 3, activation="relu", name=name)(x)
+            x = module.layers.GlobalAveragePooling2D()(x)
+            return module.Model(inputs, module.layers.Dense(4, name="classes")(x))
+
+        plain = network()
+        augmented = network(module.layers.RandomRotation(0.5), module.layers.RandomFlip())
+        for name in ("first", "second", "classes"):
+            augmented.get_layer(name).set_weights(plain.get_layer(name).get_weights())
+        x = np.random.default_rng(0).normal(size=(24, *IMAGE)).astype("float32")
+        changes = []
+        for model in (plain, augmented):
+            removed = removal(model, first=[0, 1], second=[2])
+            found = refit(model, removed, x, keras=module, memory=memory)
+            changes.append(found.weights)
+        assert largest_change(*changes) == 0
 
     @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
     def test_copies_are_not_missed(self, activation):

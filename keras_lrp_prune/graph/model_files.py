@@ -135,7 +135,7 @@ def _config(path: Path) -> Any:
 def _problems(config: Any, module: Any) -> Iterator[str]:
     """What in a config is not to be trusted, in words."""
     for entry in _dictionaries(config):
-        name, where = entry.get("class_name"), entry.get("module")
+        name, where = entry.get("class_name"), _module_of(entry)
         if not isinstance(name, str | None):
             yield f"it has a class of the name {name!r}"
         elif name == "__lambda__" or any(
@@ -168,9 +168,15 @@ def _dictionaries(config: Any) -> Iterator[Mapping[str, Any]]:
             waiting.extend(one)
 
 
+def _module_of(entry: Mapping[str, Any]) -> Any:
+    """Where a class or function is; functions without a module are looked for as Python's own."""
+    where = entry.get("module")
+    return "builtins" if where is None and entry.get("class_name") == "function" else where
+
+
 def _is_known(entry: Mapping[str, Any], module: Any) -> bool:
     """Whether a class or function is one that models of Keras are made of, or is registered."""
-    name, where = entry["class_name"], entry["module"]
+    name, where = entry["class_name"], _module_of(entry)
     is_function = name == "function"
     wanted = entry.get("config") if is_function else entry.get("registered_name") or name
     if not isinstance(name, str) or not isinstance(where, str) or not isinstance(wanted, str):
@@ -178,7 +184,8 @@ def _is_known(entry: Mapping[str, Any], module: Any) -> bool:
     if module.utils.get_registered_object(wanted) is not None:
         return True
     if is_function and where == "builtins":
-        return True
+        # Keras says so of its own functions. Legacy Keras finds Python's there too, such as `exec`.
+        return any(hasattr(getattr(module, part, None), wanted) for part in _FUNCTIONS)
     package, *parts = where.split(".")
     inside = parts[1:] if parts[:1] == ["src"] else parts
     if package not in ("keras", "tf_keras"):

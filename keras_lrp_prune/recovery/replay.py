@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,7 @@ class Replay:
         self.layers: Mapping[str, Any] = built.layers
         self._nodes = graph.nodes
         self._kept = kept
+        self._own_mode_first = keras.__name__ == "tf_keras"
         self._batch_size = batch_size
         self._memory = memory
         (source,) = references(graph.inputs)
@@ -98,9 +100,21 @@ class Replay:
             name = node.layer.name
             args, kwargs = self._kept.call(name, node.args, dict(node.kwargs))
             args, kwargs = (map_references(values.__getitem__, part) for part in (args, kwargs))
+            kwargs = self._at_inference(self.layers[name], kwargs)
             for index, output in enumerate(flatten(self.layers[name](*args, **kwargs))):
                 values[TensorRef(node.name, index)] = output
         return values
+
+    def _at_inference(self, layer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What a model hands to the call of a layer at inference; outside, augmentation is on.
+
+        In legacy Keras `training=True` of the call itself comes first, in Keras 3 the model's
+        `training=False`: there, the call of `RandomFlip` has it by default.
+        """
+        heeded = "training" in inspect.signature(layer.call).parameters
+        if heeded and not (self._own_mode_first and "training" in kwargs):
+            return {**kwargs, "training": False}
+        return kwargs
 
     def _read_from(self, start: int) -> set[TensorRef]:
         """The tensors that calls from there on read, or the model gives out."""
