@@ -33,7 +33,7 @@ class Call:
         right, wrong: Values of arguments that mean another thing than elsewhere.
         needs: Arguments that are always given.
         along: Argument to what is given as well where it is wrong, so that it counts.
-        legacy: Whether it takes models of legacy Keras.
+        unfit: Models of the pool that it does not take, or not with the samples given.
     """
 
     code: str
@@ -42,7 +42,7 @@ class Call:
     wrong: Values = field(default_factory=dict)
     needs: Sequence[str] = ()
     along: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    legacy: bool = True
+    unfit: Sequence[str] = ()
 
     def values(self, name: str, wrong: bool) -> Sequence[str]:
         """What there is for an argument."""
@@ -198,7 +198,7 @@ CALLS: Mapping[str, Call] = {
             "unfreeze": ("3", "'all of them'"),
         },
         needs=("result", "train", "epochs", "verbose"),
-        legacy=False,
+        unfit=("legacy",),
     ),
     "prune_and_finetune": Call(
         "klp.prune_and_finetune({})",
@@ -218,13 +218,13 @@ CALLS: Mapping[str, Call] = {
             "tune_options": (*OPTIONS, "{'teacher': 1}", "{'epoch': 1}", "{'epochs': 0}"),
         },
         needs=("model", "reference", "train", "cycles", "prune_options", "tune_options", "verbose"),
-        legacy=False,
+        unfit=("legacy",),
     ),
     "callbacks.FilterPruning": Call(
         "fitted(model, klp.callbacks.FilterPruning({}))",
         1,
         needs=("reference", "schedule", "criterion"),
-        legacy=False,
+        unfit=("legacy",),
     ),
     "schedules.AccuracyAware": Call("schedules.AccuracyAware({})", 8, _STEPS, _NO_STEPS),
     "schedules.EqualSteps": Call(
@@ -359,6 +359,7 @@ CALLS: Mapping[str, Call] = {
         },
         needs=("model", "path"),
         along={"representative": {"quantize": "'int8'"}},
+        unfit=("double",),
     ),
     "export.saved_model": Call(
         "klp.export.saved_model({})",
@@ -405,5 +406,6 @@ CALLS: Mapping[str, Call] = {
             "model": MODELS,
         },
         needs=("model", "path", "data"),
+        unfit=("sigmoid_unit",),
     ),
 }

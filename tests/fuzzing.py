@@ -93,7 +93,7 @@ def draw(number: int, seed: int) -> Drawn:
             np.random.default_rng(seed).permutation(len(places))[turn % len(places)]
         ]
     call = CALLS[name]
-    builders = [it for it in BUILDERS if call.legacy or it.__name__ != "legacy"]
+    builders = [it for it in BUILDERS if it.__name__ not in call.unfit]
     given = [
         it
         for it in parameters(name)

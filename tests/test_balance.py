@@ -253,9 +253,17 @@ def test_schedules_of_tfmot_get_the_same_election(model):
     assert kept(0.6, linear) != kept(0.6, klp.schedules.EqualSteps(0.1))
 
 
-@pytest.mark.parametrize("bad", [{"pool": 1.5}, {"rate": "fast"}, {"trials": "some"}], ids=str)
-def test_bad_parts(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ({"pool": 1.5}, ValueError),
+        ({"rate": "fast"}, ValueError),
+        ({"trials": "some"}, TypeError),
+    ],
+    ids=str,
+)
+def test_bad_parts(bad, error):
+    with pytest.raises(error, match=next(iter(bad))):
         klp.schedules.AccuracyAware(**bad)
 
 

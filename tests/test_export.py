@@ -339,7 +339,7 @@ BAD_VERSIONS = {
     "two outputs": ({"model": two_outputs()}, UnsupportedModelError, "'two' has 2 outputs"),
     "few labels": ({"labels": NAMES[:3]}, ValueError, "3 labels for the 10 classes"),
     "one string": ({"labels": "abcdefghij"}, TypeError, "list of class names"),
-    "numbers": ({"labels": list(range(10))}, TypeError, "list of class names"),
+    "numbers": ({"labels": list(range(10))}, TypeError, r"labels\[0\] takes a string"),
     "dtype": ({"input_dtype": "int64"}, ValueError, "'uint8', 'float32'"),
     "shape": ({"input_shape": (9, 9, 1)}, ValueError, "needs preprocessing="),
     "no function": ({"preprocessing": 3}, TypeError, "function or a Keras layer, not 3"),

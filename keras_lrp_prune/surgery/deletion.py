@@ -25,8 +25,7 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     Args:
         model: A functional or Sequential model, of Keras 3 or legacy Keras (`tf_keras`).
         channels: Filter layer to the indices of the filters to remove (or a mask, bool, with an
-            entry for each filter); layers of a nested
-            model are `"outer/inner"`.
+            entry for each filter); layers of a nested model are `"outer/inner"`.
 
     Returns:
         A plain `keras.Model` (or `tf_keras.Model`) without them, compiled as the model was.
@@ -91,7 +90,11 @@ def _units(structure: ChannelStructure, layer: str, given: Iterable[int]) -> np.
 
 def _indices(layer: str, given: Iterable[int], count: int) -> np.ndarray:
     """Indices given as such, or as a mask."""
-    array = np.atleast_1d(given if isinstance(given, int | np.ndarray) else list(given))
+    listed = given if isinstance(given, int | np.ndarray) else list(given)
+    try:
+        array = np.atleast_1d(listed)
+    except ValueError:  # lists of different lengths in it
+        array = np.array(listed, object)
     if array.dtype == bool and len(array) == count:
         return np.flatnonzero(array)
     if len(array) and not np.issubdtype(array.dtype, np.integer):
