@@ -221,11 +221,17 @@ def test_the_models_own_accuracy_is_named_so(model, frozen, capsys):
 
 def test_what_refitting_gains_is_in_the_curve_and_the_summary(model, capsys):
     result = klp.prune(
-        *(model, reference(), 0.4), criterion="l1", recovery="least_squares", verbose=0
+        *(model, reference(), 0.4),
+        criterion="l1",
+        recovery="least_squares",
+        validation=digits()[1],
+        verbose=0,
     )
     result.summary()
-    row = next(line for line in capsys.readouterr().out.splitlines() if "not refitted" in line)
-    assert row.split()[-1] == f"{result.history[-1].harmonic_mean:.4f}"
+    rows = [line for line in capsys.readouterr().out.splitlines() if "Harmonic mean" in line]
+    data = [re.match(r" Harmonic mean accuracy, (.*?)  ", row)[1] for row in rows]
+    assert data == ["reference set", "reference set, before refitting", "validation data"]
+    assert rows[1].split()[-1] == f"{result.history[-1].harmonic_mean:.4f}"
     (star,) = [
         line for line in result.plot().axes[0].lines if line.get_label().endswith("refitted")
     ]

@@ -169,20 +169,19 @@ class PruningResult:
             ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
         ]
         fitted = "" if measured(self.settings).of_model else " (fitted on it)"
-        sets = {f"reference set{fitted}": self.reference, "validation data": self.validation}
-        for name, metrics in sets.items():
-            if metrics is not None:
-                values = [f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after")]
-                rows.append((f"Harmonic mean accuracy, {name}", *values))
-        return [*rows, *self._steps_rows()]
+        rows.append(_accuracy_row(f"reference set{fitted}", self.reference))
+        rows += self._steps_rows()
+        if self.validation is not None:
+            rows.append(_accuracy_row("validation data", self.validation))
+        return rows
 
     def _steps_rows(self) -> Iterator[tuple[object, ...]]:
         """What the steps went by, where it is not what the model achieves in the end."""
         first, last = (f"{record.harmonic_mean:.4f}" for record in ends(self.history))
         if not measured(self.settings).of_model:
-            yield "Harmonic mean accuracy, cross-fitted heads", first, last
+            yield "Harmonic mean accuracy, reference set, cross-fitted heads", first, last
         elif self._refits_layers:
-            yield "Harmonic mean accuracy, not refitted", None, last
+            yield "Harmonic mean accuracy, reference set, before refitting", None, last
 
     @property
     def _refits_layers(self) -> bool:
@@ -260,6 +259,12 @@ class PruningResult:
             **{key: getattr(self, key) for key in _PLAIN_FIELDS},
             "class_names": self.class_names,
         }
+
+
+def _accuracy_row(data: str, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The harmonic mean accuracy on some data, before and after."""
+    values = (f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after"))
+    return (f"Harmonic mean accuracy, {data}", *values)
 
 
 class _Metrics(TypedDict):
