@@ -54,11 +54,11 @@ def line(figure, label):
 
 
 def test_history_shows_kept_and_undone_steps_in_percent():
-    held_out = [{"rate": 0.5, "harmonic_mean": 0.8}]
+    held_out = [{"rate": 0.0, "harmonic_mean": 0.9}, {"rate": 0.5, "harmonic_mean": 0.8}]
     figure = plot_history(history(), held_out=held_out, class_names=["a", "b", "c"], title="T")
     assert labels(figure) == [
         "harmonic mean",
-        "harmonic mean, held out",
+        "held out: original and result",
         "step undone",
         *("a", "b", "c"),
     ]
@@ -66,11 +66,20 @@ def test_history_shows_kept_and_undone_steps_in_percent():
     np.testing.assert_allclose(line(figure, "harmonic mean").get_ydata(), [90, 89, 88, 86, 85])
     np.testing.assert_allclose(line(figure, "step undone").get_xydata(), [[30, 87]])
     np.testing.assert_allclose(line(figure, "b").get_ydata(), [90, 89, 88, 86, 85])
-    np.testing.assert_allclose(line(figure, "harmonic mean, held out").get_xydata(), [[50, 80]])
+    np.testing.assert_allclose(line(figure, labels(figure)[1]).get_xydata(), [[0, 90], [50, 80]])
     axes = figure.axes[0]
     assert "%" in axes.get_xlabel()
     assert "%" in axes.get_ylabel()
     assert axes.get_title("left") == "T"
+
+
+def test_only_what_can_be_compared_is_joined_by_a_line():
+    at = [{"rate": rate, "harmonic_mean": 0.9} for rate in (0.0, 0.5)]
+    figure = plot_history(history(), held_out=at, refitted=at[1])
+    shown = ["harmonic mean, before refitting", "refitted, reference set", *labels(figure)[2:3]]
+    assert labels(figure)[:3] == shown and shown[2].startswith("held out")
+    joined = [line(figure, label).get_linestyle() != "None" for label in shown]
+    assert joined == [True, False, False]
 
 
 def test_everything_drawn_lies_within_the_axes():

@@ -179,9 +179,9 @@ class PruningResult:
         """What the steps went by, where it is not what the model achieves in the end."""
         first, last = (f"{record.harmonic_mean:.4f}" for record in ends(self.history))
         if not measured(self.settings).of_model:
-            yield "Harmonic mean accuracy, reference set, cross-fitted heads", first, last
+            yield "Harmonic mean of cross-fitted heads, reference set", first, last
         elif self._refits_layers:
-            yield "Harmonic mean accuracy, reference set, before refitting", None, last
+            yield "Harmonic mean before refitting, reference set", None, last
 
     @property
     def _refits_layers(self) -> bool:
@@ -192,8 +192,10 @@ class PruningResult:
     ) -> Figure:
         """Draws the class accuracies on the reference set over the pruning rate.
 
-        They are those of the steps: of the masked model, before anything is refitted, or of
-        cross-fitted heads where these steered; the axis says so.
+        The lines are those of the steps: of the masked model, before anything is refitted, or of
+        cross-fitted heads where these steered; legend, title and axis say so. What the result
+        achieves is a star where it was refitted; diamonds are the original model and the result on
+        the validation data.
 
         Args:
             path: Where to write it (`.png`, `.svg` or `.pdf`), if anywhere.
@@ -209,14 +211,15 @@ class PruningResult:
                 for rate, when in ((0.0, "before"), (self.rate, "after"))
             ]
         of_model = measured(self.settings).of_model
-        refitted = None
+        refitted, title = None, "Accuracy on the reference set while pruning"
         if of_model and self._refits_layers:
             after = self.reference["after"]["harmonic_mean"]
             refitted = {"rate": self.rate, "harmonic_mean": after}
+            title += ", before refitting"
         return plot_history(
             [record.to_dict() for record in self.history],
             path,
-            title="Accuracy on the reference set while pruning",
+            title=title,
             held_out=held_out,
             refitted=refitted,
             ylabel="Accuracy (%)" if of_model else "Accuracy of cross-fitted heads (%)",

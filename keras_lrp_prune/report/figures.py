@@ -21,7 +21,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 # Texts that hold names from elsewhere are no formulas, whatever dollar signs are in them.
 NAME: Mapping[str, Any] = {"parse_math": False}
-_LONGEST_NAME = 28
+_LONGEST_NAME = 32
 
 INK = "#1a1a1a"
 REJECTED = "#b2182b"

@@ -63,15 +63,18 @@ def plot_history(
     """Draws how the accuracies went while filters were removed.
 
     The harmonic mean is the thick line, each class a thin one, and a step that was undone a cross
-    at the rate and harmonic mean that it would have had.
+    at the rate and harmonic mean that it would have had. What is measured elsewhere or later is no
+    point of these lines: it is a marker.
 
     Args:
         history: One record per step, with the keys `"rate"` (in [0, 1)), `"harmonic_mean"`,
             `"class_accuracies"` (a list) and `"accepted"`.
         path: File to write, `.png`, `.svg` or `.pdf`; by default none.
         title: Title above the plot.
-        held_out: Records with `"rate"` and `"harmonic_mean"` measured on held-out samples.
-        refitted: Such a record of the model after what is left was refitted.
+        held_out: Records with `"rate"` and `"harmonic_mean"`, measured on held-out samples, of the
+            original model and of the result.
+        refitted: Such a record of the model after what is left was refitted, on the reference set;
+            the legend then says that the lines are of the model before.
         ylabel: What the accuracies are those of.
         class_names: Names of the classes, by default their numbers.
 
@@ -118,34 +121,27 @@ def plot_history(
         linewidth=2.6,
         marker="o" if len(kept) <= _MAX_MARKED_POINTS else None,
         markersize=4,
-        label="harmonic mean",
+        label="harmonic mean, before refitting" if refitted else "harmonic mean",
         zorder=3,
     )
-    if held_out:
-        lines += axes.plot(
-            _percent(held_out, "rate"),
-            _percent(held_out, "harmonic_mean"),
-            color=INK,
-            linewidth=1.5,
-            linestyle=(0, (4, 2)),
-            marker="D" if len(held_out) <= _MAX_MARKED_POINTS else None,
-            markersize=4,
-            markerfacecolor="white",
-            label="harmonic mean, held out",
-            zorder=3,
-        )
-    if refitted:
-        lines += axes.plot(
-            _percent([refitted], "rate"),
-            _percent([refitted], "harmonic_mean"),
-            color=INK,
-            linestyle="none",
-            marker="*",
-            markersize=11,
-            markerfacecolor="white",
-            label="harmonic mean, refitted",
-            zorder=4,
-        )
+    marks = (
+        (refitted and [refitted], "*", 12, "refitted, reference set"),
+        (held_out, "D", 6, "held out: original and result"),
+    )
+    for records, marker, size, label in marks:
+        if records:
+            lines += axes.plot(
+                _percent(records, "rate"),
+                _percent(records, "harmonic_mean"),
+                color=INK,
+                linestyle="none",
+                marker=marker,
+                markersize=size,
+                markerfacecolor="white",
+                label=label,
+                zorder=4,
+                clip_on=False,
+            )
     if undone:
         lines += axes.plot(
             _percent(undone, "rate"),
