@@ -12,7 +12,7 @@ from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief
+from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief, recovery_lines
 
 QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
 
@@ -74,10 +74,21 @@ def test_it_is_the_default_and_names_what_it_chose(network, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "Recovery: least_squares (chosen by 'auto')" in lines
     skipped = [line for line in lines if line.startswith("Not refitted")]
-    expected = ["Not refitted: depthwise: its filters do not read all channels"]
+    expected = [
+        "Not refitted: depthwise: depthwise or grouped, so that no filter reads all channels"
+    ]
     assert skipped == (expected if network.name == "pooled" else [])
     chosen.summary()
     assert "Recovery" not in capsys.readouterr().out
+
+
+def test_many_layers_that_are_not_refitted_are_counted():
+    reason = "depthwise or grouped, so that no filter reads all channels"
+    skipped = {**{f"net/dw_{i}": reason for i in range(13)}, "last": "called in several places"}
+    assert recovery_lines({"not_recovered": skipped}) == [
+        f"Not refitted: net/dw_0, net/dw_1 and 11 more: {reason}",
+        "Not refitted: last: called in several places",
+    ]
 
 
 @NETWORKS

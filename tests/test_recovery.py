@@ -297,9 +297,13 @@ class TestRefit:
     @pytest.mark.parametrize(
         ("name", "head", "reasons"),
         [
-            ("mobilenet", True, {"depthwise_conv2d": "its filters do not read all channels"}),
-            ("sequential", False, {"classes": "it makes the class scores"}),
-            ("shared", True, {"conv2d": "it is called in several places"}),
+            (
+                "mobilenet",
+                True,
+                {"depthwise_conv2d": "depthwise or grouped, so that no filter reads all channels"},
+            ),
+            ("sequential", False, {"classes": "output: the class scores"}),
+            ("shared", True, {"conv2d": "called in several places"}),
         ],
     )
     def test_skipped_layers_are_named(self, name, head, reasons):
@@ -360,7 +364,7 @@ class TestRefit:
         model = make_live(sequential())
         model.get_layer("first").bias.assign(np.full(6, np.inf))
         found = refit(model, removal(model, first=[0]), images(model))
-        assert found.skipped == {"second": "its outputs on the reference images are not finite"}
+        assert found.skipped == {"second": "outputs on the reference images are not finite"}
 
     def test_one_image_is_too_few(self):
         model = sequential()

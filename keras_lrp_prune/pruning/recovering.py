@@ -35,6 +35,8 @@ AUTO = "auto"
 # Without labels, so that no head and no small class stands in its way; docs/recovery-choice.md has
 # what it was chosen by.
 _BEST = "least_squares"
+# More layers than these, for one reason, are only counted in the summary.
+_MOST_SKIPPED = 2
 
 
 def check_recovery(recovery: str | None) -> None:
@@ -55,7 +57,8 @@ def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
     """
     asked = settings.get("asked_recovery")
     chosen = [f"Recovery: {settings['recovery']} (chosen by 'auto')"] if asked == AUTO else []
-    return chosen + reason_lines("Not refitted", settings.get("not_recovered", {}))
+    skipped = settings.get("not_recovered", {})
+    return chosen + reason_lines("Not refitted", skipped, _MOST_SKIPPED)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def refit_layers(
         fit = _LayerFit(flat, node, windows, kept, whole, pruned, keras)
         fitting, holding = fit.samples(held_out, np.random.default_rng([seed, number]))
         if not np.isfinite(fitting.error()):
-            refit.skipped[node.layer.name] = "its outputs on the reference images are not finite"
+            refit.skipped[node.layer.name] = "outputs on the reference images are not finite"
             continue
         correction, ridge = best_correction(fitting, holding, bias=fit.shifts is not None)
         refit.ridges[node.layer.name] = ridge
@@ -232,11 +232,11 @@ def _to_refit(
             continue
         try:
             if node.name == head:
-                raise NoWindows("it makes the class scores")
+                raise NoWindows("output: the class scores")
             if calls[node.layer.name] > 1:
-                raise NoWindows("it is called in several places")
+                raise NoWindows("called in several places")
             if len(node.inputs) > 1:
-                raise NoWindows("it reads several tensors")
+                raise NoWindows("several tensors as input")
             yield node, windows_of(node.layer, len(graph.shape(node.inputs[0])))
         except NoWindows as reason:
             skipped[node.layer.name] = str(reason)

@@ -99,9 +99,9 @@ def windows_of(layer: LayerSpec, rank: int) -> Windows:
         NoWindows: If it reads it in another way.
     """
     if layer.class_name.startswith("Depthwise") or layer.config.get("groups", 1) > 1:
-        raise NoWindows("its filters do not read all channels")
+        raise NoWindows("depthwise or grouped, so that no filter reads all channels")
     if layer.config.get("data_format") == "channels_first":
-        raise NoWindows("its channels lie first")
+        raise NoWindows("channels lie first")
     known = layer.source is None or is_of_a_library(layer.source)
     if not known or layer.class_name not in _WINDOWS:
         raise NoWindows(f"{layer.class_name} is not a layer that can be refitted")
