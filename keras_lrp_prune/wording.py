@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
+_MOST_MEANT, _MOST_LISTED = 3, 10
+
 
 def printable(text: object) -> str:
     r"""Makes text that cannot steer a terminal: what is no printable character is escaped.
@@ -22,3 +27,30 @@ def printable(text: object) -> str:
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text)
     )
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """A sentence on what an unknown name may have stood for.
+
+    Args:
+        name: What was given.
+        known: What there is; names within others are `"outer/inner"`.
+
+    Returns:
+        The names that end in it or are spelled much like it; if there are none, the first ones.
+
+    Example:
+        >>> meant("conv_1", ["base/conv_1", "base/conv_2", "scores"])
+        "Did you mean 'base/conv_1'?"
+        >>> meant("x", ["a", "b"])
+        'There are: a, b.'
+    """
+    close = [path for path in known if path.endswith(f"/{name}")]
+    if not close:
+        spelled = {path.rpartition("/")[2]: path for path in known} | {path: path for path in known}
+        close = [spelled[match] for match in get_close_matches(name, spelled, _MOST_MEANT)]
+    if close:
+        *others, last = map(repr, dict.fromkeys(close[:_MOST_MEANT]))
+        return f"Did you mean {' or '.join([', '.join(others), last] if others else [last])}?"
+    first, rest = list(known)[:_MOST_LISTED], len(known) - _MOST_LISTED
+    return f"There are: {', '.join(first)}{f' and {rest} more' if rest > 0 else ''}."

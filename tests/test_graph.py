@@ -22,6 +22,8 @@ from keras_lrp_prune.graph.analysis import channel_structure, find_channel_group
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.graph.rules import register_layer_rule, table
+from keras_lrp_prune.surgery.deletion import delete_channels
+from keras_lrp_prune.wording import meant
 
 
 def conv(x, filters, name=None, **options):
@@ -133,8 +135,28 @@ class TestGroups:
             assert free and not any(name.startswith(names) for name in free)
             assert left <= free
             assert all("protect=" in structure.protected[name] for name in names if "/" in name)
-        with pytest.raises(UnsupportedModelError, match="'nowhere'"):
-            channel_structure(graph, protect=("nowhere",))
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("hidden", "Did you mean 'top/hidden'?"),
+            ("backbon", "Did you mean 'backbone'"),
+            ("nowhere", "There are: "),
+        ],
+    )
+    def test_an_unknown_layer_is_answered_by_what_was_meant(self, name, said):
+        with pytest.raises(UnsupportedModelError, match=f"protect names layer '{name}'") as error:
+            channel_structure(read_model(nested()), protect=(name,))
+        assert said in str(error.value)
+        if name == "hidden":
+            with pytest.raises(ValueError, match="Did you mean 'top/hidden'"):
+                delete_channels(nested(), {name: [0]})
+
+    def test_few_of_many_layers_are_listed(self):
+        known = [f"base/conv_{number}" for number in range(90)]
+        assert meant("elsewhere", known).endswith("base/conv_9 and 80 more.")
+        assert meant("conv_44", known) == "Did you mean 'base/conv_44'?"
+        assert meant("Conv_44", known).startswith("Did you mean 'base/conv_44'")
 
     def test_pruning_rate_counts_unprotected_filters(self):
         _, structure = analysed(vgg())

@@ -130,7 +130,11 @@ def test_cycles_that_go_on_know_which_single_weight_is_frozen(tmp_path):
 
 
 WRONG = {
-    "name": ({"unfreeze": ["nett"]}, ValueError, "'nett', which the model does not have.*net/conv"),
+    "name": (
+        {"unfreeze": ["nett"]},
+        ValueError,
+        "'nett', which the model does not have. Did you mean 'net'",
+    ),
     "weights": ({"unfreeze": ["relu"]}, ValueError, "'relu', which has no weights"),
     "string": ({"unfreeze": "net"}, TypeError, "a list of layer names"),
     "number": ({"unfreeze": 3}, TypeError, "a list of layer names"),

@@ -38,10 +38,7 @@ def check_unfreeze(graph: ModelGraph, names: Layers) -> None:
     for name in names:
         meant = flat.layers_called(name)
         if not meant:
-            raise ValueError(
-                f"unfreeze names layer {name!r}, which the model does not have. "
-                f"Its layers: {', '.join(flat.layers)}."
-            )
+            raise ValueError(flat.no_layer("unfreeze", name))
         if not any(layer.weights for layer in meant):
             raise ValueError(f"unfreeze names layer {name!r}, which has no weights to train.")
 

@@ -135,9 +135,6 @@ def _protect_layers(graph: ModelGraph, names: tuple[str, ...], flow: ChannelFlow
     for name in names:
         hit = graph.layers_called(name)
         if not hit:
-            raise UnsupportedModelError(
-                f"protect names layer {name!r}, which the model does not have. "
-                f"Its layers: {', '.join(graph.layers)}."
-            )
+            raise UnsupportedModelError(graph.no_layer("protect", name))
         for layer in hit:
             flow.protect_layer(layer, f"layer {name!r} is named in protect=")

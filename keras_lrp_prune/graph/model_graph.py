@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.wording import meant
+
 Shape = tuple[int | None, ...]
 
 
@@ -147,6 +149,15 @@ class ModelGraph:
             for layer in self.layers.values()
             if layer.name == name or layer.name.startswith(f"{name}/")
         ]
+
+    def no_layer(self, argument: str, name: str) -> str:
+        """What is wrong with an argument that names a layer that a flat graph does not have."""
+        paths = [layer.split("/") for layer in self.layers]
+        known = ["/".join(path[:end]) for path in paths for end in range(1, len(path) + 1)]
+        return (
+            f"{argument} names layer {name!r}, which the model does not have. "
+            f"{meant(name, dict.fromkeys(known))}"
+        )
 
     @cached_property
     def consumers(self) -> dict[TensorRef, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
+from keras_lrp_prune.wording import meant
 
 if TYPE_CHECKING:
     import keras
@@ -70,8 +71,8 @@ def _units(structure: ChannelStructure, layer: str, given: Iterable[int]) -> np.
     """The units of a layer's filters; a clear error if they cannot go."""
     if layer not in structure.filter_units:
         raise ValueError(
-            f"{layer!r} is not a layer with filters of its own. Layers with filters: "
-            f"{', '.join(structure.filter_units)}."
+            f"{layer!r} is not a layer with filters of its own. "
+            f"{meant(layer, structure.filter_units)}"
         )
     units = structure.filter_units[layer]
     indices = _indices(layer, given, len(units))
