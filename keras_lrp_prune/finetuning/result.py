@@ -88,7 +88,11 @@ class TuningResult:
         """How the training went, in a line."""
         loss = self.history["loss"]
         how = "with" if self.settings["distillation"] else "without"
+        if len(loss) == 1:
+            epochs, losses = "1 epoch", f"{loss[0]:.4f}"
+        else:
+            epochs, losses = f"{len(loss)} epochs", f"{loss[0]:.4f} to {loss[-1]:.4f}"
         return (
-            f"{len(loss)} epochs {how} distillation: loss {loss[0]:.4f} to {loss[-1]:.4f}; the "
-            f"weights are those after epoch {self.epoch}"
+            f"{epochs} {how} distillation: loss {losses}; the weights are those after epoch "
+            f"{self.epoch}"
         )
