@@ -175,6 +175,16 @@ def test_without_a_terminal_each_step_is_a_line(headed, capfd):
     assert stages == ["pruning", "refitting", "measuring"]
 
 
+def test_no_class_is_the_worst_where_all_are_right(frozen, capfd):
+    first = frozen.history[0]
+    progress = PruningProgress(lambda record: record.rate)
+    for lowest in (1.0, 0.5):
+        both = {key: [1.0, lowest] for key in ("class_accuracies", "soft_class_accuracies")}
+        progress.show(dataclasses.replace(first, **both))
+    perfect, other = capfd.readouterr().err.splitlines()
+    assert "worst" not in perfect and other.endswith("worst class 1 0.50")
+
+
 def test_curves_have_stages_and_name_what_steers(headed, capfd):
     options = {"recovery": "head", "class_names": NAMES, "verbose": 1}
     klp.accuracy_curve(*headed, headed[1], "accuracy-aware", [0.0, 0.05], **options)
@@ -229,12 +239,14 @@ def test_what_refitting_gains_is_in_the_curve_and_the_summary(model, capsys):
     )
     result.summary()
     rows = [line for line in capsys.readouterr().out.splitlines() if "Harmonic mean" in line]
-    data = [re.match(r" Harmonic mean accuracy, (.*?)  ", row)[1] for row in rows]
-    assert data == ["reference set", "reference set, before refitting", "validation data"]
-    assert rows[1].split()[-1] == f"{result.history[-1].harmonic_mean:.4f}"
-    (star,) = [
-        line for line in result.plot().axes[0].lines if line.get_label().endswith("refitted")
+    assert [re.match(r" Harmonic mean (.*?)  ", row)[1] for row in rows] == [
+        *("accuracy, reference set", "before refitting, reference set"),
+        "accuracy, validation data",
     ]
+    assert rows[1].split()[-1] == f"{result.history[-1].harmonic_mean:.4f}"
+    axes = result.plot().axes[0]
+    assert axes.get_title("left").endswith("while pruning, before refitting")
+    (star,) = [line for line in axes.lines if line.get_label().startswith("refitted")]
     after = result.reference["after"]["harmonic_mean"]
     np.testing.assert_allclose(star.get_xydata(), [[100 * result.rate, 100 * after]])
 
@@ -311,7 +323,9 @@ def test_results_show_themselves_in_a_few_lines(model, frozen, capsys):
     html = comparison._repr_html_()
     assert html.count("<tr>") == 3 and "data:image/png;base64," in html
     tuned = klp.finetune(frozen, reference(), epochs=1, validation=digits()[1], verbose=0)
-    assert len(repr(tuned).splitlines()) == 3 and "1 epochs without distillation" in repr(tuned)
+    assert len(repr(tuned).splitlines()) == 3 and re.search(
+        "1 epoch without distillation: loss [\\d.]+; the", repr(tuned)
+    )
 
 
 def test_html_escapes_names(frozen):

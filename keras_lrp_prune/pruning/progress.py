@@ -83,28 +83,33 @@ class PruningProgress:
         if self._on_terminal:
             done = self._part(record) if record.accepted else self._clock.part
             state = f"{record.rate:.1%}{undone} {self._mean} {record.harmonic_mean:.3f}"
-            self.advance(done, f"{state} worst {self._worst(record, len(state))}")
+            self.advance(done, f"{state}{self._worst(' worst ', record, len(state))}")
         else:
             verdict = "" if record.accepted else f", undone: {record.reason}"
             self._console.print(
                 f"step {record.step}: rate {record.rate:.1%}, {record.filters} filters left, "
-                f"{self._mean} {record.harmonic_mean:.3f}, worst class {self._worst(record)}"
+                f"{self._mean} {record.harmonic_mean:.3f}{self._worst(', worst class ', record)}"
                 f"{verdict}",
                 soft_wrap=True,
             )
 
-    def _worst(self, record: StepRecord, taken: int | None = None) -> str:
-        """The worst class and its accuracy, in what room a line of the terminal has for it."""
+    def _worst(self, title: str, record: StepRecord, taken: int | None = None) -> str:
+        """The worst class and its accuracy, in what room a line of the terminal has for it.
+
+        Nothing where all classes are right throughout: none is worse then.
+        """
         worst = record.worst_class
+        if record.class_accuracies[worst] == 1:
+            return ""
         name = printable(self._names[worst] if self._names else worst)
         accuracy = f"{record.class_accuracies[worst]:.2f}"
         if taken is not None:
-            beside = len("pruning") + _NARROWEST_BAR + taken + len(" worst  ") + len(accuracy)
+            beside = len("pruning") + _NARROWEST_BAR + taken + len(f"{title} ") + len(accuracy)
             room = self._console.width - beside - _TIME_WIDTH - len("   ")
             shortened = Text(name)
             shortened.truncate(max(room, _SHORTEST_NAME), overflow="ellipsis")
             name = shortened.plain
-        return f"{name} {accuracy}"
+        return f"{title}{name} {accuracy}"
 
 
 class _Clock:
