@@ -135,6 +135,22 @@ def test_nothing_foreign_in_a_terminal_of_80_columns(folder):
 
 # Light processes: the streams alone.
 
+MEASURING = """
+from keras_lrp_prune.cli.profile_command import _shown
+from keras_lrp_prune.cli.streams import held_back, own_streams
+with own_streams(), held_back():
+    with _shown("measuring \x1b[31m[bold]model ..."):
+        pass
+"""
+
+
+def test_what_is_measured_is_told_in_a_terminal_only():
+    command = [sys.executable, "-c", MEASURING]
+    shown, code = in_a_terminal(command, 80, env=environment(TERM="xterm"))
+    assert code == 0 and r"measuring \x1b[31m[bold]model ..." in shown, shown
+    piped = subprocess.run(command, capture_output=True, env=environment())
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, b"", b"")
+
 
 def printing(code, *, stdout=subprocess.PIPE, **variables):
     """A process that prints within the program's streams."""

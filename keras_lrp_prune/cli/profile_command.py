@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
 
 from keras_lrp_prune.cli.options import SizeOption
 from keras_lrp_prune.cli.outcome import one_line_errors
 from keras_lrp_prune.cli.streams import held_back, import_tensorflow
+from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     from keras_lrp_prune.profiling import Profile
@@ -54,12 +58,17 @@ def profile(
 
     shape = None if image_size is None else (image_size, image_size, 3)
     options = {"batch_sizes": sizes, "threads": threads, "repeats": repeats, "input_shape": shape}
+    profiles = {}
     with held_back():
-        profiles = {
-            title: _profile(name, options)
-            for name, title in zip(models, _titles(models), strict=True)
-        }
+        for name, title in zip(models, _titles(models), strict=True):
+            with _shown(f"measuring {title} ..."):
+                profiles[title] = _profile(name, options)
     profile_table(profiles)
+
+
+def _shown(doing: str) -> Status:
+    """Shows what is done while it lasts, in a terminal only."""
+    return Console(stderr=True).status(Text(printable(doing)))
 
 
 def _check(name: str) -> None:
