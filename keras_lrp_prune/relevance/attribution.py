@@ -83,6 +83,8 @@ def filter_relevance(
         MissingInnvestigateError: With `engine="innvestigate"`, if it is not installed.
 
     Example:
+    Samples and classes are two arguments, and not a pair as for `prune`.
+
     >>> relevance = klp.filter_relevance(model, x, y, analyzer="lrp.z_plus")
     >>> relevance["conv1"].shape
     (10, 32)
@@ -146,6 +148,11 @@ def input_relevance(
         MissingInnvestigateError: As `filter_relevance`.
 
     Example:
+    The classes to explain come after the samples; without them it is the one with most score.
+
+    >>> relevance = klp.input_relevance(model, x[:4], y[:4])
+    >>> relevance.shape == x[:4].shape
+    True
     >>> heat_maps = klp.input_relevance(model, images, analyzer="lrp.sequential_preset_a_flat")
     """
     graph, samples_shape = _read(model)
