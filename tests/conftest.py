@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiers import FULL
+from tiers import FULL, is_left_out, stale
 
 # Building a model takes a while. `make test` uses the first profile, `make test-slow` the second;
 # the long run (--hypothesis-profile=long) draws other examples each time.
@@ -38,6 +38,12 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    names = [item.nodeid for item in items]
+    if config.args == ["tests"] and stale(names):
+        raise pytest.UsageError(f"tests/tiers.py names tests that are gone: {stale(names)}")
+    for item in items:
+        if is_left_out(item.nodeid):
+            item.add_marker(pytest.mark.slow)
     if config.getoption("--all-applications"):
         return
     left_out = [item for item in items if item.get_closest_marker("all_applications")]
