@@ -58,15 +58,18 @@ $(OLDEST)/.setup-done: pyproject.toml constraints-oldest.txt
 demo: setup
 	$(BIN)/keras-lrp-prune demo
 
+# worksteal: neighbours share fixtures, and whoever is done takes from the other.
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow" tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests $(ARGS)
 
 test-slow: setup
-	$(BIN)/python -m pytest -n 2 -m "slow or hypothesis" --hypothesis-profile=full tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or hypothesis" \
+		--hypothesis-profile=full tests $(ARGS)
 
 # loadgroup: of the largest models, never two at a time. About 10 GiB of memory.
 test-all: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile=full --all-applications tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile=full \
+		--all-applications tests $(ARGS)
 
 test-matrix: setup $(OLDEST)/.setup-done
 	@failed=0; outcomes=; \

@@ -30,16 +30,37 @@ SLOW = {
         r"(?!.*-import (tensorflow; import keras; import keras_lrp_prune\]"
         r"|keras_lrp_prune; import tensorflow; import keras\]))",
     ),
-    "one network of each kind, and two analyzers": (
+    "one network, analyzer or option of each kind": (
         r"test_innvestigate\.py::test_relevance_is_conserved\[(?!chain)",
         r"test_innvestigate\.py::test_families_equal_the_formulas\[(?!vgg|mobilenet\b)",
+        r"test_innvestigate\.py::test_rules_equal_the_formulas\[(?!lrp\.(epsilon|z_plus)\])",
         r"test_innvestigate\.py::test_mask_on_a_live_engine_equals_a_fresh_engine\[(?!resnet_v2)",
         r"test_innvestigate\.py::test_every_other_analyzer_works\[(?!lrp\.alpha_beta)",
+        r"test_innvestigate\.py::test_z_is_gradient_times_input_in_relu_networks\[(?!squeezenet)",
+        r"test_native\.py::test_every_analyzer_equals_innvestigate\["
+        r"(?!lrp\.(z|alpha_2_beta_1|sequential_preset_a)\])",
+        r"test_native\.py::test_every_family_equals_innvestigate\[(?!vgg|mobilenet_v2|densenet)",
+        r"test_native\.py::test_options_equal_innvestigate\[(?!lrp\.(epsilon|alpha_beta))",
+        r"test_refresh\.py::test_new_weights_and_the_mask_that_stays\[innvestigate-resnet_v2",
         r"test_callbacks\.py::test_masked_equals_rebuilt_after_training\[(?!vgg|mobilenet_v2)",
+        r"test_callbacks\.py::test_criteria_see_the_weights_of_now\[.*innvestigate",
+        r"test_surgery\.py::test_masked_equals_rebuilt\[float32-(?!vgg|nested)",
+        r"test_surgery\.py::test_rebuilt_model_needs_nothing_of_this_package\[(?!nested)",
+        r"test_legacy\.py::test_lrp_is_that_of_the_same_keras_3_model\[(?!lrp\.z\])",
+        r"test_layer_rules\.py::test_criteria_score_what_they_make\[(bidirectional|recurrent)-[al]",
+        r"test_prune\.py::test_resumes_where_it_was_interrupted\[lrp\.sequential_preset_a",
+        r"test_steering\.py::test_a_recovered_point_of_a_curve.*\[accuracy-aware-.*head",
+        r"test_steering\.py::test_recovery_brings_held_out_accuracy_back\[lrp\..*head",
+        r"test_trials\.py::test_criteria_without_contributions_have_trials_too\[(?!taylor)",
     ),
     "tests of its parts, which fail first where it would": (
         r"test_balance\.py::test_more_accurate_than_single_relevances",
         r"test_budget\.py::test_latency_budget_ends_between_met_and_not_met",
+        r"test_cli\.py::test_compare_a_named_backbone",
+        r"test_docstrings\.py::test_example_runs\[[pP]rofile",
+        r"test_trials\.py::test_a_run_with_trials_resumes_to_the_same_result",
+        r"test_trials\.py::test_without_trials_one_way_alone_decides",
+        r"test_trials\.py::test_trials_keep_more_of_the_accuracy\[head",
     ),
 }
 _PATTERNS = [re.compile(pattern) for patterns in SLOW.values() for pattern in patterns]
