@@ -2,7 +2,6 @@
 
 import ast
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import full_disk
 
 import keras_lrp_prune
 from keras_lrp_prune.cli.relevance_report import write_arrays
@@ -27,6 +27,7 @@ from keras_lrp_prune.files import (
     read_bytes,
 )
 from keras_lrp_prune.files.locking import folder_locked
+from keras_lrp_prune.files.writing import emptied_folder
 
 PACKAGE = Path(keras_lrp_prune.__file__).parent
 NAMES = ("a", "b", "c")
@@ -152,17 +153,6 @@ def test_a_pipe_is_not_read(tmp_path):
         read_bytes(tmp_path / "pipe")
 
 
-@contextmanager
-def full_disk(size):
-    """No file grows beyond a size: what a full disk looks like to those who write."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_full_disk_is_an_error_that_names_the_path(tmp_path):
     write(tmp_path / "file", b"before")
     with pytest.raises(OSError, match=str(tmp_path / "file")), full_disk(1000):
@@ -236,6 +226,13 @@ def test_an_error_in_the_swap_brings_the_old_files_back(tmp_path, monkeypatch, a
     assert names(tmp_path) == list(NAMES)
 
 
+def test_an_error_in_the_swap_leaves_no_part_of_what_is_new(tmp_path):
+    write(tmp_path / "c", b"one")
+    with pytest.raises(OSError, match="b'"), new_members(tmp_path, NAMES) as new:
+        write(new / "a", b"two")
+    assert names(tmp_path) == ["c"] and read_bytes(tmp_path / "c") == b"one"
+
+
 KILLED = """
 import os, sys
 from keras_lrp_prune.files import new_file, new_members
@@ -303,6 +300,16 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     assert not made["dead"].exists()
     assert all(made[name].exists() for name in ("alive", "new", "link"))
     assert names(tmp_path / "precious") == ["file"]
+
+
+def test_threads_fill_folders_side_by_side(tmp_path):
+    def one(i):
+        with emptied_folder(tmp_path):
+            return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(one, range(1000)))
+    assert names(tmp_path) == []
 
 
 # Locks.

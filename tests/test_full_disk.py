@@ -1,29 +1,16 @@
 """A disk that is full: an `OSError` that names the path, and what was there stays."""
 
-import resource
-from contextlib import contextmanager
-
 import keras
 import numpy as np
 import pytest
 import tf_keras
+from full_disk import full_disk
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.storing import write_json
 from keras_lrp_prune.demo import run_demo
 
 X, Y = np.random.default_rng(0).random((12, 4), np.float32), np.arange(12) % 3
-
-
-@contextmanager
-def full_disk(size):
-    """No file grows beyond a size: what a full disk looks like to those who write."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture(scope="module", params=[keras, tf_keras], ids=["keras", "tf_keras"])

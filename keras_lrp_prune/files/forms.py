@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
@@ -123,9 +123,7 @@ def _object(value: Any, form: Any, where: str) -> Any:
     return found if is_typeddict(form) else form(**found)
 
 
-def _is_required(one: Any) -> bool:
-    from dataclasses import MISSING
-
+def _is_required(one: Field[Any]) -> bool:
     return one.default is MISSING and one.default_factory is MISSING
 
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 _FILE = ".in-use"
-_FLAGS = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
 _FILE_MODE = 0o666
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF, errno.ENOSYS)
@@ -52,10 +52,10 @@ class FolderLock:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._path = Path(folder, _FILE)
         self._owner = (os.getpid(), threading.get_ident())
-        self._descriptor: int | None = self._taken()
+        descriptor = self._taken()
         known = os.stat(self._path.parent)
         _held[known.st_dev, known.st_ino] = self
-        self._end = weakref.finalize(self, _released, self._descriptor, self._path, os.getpid())
+        self._end = weakref.finalize(self, _released, descriptor, self._path, os.getpid())
 
     def release(self) -> None:
         """Lets others have the folder; more than once does no harm."""

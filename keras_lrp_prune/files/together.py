@@ -93,17 +93,22 @@ def _swap(target: Path, temporary: Path, names: Sequence[str]) -> None:
         check_place(target / name)
     aside = target / _ASIDE
     aside.mkdir()
+    placed: list[Path] = []
     try:
         for name in names:
             if os.path.lexists(target / name):
                 os.rename(target / name, aside / name)
         for name in names:
             os.rename(temporary / name, target / name)
+            placed.append(target / name)
         sync_folder(target)
         done = other_name(target)
         os.rename(aside, done)  # from here on, the new ones count
     except BaseException:
-        _bring_back(target)
+        if aside.is_dir():  # else the new ones count
+            for path in placed:
+                path.unlink()
+            _bring_back(target)
         raise
     shutil.rmtree(done, ignore_errors=True)
 

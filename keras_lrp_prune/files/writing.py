@@ -1,6 +1,6 @@
 """Writing that is seen whole or not at all: under another name first, then renamed.
 
-The other name is drawn anew each time, and made by no one else before (`O_EXCL`): neither threads
+The other name is drawn anew each time, and made by no one else before (mode `"x"`): neither threads
 nor processes meet in it, and a link that somebody laid there is not followed. Modes are the
 kernel's own, as open as the umask says.
 """
@@ -20,15 +20,6 @@ from typing import BinaryIO
 
 from keras_lrp_prune.files.locking import folder_locked, is_held
 
-_FLAGS = (
-    os.O_CREAT
-    | os.O_EXCL
-    | os.O_RDWR
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_FILE_MODE = 0o666  # less what the umask takes away
 _PREFIX = ".writing-"
 _OLD = 60  # seconds
 
@@ -60,16 +51,15 @@ def new_file(path: StrPath) -> Iterator[BinaryIO]:
     check_place(target)
     temporary = other_name(target.parent)
     with known_as(temporary, target):
-        descriptor = os.open(temporary, _FLAGS, _FILE_MODE)
+        made = open(temporary, "xb")  # noqa: SIM115 - what is not ours must not be removed below
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with made as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
 
@@ -135,7 +125,7 @@ def check_writable(folder: StrPath) -> None:
         raise _not_a_folder(existing)
     probe = other_name(existing)
     try:
-        os.close(os.open(probe, _FLAGS, _FILE_MODE))
+        open(probe, "xb").close()
         probe.unlink()
     except OSError as error:
         raise PermissionError(
@@ -155,8 +145,7 @@ def emptied_folder(parent: Path) -> Iterator[Path]:
     It is locked meanwhile; those of processes that were killed are not, and are removed first.
     """
     for old in parent.glob(f"{_PREFIX}*"):
-        # One that is younger may just not be locked yet.
-        if old.is_dir() and time.time() - old.lstat().st_mtime > _OLD and not is_held(old):
+        if _is_abandoned(old):
             shutil.rmtree(old, ignore_errors=True)
     temporary = other_name(parent)
     temporary.mkdir()
@@ -165,6 +154,17 @@ def emptied_folder(parent: Path) -> Iterator[Path]:
             yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nobody fills a folder any more."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:  # renamed or removed in the meantime
+        return False
+    # One that is younger may just not be locked yet.
+    is_old = time.time() - found.st_mtime > _OLD
+    return stat.S_ISDIR(found.st_mode) and is_old and not is_held(folder)
 
 
 def sync_tree(folder: Path) -> None:
