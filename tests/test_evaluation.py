@@ -276,7 +276,7 @@ def test_bad_questions_to_a_curve_are_refused():
     for rate in (0.0, 0.6, float("nan")):
         with pytest.raises(ValueError, match=r"spans the rates 0\.1 to 0\.5"):
             curve.at(rate)
-    with pytest.raises(ValueError, match="lacks class_accuracy"):
+    with pytest.raises(ValueError, match="lacks 'class_accuracy'"):
         AccuracyCurve.from_dict({"rates": [0.0]})
 
 

@@ -301,6 +301,36 @@ def test_every_odd_entry_of_a_record_is_reported(folder):
     assert not taken and len(cases) > 150
 
 
+SETTINGS = ("criterion", "recovery", "min_accuracy", "not_recovered", "steering", "budget")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_odd_settings_are_reported(folder, name):
+    settings = json.loads((folder / "result.json").read_text())["settings"]
+    change(folder, settings={**settings, name: [3]})
+    with pytest.raises(ValueError, match=rf"result\.json' is damaged: settings\.{name}"):
+        klp.load_result(folder)
+
+
+def test_results_of_versions_that_refitted_nothing_are_shown(folder, capsys):
+    settings = json.loads((folder / "result.json").read_text())["settings"]
+    change(folder, settings={name: settings[name] for name in ("criterion", "min_accuracy")})
+    result = klp.load_result(folder)
+    result.summary()
+    assert repr(result).startswith("PruningResult") and "Pruning rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", [keras, tf_keras])
+def test_a_compiled_model_is_loaded_as_it_was_and_without_warning(module, tmp_path, recwarn):
+    """Its optimizer was saved before it had trained, so that there is nothing to begin with."""
+    model = small(module)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    save_model(model, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras", module.__name__)
+    assert isinstance(loaded.optimizer, module.optimizers.Adam)
+    assert not [str(warning.message) for warning in recwarn if "optimizer" in str(warning.message)]
+
+
 def test_a_model_of_another_result_is_found(folder, results):
     whole = (folder / "model.keras").read_bytes()
     other = keras.models.load_model(folder / "model.keras")

@@ -14,6 +14,7 @@ from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune import demo
+from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.pruning.advice import advice
 from keras_lrp_prune.pruning.progress import PruningProgress
 
@@ -326,6 +327,31 @@ def test_results_show_themselves_in_a_few_lines(model, frozen, capsys):
     assert len(repr(tuned).splitlines()) == 3 and re.search(
         "1 epoch without distillation: loss [\\d.]+; the", repr(tuned)
     )
+    assert "Before" in tuned._repr_html_() and tuned._repr_html_().count("<tr>") == 3
+    alone = dataclasses.replace(tuned, validation=None)._repr_html_()
+    assert "Last epoch" in alone and "loss" in alone
+    cycles = klp.CyclesResult(
+        *(tuned.model, frozen.kept, [], frozen.cost_before, frozen.cost_after),
+        *(frozen.reference, frozen.validation, frozen.rate, {}),
+    )
+    assert "<td>Parameters</td>" in cycles._repr_html_()
+    assert cycles._repr_html_().count("<tr>") == 6 and "0 cycles, pruning rate 5" in repr(cycles)
+
+
+def test_what_prunes_and_compares_shows_itself_in_a_few_lines(frozen):
+    pruning = klp.callbacks.FilterPruning(reference(), klp.schedules.EqualSteps(0.3), "l1")
+    assert repr(pruning).splitlines()[0] == "FilterPruning: EqualSteps, l1"
+    assert "nothing pruned yet" in repr(pruning)
+    cost = dataclasses.replace(frozen.cost_after, filters=6)
+    pruning.history = [StepRecord.of(7, 0.25, np.array([0.5]), np.array([0.5]), cost)]
+    assert "pruning rate 25.0% at step 7, 6 filters left, harmonic" in repr(pruning)
+    accuracies = np.array([1.0, 0.5])
+    found = klp.export.LiteRTComparison(
+        *(accuracies, accuracies, 0.67, 0.66, 0.9), support=np.array([3, 4]), file_size=4096
+    )
+    text = repr(found)
+    assert text.startswith("LiteRTComparison: 2 classes") and len(text.splitlines()) == 5
+    assert "Keras 0.6700, LiteRT 0.6600" in text and "4,096 bytes" in text
 
 
 def test_html_escapes_names(frozen):

@@ -98,17 +98,26 @@ def test_fold_heads_do_not_enter_the_result(backbone, reference):
     assert (small_kernel == kernel[kept]).all() and (small_bias == bias).all()
 
 
-@pytest.mark.parametrize("options", [{"recovery": "head"}, {"schedule": "cross_fit"}])
-def test_without_a_linear_head_the_error_says_so(options):
-    if "schedule" in options:
-        options = {"schedule": AccuracyAware(steering="cross_fit")}
+# What needs a head, and what each of them has instead.
+NEEDING = [
+    (lambda: {"recovery": "head"}, "recovery='head' needs. Choose recovery='least_squares' or"),
+    (
+        lambda: {"schedule": AccuracyAware(steering="cross_fit")},
+        r"steering='cross_fit' needs. Choose AccuracyAware\(steering='as_is'\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "advice"), NEEDING, ids=["recovery", "schedule"])
+def test_without_a_linear_head_the_error_says_what_does_without(options, advice):
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(8, 3)(inputs)
     x = layers.Conv2D(CLASSES, 1)(x)
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
     x, y = np.zeros((8, 8, 8, 3)), np.arange(8) % CLASSES
-    with pytest.raises(UnsupportedModelError, match="does not end with a Dense layer on pooled"):
-        klp.prune(model, (x, y), 0.3, engine="native", verbose=0, **options)
+    words = f"does not end with a Dense layer on pooled features, as {advice}"
+    with pytest.raises(UnsupportedModelError, match=words):
+        klp.prune(model, (x, y), 0.3, engine="native", verbose=0, **options())
 
 
 def test_a_comparison_without_a_linear_head_is_refused_before_any_work():
@@ -134,7 +143,7 @@ def test_a_sigmoid_for_each_class_is_no_head_to_refit(backbone, reference):
 def test_a_class_with_a_single_sample_cannot_be_cross_fitted(backbone, reference):
     x, y = reference
     one = np.concatenate([np.flatnonzero(y != 1), np.flatnonzero(y == 1)[:1]])
-    with pytest.raises(DataError, match="Class 1 has a single sample"):
+    with pytest.raises(DataError, match=r"single sample.*choose recovery='least_squares'"):
         klp.prune(by_heart(backbone, reference), (x[one], y[one]), 0.3, recovery="head", verbose=0)
 
 

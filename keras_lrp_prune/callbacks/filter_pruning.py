@@ -165,6 +165,17 @@ class FilterPruning(keras.callbacks.Callback):
         }
         self._run: TrainingRun | None = None
 
+    def __repr__(self) -> str:
+        how = f"{type(self).__name__}: {type(self.schedule).__name__}, {self.criterion}"
+        if not self.history:
+            return f"{how}\n  nothing pruned yet; give it to model.fit(callbacks=[...])"
+        last = self.history[-1]
+        return (
+            f"{how}\n  pruning rate {last.rate:.1%} at step {last.step}, {last.filters:,} filters "
+            f"left, harmonic mean accuracy {last.harmonic_mean:.4f}\n"
+            "  pruned_model(); .history, .pruning_rate, .schedule"
+        )
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks model and samples, and gets everything ready."""
         if self._run is None or self._run.model is not self.model:

@@ -78,7 +78,7 @@ class Bench:
         check_same(self._task.graph, self._test, strategy)
         self._recovery = chosen_recovery(recovery)
         if "head" in RECOVERIES[self._recovery]:
-            LinearHead(self._problem())  # an error before any work, if there is none
+            LinearHead(self._problem(), refit=True)  # an error before any work, if there is none
         self._engine = engine
         self._worker_python = worker_python
         self._strategy = strategy

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypedDict
 
 import numpy as np
 
 from keras_lrp_prune.evaluation import AccuracyCurve
-from keras_lrp_prune.files import formed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,37 +53,3 @@ class MethodCurve(AccuracyCurve):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, by {self.method}, seed {self.seed})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Gives the curve as plain data, ready for JSON; `from_dict` takes it back."""
-        others = {name: getattr(self, name) for name in _PLAIN}
-        return {**super().to_dict(), "reached": self.reached.tolist(), **others}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Makes a curve of what `to_dict` gave.
-
-        Raises:
-            ValueError: If an entry is missing, or is of another type or out of range.
-        """
-        return cls(**formed(data, _Saved))
-
-
-class _Saved(TypedDict):
-    rates: list[float]
-    class_accuracy: list[list[float]]
-    reached: list[float]
-    method: str
-    seed: int
-    decisions: str
-    forward_passes: int
-    scoring_passes: int
-    forward_equivalents: float
-    seconds: float
-    engine: str | None
-
-
-_PLAIN = (
-    *("method", "seed", "decisions", "forward_passes", "scoring_passes"),
-    *("forward_equivalents", "seconds", "engine"),
-)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from keras_lrp_prune.evaluation.metrics import harmonic_mean_accuracy, real_numbers
+from keras_lrp_prune.files import formed
 
 CurveKind = Literal["mean", "harmonic", "worst"]
 
@@ -140,26 +141,29 @@ class AccuracyCurve:
             >>> AccuracyCurve([0.0], [[1.0, 0.5]]).to_dict()
             {'rates': [0.0], 'class_accuracy': [[1.0, 0.5]]}
         """
-        return {"rates": self.rates.tolist(), "class_accuracy": self.class_accuracy.tolist()}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+        }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> AccuracyCurve:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Makes a curve of what `to_dict` gave.
 
         Args:
-            data: The dictionary.
+            data: The dictionary; entries that such a curve does not have are left alone.
 
         Returns:
             The curve.
 
         Raises:
-            ValueError: If an entry is missing or out of range.
+            ValueError: If an entry is missing, of another type or out of range.
 
         Example:
             >>> AccuracyCurve.from_dict({"rates": [0.0], "class_accuracy": [[1.0, 0.5]]}).worst()
             array([0.5])
         """
-        missing = {"rates", "class_accuracy"} - set(data)
-        if missing:
-            raise ValueError(f"This is no accuracy curve; it lacks {', '.join(sorted(missing))}.")
-        return cls(data["rates"], data["class_accuracy"])
+        names = {entry.name for entry in fields(cls)}
+        known = {name: value for name, value in formed(data, dict).items() if name in names}
+        return formed(known, cls)

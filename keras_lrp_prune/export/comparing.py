@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.pruning import PruningResult
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LiteRTComparison:
     """What `compare_litert` found.
 
@@ -67,10 +67,20 @@ class LiteRTComparison:
                 title="Accuracy of each class (%)",
             )
         )
-        print(
+        print(f"{'. '.join(self._figures)}.")
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}: {len(self.keras)} classes", *self._figures]
+        return "\n  ".join([*lines, "summary(); .keras, .litert, .support"])
+
+    @property
+    def _figures(self) -> tuple[str, ...]:
+        """What both have in common, in words."""
+        return (
             f"Harmonic mean accuracy: Keras {self.keras_harmonic_mean:.4f}, LiteRT "
-            f"{self.litert_harmonic_mean:.4f}. Same class for {self.agreement:.1%} of the "
-            f"samples. The file has {self.file_size:,} bytes."
+            f"{self.litert_harmonic_mean:.4f}",
+            f"Same class for {self.agreement:.1%} of the samples",
+            f"The file has {self.file_size:,} bytes",
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+import numpy as np
+
 T = TypeVar("T")
 
 _TOO_LARGE = 2**63
@@ -18,9 +20,9 @@ def formed(value: Any, form: type[T] | Any, where: str = "") -> Any:
 
     Args:
         value: Parsed JSON.
-        form: `int`, `float` (finite), `str`, `bool`, `None`, `Any`, a `Literal`, a dataclass or
-            `TypedDict` of such types, or `list`, `tuple[..., ...]`, `Sequence`, `dict`, `Mapping`
-            or a union of them.
+        form: `int`, `float` (finite), `str`, `bool`, `None`, `Any`, a `Literal`, `np.ndarray`
+            (float64, of nested lists of finite numbers), a dataclass or `TypedDict` of such types,
+            or `list`, `tuple[..., ...]`, `Sequence`, `dict`, `Mapping` or a union of them.
         where: What the value is called in errors.
 
     Raises:
@@ -91,6 +93,17 @@ def _items(value: Any, form: Any, where: str) -> Any:
     return list(entries) if get_origin(form) is list else tuple(entries)
 
 
+def _array(value: Any, form: Any, where: str) -> np.ndarray:
+    def nested(entry: Any, where: str) -> Any:
+        if isinstance(entry, list):
+            return [nested(item, f"{where}[{i}]") for i, item in enumerate(entry)]
+        return formed(entry, float, where)
+
+    if not isinstance(value, list):
+        raise _other(value, "list", where)
+    return np.array(nested(value, where))
+
+
 def _entries(value: Any, form: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise _other(value, "mapping", where)
@@ -138,4 +151,5 @@ _CHECKS: Mapping[Any, Callable[[Any, Any, str], Any]] = {
     types.UnionType: _either,
     **dict.fromkeys((list, tuple, Sequence), _items),
     **dict.fromkeys((dict, Mapping), _entries),
+    np.ndarray: _array,
 }

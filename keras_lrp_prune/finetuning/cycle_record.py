@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.files import formed
-from keras_lrp_prune.report import before_after_table, print_table
+from keras_lrp_prune.report import before_after_table, html_report, print_table
 
 if TYPE_CHECKING:
     import keras
@@ -88,22 +88,10 @@ class CyclesResult:
 
     def summary(self) -> None:
         """Prints a table of costs and accuracies before and after, and one row for each cycle."""
-        costs: list[tuple[object, ...]] = [
-            ("Filters", self.cost_before.filters, self.cost_after.filters),
-            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
-            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
-        ]
-        for name, reports in (
-            ("reference set", self.reference),
-            ("validation data", self.validation),
-        ):
-            if reports is not None:
-                means = [_harmonic(reports[when]) for when in ("before", "after")]
-                costs.append((f"Harmonic mean accuracy, {name}", *means))
         shown = "reference set" if self.validation is None else "validation data"
         rows = [_row(record) for record in self.cycles]
         print_table(
-            before_after_table(costs, title=f"Pruning rate {self.rate:.1%}"),
+            before_after_table(self._rows(), title=f"Pruning rate {self.rate:.1%}"),
             before_after_table(
                 rows,
                 extra_columns=("Rate", "Parameters", "FLOPs"),
@@ -117,12 +105,36 @@ class CyclesResult:
             where, reports = "validation data", self.validation
         before, after = (_harmonic(reports[when]) for when in ("before", "after"))
         return (
-            f"{type(self).__name__}: {len(self.cycles)} cycles, pruning rate {self.rate:.1%}\n"
+            f"{type(self).__name__}: {self._title}\n"
             f"  filters {self.cost_before.filters:,} to {self.cost_after.filters:,}, parameters "
             f"{self.cost_before.parameters:,} to {self.cost_after.parameters:,}\n"
             f"  harmonic mean accuracy {before} to {after} ({where})\n"
             "  summary(); .model, .cycles, .kept, .settings"
         )
+
+    def _repr_html_(self) -> str:
+        return html_report(self._title, ("", "Before", "After"), self._rows())
+
+    @property
+    def _title(self) -> str:
+        cycles = "1 cycle" if len(self.cycles) == 1 else f"{len(self.cycles)} cycles"
+        return f"{cycles}, pruning rate {self.rate:.1%}"
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        """Costs and accuracies before and after all cycles."""
+        rows: list[tuple[object, ...]] = [
+            ("Filters", self.cost_before.filters, self.cost_after.filters),
+            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
+            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
+        ]
+        for name, reports in (
+            ("reference set", self.reference),
+            ("validation data", self.validation),
+        ):
+            if reports is not None:
+                means = [_harmonic(reports[when]) for when in ("before", "after")]
+                rows.append((f"Harmonic mean accuracy, {name}", *means))
+        return rows
 
 
 def _row(record: CycleRecord) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.data import shown_names
-from keras_lrp_prune.report import before_after_table, class_table, print_table
+from keras_lrp_prune.report import before_after_table, class_table, html_report, print_table
 
 if TYPE_CHECKING:
     import keras
@@ -58,15 +58,8 @@ class TuningResult:
             return
         before, after = self.validation["before"], self.validation["after"]
         names = shown_names(class_names or self.class_names, len(after["recall"]))
-        rows = [
-            (title, f"{before[key]:.4f}", f"{after[key]:.4f}")
-            for title, key in (
-                ("Harmonic mean accuracy", "harmonic_mean"),
-                ("Accuracy", "accuracy"),
-            )
-        ]
         print_table(
-            before_after_table(rows, title="Fine-tuning, validation data"),
+            before_after_table(self._rows(before, after), title="Fine-tuning, validation data"),
             class_table(
                 names,
                 before["recall"],
@@ -82,6 +75,19 @@ class TuningResult:
             before, after = (self.validation[when]["harmonic_mean"] for when in ("before", "after"))
             lines.append(f"  harmonic mean accuracy {before:.4f} to {after:.4f} (validation data)")
         return "\n".join([*lines, "  summary(); .model, .history, .validation, .settings"])
+
+    def _repr_html_(self) -> str:
+        if self.validation is None:
+            ends = [(name, values[0], values[-1]) for name, values in self.history.items()]
+            return html_report(self._course, ("", "First epoch", "Last epoch"), ends)
+        rows = self._rows(self.validation["before"], self.validation["after"])
+        return html_report(self._course, ("Validation data", "Before", "After"), rows)
+
+    @staticmethod
+    def _rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """Accuracies before and after."""
+        titles = {"harmonic_mean": "Harmonic mean accuracy", "accuracy": "Accuracy"}
+        return [(title, f"{before[key]:.4f}", f"{after[key]:.4f}") for key, title in titles.items()]
 
     @property
     def _course(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -85,7 +86,8 @@ def load_model(
     Args:
         path: The file.
         keras_name: `"keras"` or `"tf_keras"`.
-        compile: Whether to compile it as it was saved.
+        compile: Whether to compile it as it was saved. Its optimizer begins anew if it was saved
+            before it had trained, or with other layers frozen.
         custom: Classes and functions that are not Keras' own, by the names in the file; those that
             are registered are known too.
 
@@ -99,7 +101,9 @@ def load_model(
         for problem in _problems(_config(path), module):
             raise UnsafeModelError(f"{str(path)!r} is not loaded: {problem}.")
         try:
-            return module.models.load_model(path, compile=compile, safe_mode=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+                return module.models.load_model(path, compile=compile, safe_mode=True)
         # What h5py, `zipfile` and Keras raise on damaged files has no common base.
         except Exception as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)

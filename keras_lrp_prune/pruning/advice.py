@@ -78,18 +78,12 @@ def advice(result: PruningResult) -> str | None:
 def _remedies(result: PruningResult) -> Sequence[tuple[bool, str]]:
     """What helps in general, and whether it would be news in this run."""
     settings, support = result.settings, result.reference["before"]["support"]
-    frozen, floored = settings["recovery"] is None, result.stopped.startswith("floor")
+    frozen, floored = settings.get("recovery") is None, result.stopped.startswith("floor")
     goal = "a lower target_rate" if settings.get("budget") is None else "a larger budget"
     return (
-        (
-            frozen and sum(support) > 1,
-            'refitting what is left (recovery="least_squares")',
-        ),
+        (frozen, 'refitting what is left (recovery="least_squares")'),
         (settings["min_accuracy"] is None, "a floor to stop at (min_accuracy=)"),
         (floored, "a higher min_accuracy"),
         (not floored, goal),
-        (
-            min(support) < _MANY_SAMPLES,
-            f"more than {min(support)} reference samples of a class",
-        ),
+        (min(support) < _MANY_SAMPLES, f"more than {min(support)} reference samples of a class"),
     )

@@ -120,7 +120,7 @@ def make_examiner(
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
     if steering == "cross_fit":
-        return TwoPasses(problem, criterion, CrossFit(LinearHead(problem), refit=refit_head))
+        return TwoPasses(problem, criterion, CrossFit(LinearHead(problem, refit_head)))
     if isinstance(criterion, LRP) and not trials:
         return OnePass(problem, criterion)
     return TwoPasses(problem, criterion, AsIs(problem))

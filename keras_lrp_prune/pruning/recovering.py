@@ -115,7 +115,7 @@ def recover(
         weights, skipped = _from_chief(refit.weights, problem.strategy), refit.skipped
         graph, flat = with_weights(graph, weights), with_weights(flat, weights)
     if "head" in parts:
-        head = LinearHead(problem)
+        head = LinearHead(problem, refit=True)
         built = build(flat, kept_without(problem.structure, removed), keras)
         features = keras.Model(built.model.inputs[0], built.tensors[head.tensor])
         rows = CompiledForward(features, problem.batch_size)(problem.reference.x)

@@ -185,7 +185,7 @@ class PruningResult:
 
     @property
     def _refits_layers(self) -> bool:
-        return "least_squares" in (self.settings["recovery"] or "")
+        return "least_squares" in (self.settings.get("recovery") or "")
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, class_names: Sequence[str] | None = None
@@ -281,8 +281,22 @@ class _BeforeAfter(TypedDict):
     after: _Metrics
 
 
-class _Settings(TypedDict):
+class _SettingsOfSome(TypedDict, total=False):
+    """What some runs have, or not all versions wrote (the oldest refitted nothing)."""
+
+    recovery: str | None
+    asked_recovery: str | None
+    not_recovered: dict[str, str]
+    steering: str
+    budget: dict[str, float] | None
+    remaining: dict[str, float]
+
+
+class _Settings(_SettingsOfSome):
+    """What a result reads of its settings, whatever else they hold."""
+
     criterion: str
+    min_accuracy: float | None
 
 
 class _SinceLater(TypedDict, total=False):

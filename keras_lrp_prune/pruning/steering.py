@@ -25,6 +25,13 @@ from keras_lrp_prune.relevance.criteria import Problem
 # Above it the accuracy on the reference set is blind: the head was fitted on these samples.
 _FITTED = 0.99
 
+# Whether the head is refitted in the end: what asked for that or for cross-fitting, and what does
+# without a head.
+_ASKED = {
+    True: ("recovery='head'", "recovery='least_squares' or None"),
+    False: ("steering='cross_fit'", "AccuracyAware(steering='as_is')"),
+}
+
 
 class Steering(Protocol):
     """Turns what the masked model computes into class probabilities of the reference samples."""
@@ -68,6 +75,8 @@ class LinearHead:
 
     Args:
         problem: The model and the reference set.
+        refit: Whether the model's own is fitted anew in the end (`recovery="head"`), or new ones
+            steer only.
 
     Raises:
         UnsupportedModelError: If the model does not end with such a layer, or scores each of
@@ -75,6 +84,7 @@ class LinearHead:
     """
 
     problem: Problem
+    refit: bool
 
     def __post_init__(self) -> None:
         graph = self.problem.graph
@@ -85,9 +95,9 @@ class LinearHead:
                 if name is None
                 else "scores each class by a sigmoid of its own, not by a softmax of all"
             )
+            asked, instead = _ASKED[self.refit]
             raise UnsupportedModelError(
-                f"Model {graph.name!r} {what}, as steering='cross_fit' and recovery='head' need. "
-                "Choose steering='as_is' and recovery=None."
+                f"Model {graph.name!r} {what}, as {asked} needs. Choose {instead}."
             )
         self.name = name
         self.has_bias = "bias" in graph.layers[name].weights
@@ -128,25 +138,23 @@ class CrossFit:
     """Each reference sample is scored by a head that did not see it.
 
     Multinomial logistic regressions on pooled features, each fitted on four fifths of the samples.
-    They steer only.
+    They steer only. Where the model's own head will be fitted anew in the end, so are they, on the
+    features of each masked model; else they are those of the unpruned model, frozen like its head.
 
     Args:
         head: The model's own.
-        refit: Whether they are fitted anew on the features of each masked model, as the model's
-            own head will be in the end; else they are those of the unpruned model, frozen like its
-            head.
 
     Raises:
         DataError: If a class has a single sample.
     """
 
-    def __init__(self, head: LinearHead, *, refit: bool) -> None:
+    def __init__(self, head: LinearHead) -> None:
         self._head = head
-        self._refit = refit
         if _alone(self._y):
+            asked, instead = _ASKED[head.refit]
             raise DataError(
-                f"Class {_alone(self._y)[0]} has a single sample in the reference set; "
-                "steering='cross_fit' and recovery='head' take at least two of each class."
+                f"Class {_alone(self._y)[0]} has a single sample in the reference set; {asked} "
+                f"takes at least two of each class. Give more, or choose {instead}."
             )
         self._folds: list[FoldHead] = []
         self._strength = 1.0
@@ -156,18 +164,18 @@ class CrossFit:
         """See `Steering`."""
         rows = unpruned()
         self._strength = self._head.strength(rows)
-        if not self._refit:
+        if not self._head.refit:
             self._folds = self._fitted(rows)
 
     def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
         """See `Steering`; heads that are fitted anew get the penalty that suits what is left."""
-        if self._refit and removed.any():
+        if self._head.refit and removed.any():
             self._strength = self._head.strength(self._head.visible(rows(), removed))
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
         """See `Steering`."""
         features = self._head.visible(rows, removed)
-        folds = self._fitted(features) if self._refit else self._folds
+        folds = self._fitted(features) if self._head.refit else self._folds
         return held_out_probabilities(features, folds)
 
     def _fitted(self, features: np.ndarray) -> list[FoldHead]:
