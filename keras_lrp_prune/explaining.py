@@ -14,8 +14,8 @@ from keras_lrp_prune.graph.explanation import GroupIndex, LayerExplanation, expl
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
 from keras_lrp_prune.report import (
     Box,
+    LayerTable,
     enumeration,
-    layer_table,
     plot_graph,
     reason_lines,
     table_text,
@@ -81,7 +81,7 @@ class Explanation:
             if all_layers or layer.has_weights or layer.filters or layer.barrier
         ]
         text = table_text(
-            layer_table(rows, title=f"Channels of {self.model}"), piped_width=_PIPED_WIDTH
+            LayerTable(rows, title=f"Channels of {self.model}"), piped_width=_PIPED_WIDTH
         )
         hidden = len(self.layers) - len(rows)
         lines = [

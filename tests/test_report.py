@@ -12,10 +12,10 @@ from PIL import Image
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import (
     Box,
+    LayerTable,
     before_after_table,
     class_table,
     comparison_table,
-    layer_table,
     plot_curves,
     plot_graph,
     plot_heatmaps,
@@ -293,7 +293,7 @@ def test_layers_without_figures_have_blank_cells():
         ("conv", "Conv2D", "(8, 8, 1024)", 1024, 0, "kept"),
         ("relu", "ReLU", "?", None, None, ""),
     ]
-    lines = table_text(layer_table(rows, title="Layers")).splitlines()
+    lines = table_text(LayerTable(rows, title="Layers")).splitlines()
     assert lines[0] == "Layers"
     assert [line.split() for line in lines[-2:]] == [
         ["conv", "Conv2D", "(8,", "8,", "1024)", "1,024", "0", "kept"],
@@ -303,10 +303,20 @@ def test_layers_without_figures_have_blank_cells():
 
 def test_nothing_of_a_layer_table_is_cut_off():
     row = ("#" * 120, "Conv2D", "(8, 8, 4)", 4, 0, "@@@ " * 40)
-    text = table_text(layer_table([row]))
+    text = table_text(LayerTable([row]))
     assert text.count("#") == 120 and text.count("@") == 120
-    wide = table_text(layer_table([row]), piped_width=160).splitlines()
+    wide = table_text(LayerTable([row]), piped_width=160).splitlines()
     assert 100 < max(map(len, wide)) <= 160
+
+
+def test_no_name_of_a_layer_is_broken():
+    name, other = "backbone/expanded_conv_depthwise_BN", "backbone/expanded_conv_project"
+    row = (name, "BatchNormalization", "(48, 48, 32)", None, None, f"follows {other}")
+    lines = table_text(
+        LayerTable([row, ("scores", "Dense", "(5)", 5, 0, "output")]), piped_width=80
+    )
+    assert {name, other} <= set(lines.split()) and max(map(len, lines.splitlines())) <= 80
+    assert len(table_text(LayerTable([row]), piped_width=160).splitlines()) == 3
 
 
 def test_each_reason_is_listed_once():
@@ -368,7 +378,7 @@ NASTY = "\x1b[31mred\x07\nnew\u202eline"
         class_table([NASTY], [1.0], [1.0], title=NASTY),
         relevance_table({NASTY: np.ones((1, 2))}, title=NASTY),
         comparison_table({NASTY: {NASTY: [1.0]}}, title=NASTY),
-        layer_table([(NASTY, NASTY, "", 1, 1, NASTY)], title=NASTY),
+        LayerTable([(NASTY, NASTY, "", 1, 1, NASTY)], title=NASTY),
     ],
     ids=["before and after", "ratio", "class", "relevance", "comparison", "layer"],
 )

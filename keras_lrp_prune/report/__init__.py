@@ -1,15 +1,14 @@
 """Pictures and tables of plain records; knows no model."""
 
-from keras_lrp_prune.report.figures import check_path
 from keras_lrp_prune.report.graphs import Box, plot_graph
 from keras_lrp_prune.report.html import html_report
+from keras_lrp_prune.report.layers import LayerTable
 from keras_lrp_prune.report.plots import plot_curves, plot_heatmaps, plot_history
 from keras_lrp_prune.report.tables import (
     before_after_table,
     class_table,
     comparison_table,
     enumeration,
-    layer_table,
     mean_and_spread,
     print_table,
     ratio_table,
@@ -20,13 +19,12 @@ from keras_lrp_prune.report.tables import (
 
 __all__ = [
     "Box",
+    "LayerTable",
     "before_after_table",
-    "check_path",
     "class_table",
     "comparison_table",
     "enumeration",
     "html_report",
-    "layer_table",
     "mean_and_spread",
     "plot_curves",
     "plot_graph",

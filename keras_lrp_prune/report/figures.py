@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from keras_lrp_prune.files import new_file
+from keras_lrp_prune.report.fonts import show_all_characters
 from keras_lrp_prune.wording import printable
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -106,21 +107,23 @@ def shortened(name: str, most: int = _LONGEST_NAME) -> str:
     return f"{name[:head]}…{name[len(name) - (most - head - 1) :]}"
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure, whole or not at all.
+def finished(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    """Makes a complete figure ready to be shown, and writes it, whole or not at all.
 
     Args:
         figure: The figure.
-        path: File to write, `.png`, `.svg` or `.pdf`; its folder is made if it is missing.
+        path: File to write, if any, as `check_path` takes it; its folder is made if it is missing.
 
     Returns:
-        The path.
+        The figure, with all characters of its texts, as `show_all_characters` shows them.
 
     Raises:
-        ValueError: If the name ends otherwise.
         OSError: If the file cannot be written.
     """
-    path = check_path(path)
+    show_all_characters(figure)
+    if path is None:
+        return figure
+    path = Path(path)
     try:
         with new_file(path) as file:
             figure.savefig(file, format=path.suffix[1:].lower())
@@ -129,12 +132,16 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
             f"Cannot write the picture {path}: {error.strerror or error}. Give a path in a folder "
             "that you may write to."
         ) from error
-    return path
+    return figure
 
 
-def check_path(path: str | os.PathLike[str]) -> Path:
-    """Refuses a path that no picture can be written to, before anything is drawn."""
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"A picture is written as {', '.join(FORMATS)}, but not as {path.name!r}.")
-    return path
+def check_path(path: str | os.PathLike[str] | None) -> None:
+    """Refuses a path that no picture can be written to, before anything is drawn.
+
+    Raises:
+        ValueError: For a path that ends otherwise.
+    """
+    if path is not None and Path(path).suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"A picture is written as {', '.join(FORMATS)}, but not as {Path(path).name!r}."
+        )

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from keras_lrp_prune.report.figures import INK, NAME, REJECTED, check_path, save, shortened
+from keras_lrp_prune.report.figures import INK, NAME, REJECTED, check_path, finished, shortened
 from keras_lrp_prune.report.layout import COLUMN_GAP, Layout, layered_layout
 from keras_lrp_prune.wording import printable
 
@@ -91,8 +91,7 @@ def plot_graph(
         >>> [text.get_text() for text in figure.axes[0].texts][:3]
         ['conv', 'Conv2D', '8']
     """
-    if path is not None:
-        check_path(path)
+    check_path(path)
     for start, end in edges:
         if not 0 <= start < end < len(boxes):
             raise ValueError(f"Edge ({start}, {end}) does not lead from a box to a later one.")
@@ -113,9 +112,7 @@ def plot_graph(
     if title:
         style: dict[str, Any] = {"fontsize": _TITLE_SIZE, "fontweight": "bold", "va": "top", **NAME}
         axes.text(0, -top, printable(title), color=INK, **style)
-    if path is not None:
-        save(figure, path)
-    return figure
+    return finished(figure, path)
 
 
 def _canvas(size: tuple[float, float], origin: tuple[float, float]) -> tuple[Figure, Axes]:

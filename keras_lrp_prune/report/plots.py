@@ -17,9 +17,9 @@ from keras_lrp_prune.report.figures import (
     REJECTED,
     accuracy_axes,
     check_path,
+    finished,
     legend_beside,
     line_styles,
-    save,
     shortened,
 )
 
@@ -91,8 +91,7 @@ def plot_history(
         >>> figure.axes[0].get_ylabel()
         'Accuracy (%)'
     """
-    if path is not None:
-        check_path(path)
+    check_path(path)
     _check_records(history, ("rate", "harmonic_mean", "class_accuracies", "accepted"), "history")
     if held_out:
         _check_records(held_out, ("rate", "harmonic_mean"), "held_out")
@@ -163,9 +162,7 @@ def plot_history(
         label = f"each of {n_classes} classes"
         lines += axes.plot([], [], linewidth=1, color="#0072B2", label=label)
     legend_beside(axes, lines)
-    if path is not None:
-        save(figure, path)
-    return figure
+    return finished(figure, path)
 
 
 def plot_curves(
@@ -200,8 +197,7 @@ def plot_curves(
         >>> len(figure.axes[0].lines)
         2
     """
-    if path is not None:
-        check_path(path)
+    check_path(path)
     ylabels = {
         "mean": "Mean class accuracy (%)",
         "harmonic": "Harmonic mean accuracy (%)",
@@ -240,9 +236,7 @@ def plot_curves(
                 linewidth=0,
             )
     legend_beside(axes, lines)
-    if path is not None:
-        save(figure, path)
-    return figure
+    return finished(figure, path)
 
 
 def plot_heatmaps(
@@ -278,8 +272,7 @@ def plot_heatmaps(
         >>> len(figure.axes)
         6
     """
-    if path is not None:
-        check_path(path)
+    check_path(path)
     pictures = np.asarray(images, float)
     if pictures.ndim != 4 or not len(pictures) or pictures.shape[3] not in (1, 3):
         raise ValueError(
@@ -309,9 +302,7 @@ def plot_heatmaps(
             cells[0].set_ylabel(shortened(titles[row]), fontsize="small", color=INK, **NAME)
     for cell, name in zip(grid[0], ("image", *columns), strict=True):
         cell.set_title(shortened(name), fontsize="small", color=INK, **NAME)
-    if path is not None:
-        save(figure, path)
-    return figure
+    return finished(figure, path)
 
 
 def _check_records(records: Sequence[Record], keys: tuple[str, ...], name: str) -> None:

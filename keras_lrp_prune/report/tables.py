@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -47,7 +47,7 @@ def before_after_table(
          Size        1 MB   0.3 MB
     """
     headers = ("", "Before", "After", *extra_columns)
-    table = _table(headers, title)
+    table = new_table(headers, title)
     for i, row in enumerate(rows):
         if len(row) != len(headers):
             raise ValueError(
@@ -55,7 +55,7 @@ def before_after_table(
                 f"name, before, after{''.join(f', {name}' for name in extra_columns)}."
             )
         name, *figures = row
-        table.add_row(_text(name), *(_text(figure_text(value)) for value in figures))
+        table.add_row(cell_text(name), *(cell_text(figure_text(value)) for value in figures))
     return table
 
 
@@ -85,7 +85,7 @@ def ratio_table(
         for number, name in enumerate(columns)
         for header in ((name, "Ratio") if number else (name,))
     ]
-    table = _table(("", *headers), title)
+    table = new_table(("", *headers), title)
     for column in table.columns[1:]:
         column.overflow = "fold"
     for row in dict.fromkeys(name for column in columns.values() for name in column):
@@ -94,7 +94,7 @@ def ratio_table(
         for other in others:
             value = other.get(row)
             cells += [value, value / base if value is not None and base else None]
-        table.add_row(_text(row), *(_text(figure_text(cell)) for cell in cells))
+        table.add_row(cell_text(row), *(cell_text(figure_text(cell)) for cell in cells))
     return table
 
 
@@ -150,11 +150,11 @@ def class_table(
             raise ValueError(
                 f"The column {name!r} has {len(cells)} values for {len(class_names)} classes."
             )
-    table = _table(("Class", *columns), title)
+    table = new_table(("Class", *columns), title)
     worst = min(range(len(class_names)), key=lambda i: after[i], default=None)
     for i, class_name in enumerate(class_names):
         cells = [class_name, *(column[i] for column in columns.values())]
-        table.add_row(*(_text(cell) for cell in cells), style="bold" if i == worst else None)
+        table.add_row(*(cell_text(cell) for cell in cells), style="bold" if i == worst else None)
     return table
 
 
@@ -179,7 +179,7 @@ def relevance_table(
         ───────────────────────────────────────────
          conv          3            1            1
     """
-    table = _table(
+    table = new_table(
         ("Layer", "Filters", f"Carry {share:.0%}".replace("%", " %"), "Irrelevant"), title
     )
     for name, values in relevance.items():
@@ -188,7 +188,7 @@ def relevance_table(
         carrying = int(np.searchsorted(cumulative, share * cumulative[-1]) + 1)
         irrelevant = int((values <= 0).all(0).sum())
         counts = (values.shape[1], min(carrying, len(totals)), irrelevant)
-        table.add_row(_text(name), *(_text(figure_text(count)) for count in counts))
+        table.add_row(cell_text(name), *(cell_text(figure_text(count)) for count in counts))
     return table
 
 
@@ -214,37 +214,11 @@ def comparison_table(
          random        30.0
     """
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
-    table = _table(("Method", *columns), title)
+    table = new_table(("Method", *columns), title)
     for method, row in figures.items():
-        table.add_row(_text(method), *(_text(mean_and_spread(row.get(c, ()))) for c in columns))
-    return table
-
-
-def layer_table(rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
-    """Makes a table of what can be pruned of each layer.
-
-    Args:
-        rows: Per layer its name, class, output shape, number of filters, how many of them can be
-            pruned, and a remark; figures as in `before_after_table`, but `None` is left blank.
-        title: Title above the table.
-
-    Returns:
-        The table.
-
-    Example:
-        >>> table = layer_table([("conv", "Conv2D", "(8, 8, 16)", 16, 12, "prunable")])
-        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
-         Layer   Class    Output       Filters   Prunable   Remark
-        ─────────────────────────────────────────────────────────────
-         conv    Conv2D   (8, 8, 16)        16         12   prunable
-    """
-    table = _table(("Layer", "Class", "Output", "Filters", "Prunable", "Remark"), title)
-    for number in (1, 2, 5):
-        table.columns[number].justify = "left"
-    for column in table.columns:
-        column.overflow = "fold"  # what is too long goes on in the next line
-    for row in rows:
-        table.add_row(*(_text("" if value is None else figure_text(value)) for value in row))
+        table.add_row(
+            cell_text(method), *(cell_text(mean_and_spread(row.get(c, ()))) for c in columns)
+        )
     return table
 
 
@@ -285,7 +259,7 @@ def enumeration(names: Sequence[str], most: int | None = None) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def table_text(*tables: Table, piped_width: int = PIPED_WIDTH) -> str:
+def table_text(*tables: RenderableType, piped_width: int = PIPED_WIDTH) -> str:
     """Tables as plain text, as wide as the terminal.
 
     Args:
@@ -308,7 +282,7 @@ def table_text(*tables: Table, piped_width: int = PIPED_WIDTH) -> str:
 
 
 def print_table(
-    *tables: Table, file: IO[str] | None = None, piped_width: int = PIPED_WIDTH
+    *tables: RenderableType, file: IO[str] | None = None, piped_width: int = PIPED_WIDTH
 ) -> None:
     """Prints tables, with a fixed width where the output is no terminal.
 
@@ -337,20 +311,21 @@ def _console(file: IO[str] | None, piped_width: int = PIPED_WIDTH, **options: An
     return Console(file=file, width=piped_width, **options)
 
 
-def _table(headers: Sequence[str], title: str | None) -> Table:
+def new_table(headers: Sequence[str], title: str | None) -> Table:
+    """An empty table: names in the first column, figures in the others."""
     table = Table(
-        title=_text(title, "bold") if title else None,
+        title=cell_text(title, "bold") if title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
     )
-    table.add_column(_text(headers[0]))
+    table.add_column(cell_text(headers[0]))
     for name in headers[1:]:
-        table.add_column(_text(name), justify="right")
+        table.add_column(cell_text(name), justify="right")
     return table
 
 
-def _text(value: object, style: str = "") -> Text:
+def cell_text(value: object, style: str = "") -> Text:
     """A cell; names in it can hold anything."""
     return Text(printable(value), style=style)
 

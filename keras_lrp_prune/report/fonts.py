@@ -1,0 +1,62 @@
+"""Characters that matplotlib's own font lacks, such as Chinese ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.text import Text
+
+# Has a box for every character, which tells nothing.
+_LAST_RESORT = "Last Resort"
+_WEIGHTS = ("normal", "bold")
+
+
+def show_all_characters(figure: Figure) -> None:
+    """Makes texts of a figure such that all of their characters are drawn, without a warning.
+
+    What the font of a text lacks comes from other installed fonts; what none of them has is shown
+    as an escape sequence, as `printable` shows what cannot be printed.
+
+    Args:
+        figure: The figure, complete.
+    """
+    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    lacking = {sign for text in texts for sign in _lacking(text.get_text(), text.get_fontfamily())}
+    if not lacking:
+        return
+    families = _families_with(lacking)
+    escapes = {
+        ord(sign): sign.encode("unicode_escape").decode() for sign in _lacking(lacking, families)
+    }
+    for text in texts:
+        text.set_fontfamily([*text.get_fontfamily(), *families])
+        text.set_text(text.get_text().translate(escapes))
+
+
+def _lacking(signs: Iterable[str], families: Iterable[str]) -> set[str]:
+    """Those of some characters that no font of some families has."""
+    left = set(signs)
+    for family in families:
+        left -= _held(left, family)
+    return left
+
+
+def _held(signs: Iterable[str], family: str) -> set[str]:
+    """Those of some characters that a family has, in each weight that is drawn."""
+    fonts = [
+        get_font(findfont(FontProperties(family=[family], weight=weight))) for weight in _WEIGHTS
+    ]
+    return {sign for sign in signs if all(font.get_char_index(ord(sign)) for font in fonts)}
+
+
+def _families_with(signs: Iterable[str]) -> list[str]:
+    """Installed families that together have as many of some characters as there are in any."""
+    left, chosen = set(signs), []
+    names = {entry.name for entry in fontManager.ttflist if _LAST_RESORT not in entry.name}
+    for family in sorted(names, key=lambda name: ("Sans" not in name, name)):
+        if left and (held := _held(left, family)):
+            chosen.append(family)
+            left -= held
+    return chosen
