@@ -1,6 +1,10 @@
 """The demo: a digits classifier that loses half of its filters, and hardly any accuracy.
 
 No download: scikit-learn's handwritten digits, a small CNN trained in seconds.
+
+Two things bring that about: which filters go, and that what is left is refitted. The result has
+both. So small a network is refitted so well that it hardly matters which filters went: what the
+choice brings is shown by itself, with all weights left as they are.
 """
 
 from __future__ import annotations
@@ -20,11 +24,18 @@ import numpy as np
 from rich.console import Console
 
 from keras_lrp_prune.children import command, environment
+from keras_lrp_prune.comparison import MethodCurve, accuracy_curve
 from keras_lrp_prune.cost import file_size, latency
 from keras_lrp_prune.files import check_writable, formed, new_file, new_folder, read_json
 from keras_lrp_prune.graph.model_files import digest
 from keras_lrp_prune.pruning import PruningResult, prune
-from keras_lrp_prune.report import before_after_table, class_table, print_table
+from keras_lrp_prune.report import (
+    before_after_table,
+    class_table,
+    comparison_table,
+    plot_curves,
+    print_table,
+)
 from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
@@ -37,7 +48,12 @@ _PER_CLASS = 20
 _EPOCHS = 25
 _WIDTHS = (48, 96, 192)
 _SAVED_MODEL = Path("saved_model", "1")
-_RESULT = ("model.keras", "result.json", "curve.png")
+_CHOICES = "choices.png"
+_FILES = ("model.keras", "result.json", "curve.png", _CHOICES)
+# How filters are chosen, to the method that does it.
+_METHODS = {"by relevance": "accuracy-aware", "in random order": "random"}
+_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_FROZEN = "weights left as they are"
 # Lists what an earlier demo made in the folder, with checksums: only that is replaced.
 _MADE = "demo.json"
 
@@ -61,16 +77,16 @@ for name, output in outputs.items():
 
 
 def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> PruningResult:
-    """Trains, prunes, compares with random pruning, and writes the results to a folder.
+    """Trains, prunes, compares the choice of filters with a random one, and writes to a folder.
 
     What an earlier demo wrote there is replaced; what anybody else did, or changed, never.
 
     Args:
-        out: Folder for the curve, the pruned `.keras` file and the SavedModel.
+        out: Folder for the curves, the pruned `.keras` file and the SavedModel.
         seed: Of the split, the training and the random order.
 
     Returns:
-        The result of the accuracy-aware run.
+        What `prune` returned.
 
     Raises:
         FileExistsError: If `out` has files of these names that the demo did not make.
@@ -88,18 +104,19 @@ def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> Prun
         f"Pruning {_RATE:.0%} of its filters with {_PER_CLASS} reference images per class ..."
     )
     result = prune(model, reference, _RATE, validation=held_out, seed=seed)
-    console.print("The same with filters in random order ...")
-    random = prune(
-        model, reference, _RATE, validation=held_out, criterion="random", seed=seed, verbose=0
-    )
+    console.print(f"Choosing them {' and '.join(_METHODS)}, {_FROZEN} ...")
+    choices = compared_choices(model, reference, held_out, seed)
     # Saved before anything is printed that could fail.
     result.save(folder)
+    title = f"Which filters go: held-out digits, {_FROZEN}"
+    plot_curves(choices, folder / _CHOICES, kind="harmonic", title=title)
     _export(result.model, folder / _SAVED_MODEL)
     with new_file(folder / _MADE) as file:
         file.write(json.dumps({name: digest(folder / name) for name in _present(folder)}).encode())
-    _print_comparison({"before": model, "after": result.model}, result, random, held_out[0])
+    _print_result(model, result, held_out[0])
+    _print_choices(choices)
     console.print(_check_reloaded(result.model, folder, held_out[0]))
-    print(printable(f"Written to {folder}: curve.png, model.keras, result.json, {_SAVED_MODEL}"))
+    print(printable(f"Written to {folder}: {', '.join(_FILES)}, {_SAVED_MODEL}"))
     return result
 
 
@@ -163,44 +180,66 @@ def train_classifier(samples: Samples, seed: int) -> keras.Model:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _print_comparison(
-    models: Mapping[str, keras.Model], result: PruningResult, random: PruningResult, x: np.ndarray
-) -> None:
-    """Prints what pruning did, with random pruning at the same rate beside it."""
-    by_lrp, by_chance = result.validation or {}, random.validation or {}
-    all_models = [models["before"], models["after"], random.model]
-    costs = [result.cost_before, result.cost_after, random.cost_after]
-    metrics = [by_lrp["before"], by_lrp["after"], by_chance["after"]]
-    extra = "Random"
+def compared_choices(
+    model: keras.Model, reference: Samples, held_out: Samples, seed: int
+) -> Mapping[str, MethodCurve]:
+    """How far the choice of filters goes alone, nothing refitted: by relevance, and at random.
+
+    Args:
+        model: A classifier.
+        reference: What decides.
+        held_out: What measures.
+        seed: Of the random order.
+
+    Returns:
+        A curve for each way to choose.
+    """
+    return {
+        how: accuracy_curve(model, reference, held_out, method, _RATES, recovery=None, seed=seed)
+        for how, method in _METHODS.items()
+    }
+
+
+def _print_result(model: keras.Model, result: PruningResult, x: np.ndarray) -> None:
+    """Prints what pruning did, and what the models cost on this machine."""
+    models, costs = (model, result.model), (result.cost_before, result.cost_after)
+    reports = result.validation or {}
+    before, after = reports["before"], reports["after"]
     rows = [
         (
             "Harmonic mean accuracy, held out",
-            *(f"{entry['harmonic_mean']:.4f}" for entry in metrics),
+            *(f"{report['harmonic_mean']:.4f}" for report in (before, after)),
         ),
         ("Filters", *(cost.filters for cost in costs)),
         ("Parameters", *(cost.parameters for cost in costs)),
         ("FLOPs per image", *(cost.flops for cost in costs)),
-        ("File size", *(f"{file_size(model) / 1024:.0f} KiB" for model in all_models)),
-        (
-            "Latency per image, batch 1",
-            *(f"{latency(model, x[:1]):.2f} ms" for model in all_models),
-        ),
-        (
-            "Latency per image, batch 32",
-            *(f"{latency(model, x[:32]):.3f} ms" for model in all_models),
-        ),
+        ("File size", *(f"{file_size(each) / 1024:.0f} KiB" for each in models)),
+        ("Latency per image, batch 1", *(f"{latency(each, x[:1]):.2f} ms" for each in models)),
+        ("Latency per image, batch 32", *(f"{latency(each, x[:32]):.3f} ms" for each in models)),
     ]
     print_table(
-        before_after_table(rows, extra_columns=[extra], title=f"Pruning rate {result.rate:.1%}"),
+        before_after_table(rows, title=f"Pruning rate {result.rate:.1%}, what is left refitted"),
         class_table(
             [f"digit {number}" for number in range(10)],
-            by_lrp["before"]["recall"],
-            by_lrp["after"]["recall"],
-            support=by_lrp["after"]["support"],
-            extra={extra: by_chance["after"]["recall"]},
+            before["recall"],
+            after["recall"],
+            support=after["support"],
             title="Accuracy of each class, held out (%)",
         ),
     )
+
+
+def _print_choices(choices: Mapping[str, MethodCurve]) -> None:
+    """Prints how far the choice of filters alone goes, by each way to choose."""
+    figures = {
+        how: {
+            f"{rate:.0%}": [100 * value]
+            for rate, value in zip(curve.rates, curve.harmonic(), strict=True)
+        }
+        for how, curve in choices.items()
+    }
+    title = f"Harmonic mean, held out (%), over the pruning rate, {_FROZEN}"
+    print_table(comparison_table(figures, title=title))
 
 
 def _export(model: keras.Model, folder: Path) -> None:
@@ -213,7 +252,7 @@ def _export(model: keras.Model, folder: Path) -> None:
 
 def _present(folder: Path) -> list[str]:
     """The files in a folder that have the names of the demo's."""
-    paths = [folder / name for name in _RESULT]
+    paths = [folder / name for name in _FILES]
     paths += [path for path in (folder / _SAVED_MODEL).rglob("*") if not path.is_dir()]
     return [str(path.relative_to(folder)) for path in paths if os.path.lexists(path)]
 

@@ -8,7 +8,6 @@ from full_disk import full_disk
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.storing import write_json
-from keras_lrp_prune.demo import run_demo
 
 X, Y = np.random.default_rng(0).random((12, 4), np.float32), np.arange(12) % 3
 
@@ -53,16 +52,3 @@ def test_exports_name_the_path(result, tmp_path, name):
     assert str(tmp_path / name) in str(caught.value)
     assert "writing-" not in str(caught.value) and "}}" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_demo_replaces_nothing_that_it_did_not_make(tmp_path):
-    for name in ("model.keras", "result.json", "curve.png", "saved_model/1/notes"):
-        folder = tmp_path / name.replace("/", "-")
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_text("precious")
-        # What says that the demo made it has to be right.
-        (folder / "demo.json").write_text(f'{{"{name}": "0"}}')
-        there = content(folder)
-        with pytest.raises(FileExistsError, match=rf"{name}.* was not made by the demo"):
-            run_demo(folder)
-        assert content(folder) == there

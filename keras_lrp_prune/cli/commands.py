@@ -103,7 +103,7 @@ def prune(
 ) -> None:
     """Prune MODEL for the classes in DATA; write the smaller model to --out.
 
-    Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.2
+    Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.5
     --out pruned/
     """
     from keras_lrp_prune.cli.places import CHECKPOINT, RESULT, check_output
