@@ -13,6 +13,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Set
 from functools import wraps
 from inspect import Parameter, signature
+from itertools import pairwise
 from numbers import Real
 from typing import Any, ParamSpec, TypeGuard, TypeVar
 
@@ -83,6 +84,20 @@ def several(rule: Rule, noun: str, *, in_order: bool = False) -> Rule:
     return all_of
 
 
+def increasing(rule: Rule) -> Rule:
+    """A rule for numbers that another one takes, at least one, each larger than that before it."""
+
+    def rising(name: str, value: Any) -> Any:
+        found = rule(name, value)
+        if not found:
+            raise ValueError(f"{name} must have at least 1 entry, not none.")
+        if any(later <= earlier for earlier, later in pairwise(found)):
+            raise ValueError(f"{name} must be strictly increasing, not {list(found)}.")
+        return found
+
+    return rising
+
+
 def or_none(rule: Rule) -> Rule:
     """A rule for what another one takes, and `None`."""
     return lambda name, value: None if value is None else rule(name, value)
@@ -115,19 +130,12 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def names(name: str, value: Any) -> tuple[str, ...]:
-    """The rule for names of layers, in any collection of strings."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _wrong(name, "a list of layer names", value)
-    found = tuple(value)
-    if not all(isinstance(entry, str) for entry in found):
-        raise _wrong(name, "a list of layer names", value)
-    return found
+layer_names = several(text, "layer names")
 
 
-def names_or_all(name: str, value: Any) -> bool | tuple[str, ...]:
+def names_or_all(name: str, value: Any) -> Any:
     """The rule for layers: all (`True`), none (`False`), or their names."""
-    return value if isinstance(value, bool) else names(name, value)
+    return value if isinstance(value, bool) else layer_names(name, value)
 
 
 def layer_name(name: str, value: Any) -> str:
@@ -184,10 +192,10 @@ RULES: Mapping[str, Rule] = {
     # How much goes, and what stays.
     "target_rate": number("[0, 1)"),
     "min_accuracy": _SHARE,
-    "protect": names,
+    "protect": layer_names,
     "min_channels": channels,
     "round_to": whole(1),
-    "rates": several(number("[0, 1)"), "pruning rates", in_order=True),
+    "rates": increasing(several(number("[0, 1)"), "pruning rates", in_order=True)),
     # Schedules and orders.
     "initial_step": _PART,
     "min_step": _PART,

@@ -63,7 +63,7 @@ WRONG = {
     (*COMPARE, "--method", "magic"): "Unknown method 'magic'. There are: accuracy-aware",
     (*COMPARE, "--seeds", "0,-1"): "--seeds[1] must be from 0 to 4294967295, not -1",
     (*COMPARE, "--seeds", "x"): "--seeds takes numbers with commas between, not 'x'",
-    (*COMPARE, "--rates", "0.5,0.1"): "rates must be strictly increasing",
+    (*COMPARE, "--rates", "0.5,0.1"): "--rates must be strictly increasing, not [0.5, 0.1]",
     (*COMPARE, "--recovery", "magic"): "Unknown recovery 'magic'",
     ("compare", "model.keras", "data", "--test", "nowhere", "--out", "out"): "nowhere does not",
     ("relevance", "model.keras", "data", "--out", "out", "--analyzer", "magic"): "analyzer 'magic'",

@@ -354,7 +354,7 @@ BAD_VERSIONS = {
     "warm-up values": (
         {"warmup": SAMPLES, "input_dtype": "uint8"},
         DataError,
-        "whole numbers from 0 to 255",
+        "The warm-up samples: The model takes uint8, which does not hold x",
     ),
     "batch sizes": ({"warmup_batch_sizes": [0]}, ValueError, "at least 1"),
 }

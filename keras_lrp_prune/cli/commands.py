@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,8 +107,8 @@ def prune(
     Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.5
     --out pruned/
     """
-    from keras_lrp_prune.cli.places import CHECKPOINT, RESULT, check_output
-    from keras_lrp_prune.cli.task import Request, check_numbers, parsed_budget
+    from keras_lrp_prune.cli.places import CHECKPOINT, RESULT
+    from keras_lrp_prune.cli.task import check_numbers, checked_request, parsed_budget
 
     choices.check_choice("criterion", criterion, choices.CRITERIA)
     choices.check_choice("engine", engine, choices.ENGINES)
@@ -116,9 +117,13 @@ def prune(
         target_rate=rate, min_accuracy=min_accuracy, min_channels=min_channels, round_to=round_to
     )
     allowed = parsed_budget(budget, rate)
-    request = Request(
+    outputs: dict[str, tuple[Path, Sequence[str]]] = {"--out": (out, RESULT)}
+    if checkpoint_dir is not None:
+        outputs["--checkpoint-dir"] = (checkpoint_dir, CHECKPOINT)
+    request = checked_request(
         model,
         data,
+        outputs,
         validation=validation,
         per_class=per_class,
         weights=weights,
@@ -127,11 +132,6 @@ def prune(
         batch_size=batch_size,
         seed=seed,
     )
-    request.check()
-    places = {"inputs": request.inputs, "images": request.images}
-    check_output(out, "--out", names=RESULT, **places)
-    if checkpoint_dir is not None:
-        check_output(checkpoint_dir, "--checkpoint-dir", names=CHECKPOINT, **places)
 
     import_tensorflow()
     from keras_lrp_prune.pruning import prune as prune_model
@@ -202,8 +202,8 @@ def compare(
     Example: keras-lrp-prune compare MobileNet flowers/ --test held_out/ --per-class 20
     --seeds 0,1,2 --out comparison/
     """
-    from keras_lrp_prune.cli.places import COMPARISON, check_output
-    from keras_lrp_prune.cli.task import Request, check_numbers, check_rates, numbers
+    from keras_lrp_prune.cli.places import COMPARISON
+    from keras_lrp_prune.cli.task import check_numbers, checked_request, numbers
 
     for name in method or ():
         choices.check_choice("method", name, choices.METHODS)
@@ -211,12 +211,11 @@ def compare(
     choices.check_choice("recovery", recovery, choices.RECOVERIES)
     chosen_seeds = numbers(seeds, int, "--seeds")
     chosen_rates = None if rates is None else numbers(rates, float, "--rates")
-    check_numbers(seeds=chosen_seeds)
-    if chosen_rates is not None:
-        check_rates(chosen_rates)
-    request = Request(
+    check_numbers(seeds=chosen_seeds, rates=chosen_rates)
+    request = checked_request(
         model,
         data,
+        {"--out": (out, COMPARISON)},
         validation=test,
         per_class=per_class,
         weights=weights,
@@ -224,8 +223,6 @@ def compare(
         preprocess=preprocess,
         batch_size=batch_size,
     )
-    request.check()
-    check_output(out, "--out", names=COMPARISON, inputs=request.inputs, images=request.images)
 
     import_tensorflow()
     from keras_lrp_prune.comparison import compare as compare_methods
@@ -275,15 +272,16 @@ def relevance(
     Writes relevance.npz (layer name: an array of classes by filters) and heatmaps.png (one image
     of each class).
     """
-    from keras_lrp_prune.cli.places import RELEVANCE, check_output
-    from keras_lrp_prune.cli.task import Request
+    from keras_lrp_prune.cli.places import RELEVANCE
+    from keras_lrp_prune.cli.task import checked_request
     from keras_lrp_prune.relevance.analyzers import check_analyzer
 
     choices.check_choice("engine", engine, choices.ENGINES)
     check_analyzer(analyzer, {}, native=engine != "innvestigate")
-    request = Request(
+    request = checked_request(
         model,
         data,
+        {"--out": (out, RELEVANCE)},
         per_class=per_class,
         weights=weights,
         image_size=image_size,
@@ -291,8 +289,6 @@ def relevance(
         batch_size=batch_size,
         seed=seed,
     )
-    request.check()
-    check_output(out, "--out", names=RELEVANCE, inputs=request.inputs, images=request.images)
 
     import_tensorflow()
     from keras_lrp_prune.cli.relevance_report import write_relevance

@@ -19,6 +19,7 @@ from keras_lrp_prune.cli.backbones import (
     make_backbone,
     parsed,
 )
+from keras_lrp_prune.cli.places import check_output
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Preprocess = Callable[[np.ndarray], np.ndarray]
 
-_RANGES: Mapping[str, Preprocess] = {
-    "none": lambda x: x,
-    "unit": lambda x: x / 255,
-    "symmetric": lambda x: x / 127.5 - 1,
+# What `--preprocess` names beside modules of Keras, and how to say it.
+_RANGES: Mapping[str, tuple[Preprocess, str]] = {
+    "none": (lambda x: x, "with values in 0..255"),
+    "unit": (lambda x: x / 255, "with values in 0..1 (x / 255)"),
+    "symmetric": (lambda x: x / 127.5 - 1, "with values in -1..1 (x / 127.5 - 1)"),
 }
 _OPTIONS = {"target_rate": "--rate"}  # those that are not called as the argument is
 _FILE = "model.keras"  # in a folder that `prune` wrote
@@ -99,9 +101,9 @@ class Request:
         check_model(self.model)
         if self.preprocess is not None:
             check_preprocess(self.preprocess)
-        if self.weights is not None and model_file(self.model) is not None:
-            raise DataError("--weights is for named backbones; a .keras file has its own.")
         if self.weights is not None:
+            if model_file(self.model) is not None:
+                raise DataError("--weights is for named backbones; a .keras file has its own.")
             check_weights(self.weights)
         names = self.class_names
         if self.validation is not None:
@@ -167,6 +169,28 @@ class Request:
         return Task(network, images, (x, images.y), held_out, wants)
 
 
+def checked_request(
+    model: str, data: Path, outputs: Mapping[str, tuple[Path, Sequence[str]]], **options: Any
+) -> Request:
+    """A request that was checked, and so was where results go.
+
+    Args:
+        model: As in `Request`.
+        data: As in `Request`.
+        outputs: Option to the folder that it names, and the names of the files written there.
+        **options: As in `Request`.
+
+    Raises:
+        DataError: If anything named cannot be used, or an input would be overwritten.
+        OSError: If a folder cannot be written to.
+    """
+    request = Request(model, data, **options)
+    request.check()
+    for option, (folder, names) in outputs.items():
+        check_output(folder, option, names=names, inputs=request.inputs, images=request.images)
+    return request
+
+
 def load_network(model: str) -> keras.Model:
     """Loads a model file; or makes a named backbone with a head on it, without trained weights.
 
@@ -195,13 +219,6 @@ def check_numbers(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             RULES[name](_OPTIONS.get(name, f"--{name.replace('_', '-')}"), value)
-
-
-def check_rates(rates: Sequence[float]) -> None:
-    """Raises `ValueError` for pruning rates that are not increasing, or not in [0, 1)."""
-    from keras_lrp_prune.evaluation import AccuracyCurve
-
-    AccuracyCurve(np.array(rates), np.zeros((len(rates), 1)))  # has the checks
 
 
 def parsed_budget(entries: list[str] | None, rate: float | None) -> dict[str, float] | None:
@@ -331,7 +348,7 @@ def preprocessing(name: str) -> Preprocess:
     """
     check_preprocess(name)
     if name in _RANGES:
-        return _RANGES[name]
+        return _RANGES[name][0]
     import keras  # noqa: F401 - registers the modules below
 
     module = sys.modules[f"keras.src.applications.{name}"]
@@ -339,9 +356,6 @@ def preprocessing(name: str) -> Preprocess:
 
 
 def _describe(name: str) -> str:
-    ranges = {
-        "none": "with values in 0..255",
-        "unit": "with values in 0..1 (x / 255)",
-        "symmetric": "with values in -1..1 (x / 127.5 - 1)",
-    }
-    return ranges.get(name, f"preprocessed by keras.applications.{name}.preprocess_input")
+    if name in _RANGES:
+        return _RANGES[name][1]
+    return f"preprocessed by keras.applications.{name}.preprocess_input"

@@ -16,7 +16,6 @@ from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.rebuilding import RebuiltModels
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.control.proposal import Limits
-from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.pruning.advice import measured
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import (
@@ -63,7 +62,7 @@ class Bench:
         check_engine(engine)
         check_recovery(recovery)
         check_strategy(strategy)
-        self._rates = checked_rates(rates)
+        self._rates = list(DEFAULT_RATES if rates is None else rates)
         self._task = read_task(
             model,
             reference,
@@ -173,17 +172,6 @@ class Bench:
             found.append(found[-1] if held else models.class_accuracies(mask, self._test))
             on_part(len(found) / len(masks))
         return np.stack(found)
-
-
-def checked_rates(rates: Sequence[float] | None) -> list[float]:
-    """Pruning rates as plain numbers; the default ones for `None`.
-
-    Raises:
-        ValueError: If they are not increasing, or not in [0, 1).
-    """
-    asked = [float(rate) for rate in (DEFAULT_RATES if rates is None else rates)]
-    AccuracyCurve(np.array(asked), np.zeros((len(asked), 1)))  # has the checks
-    return asked
 
 
 def _digest(decisions: Decisions) -> str:

@@ -16,7 +16,7 @@ from keras_lrp_prune.comparison.bench import Bench
 from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.comparison.storing import RunFolder, write_json
-from keras_lrp_prune.files import check_writable
+from keras_lrp_prune.files import check_writable, new_members
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.report import (
     comparison_table,
@@ -148,6 +148,8 @@ class Comparison:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes `comparison.json` (figures and all curves), `curves.png` and `harmonic.png`.
 
+        All three appear together or not at all, and take the place of earlier ones.
+
         Args:
             folder: Where to; made if it does not exist.
 
@@ -164,9 +166,10 @@ class Comparison:
             "figures": self.figures(),
             "runs": [run.to_dict() for runs in self.runs.values() for run in runs],
         }
-        write_json(target / _RECORD, record)
-        for name, kind in _PICTURES.items():
-            self.plot(target / name, kind)
+        with new_members(target, (_RECORD, *_PICTURES)) as new:
+            write_json(new / _RECORD, record)
+            for name, kind in _PICTURES.items():
+                self.plot(new / name, kind)
         return target
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from keras_lrp_prune.arguments import checked, one_of
-from keras_lrp_prune.data import DataError, cast, unlabelled
+from keras_lrp_prune.data import DataError
 from keras_lrp_prune.export.publishing import check_file, writing_errors
 from keras_lrp_prune.export.signature import (
     INPUT,
@@ -21,6 +21,7 @@ from keras_lrp_prune.export.signature import (
     Servable,
     Wrapping,
     checked_model,
+    samples_for,
     trace,
 )
 from keras_lrp_prune.files import new_file
@@ -116,7 +117,7 @@ def litert(
     servable = trace(found, Wrapping(batch_size=batch_size))
     samples = None
     if quantize == "int8":
-        samples = _representative(representative, servable)
+        samples = samples_for(servable.spec, representative, "representative samples")
         _check_no_loops(servable)
         _check_finite(servable, samples)
     request = _Request(quantize, io, samples, batch_size)
@@ -135,14 +136,6 @@ def check_options(quantize: Any, io: Any, representative: Any) -> None:
             "quantize='int8' needs representative=: samples as the model takes them, such as the "
             "reference set. The ranges of the activations are measured on them."
         )
-
-
-def _representative(data: Any, servable: Servable) -> np.ndarray:
-    try:
-        x = unlabelled(data, input_shape=tuple(servable.spec.shape[1:]))
-        return cast(x, servable.spec.dtype.as_numpy_dtype)
-    except DataError as error:
-        raise DataError(f"The representative samples: {error}") from error
 
 
 def _check_precision(model: keras.Model) -> None:
@@ -261,7 +254,7 @@ def _int8(converter: Converter, request: _Request) -> None:
     import tensorflow as tf
 
     samples, size = request.samples, request.batch_size or 1
-    assert samples is not None  # _check_options sees to it
+    assert samples is not None  # check_options sees to it
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(samples), size):

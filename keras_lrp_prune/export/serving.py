@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.data import DataError, unlabelled
 from keras_lrp_prune.export.publishing import check_version, published
-from keras_lrp_prune.export.signature import Servable, Wrapping, checked_model, trace
+from keras_lrp_prune.export.signature import (
+    Servable,
+    Wrapping,
+    checked_model,
+    samples_for,
+    trace,
+)
 from keras_lrp_prune.export.warmup import PROTOS, check_batch_sizes, write_warmup
 from keras_lrp_prune.extras import extra
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
     from keras_lrp_prune.pruning import PruningResult
 
@@ -91,7 +95,7 @@ def saved_model(
         extra(PROTOS)
     wrapping = Wrapping(preprocessing, labels, input_dtype, input_shape)
     servable = trace(checked_model(model), wrapping)
-    x = None if warmup is None else _warmup_samples(warmup, servable.spec)
+    x = None if warmup is None else samples_for(servable.spec, warmup, "warm-up samples")
 
     # TensorFlow Serving polls the parent for numbers, and passes over the other name.
     with published(target) as folder:
@@ -109,20 +113,3 @@ def _write(
     servable.save(folder)
     if warmup is not None:
         write_warmup(folder, model_name, warmup, batch_sizes)
-
-
-def _warmup_samples(data: Any, spec: tf.TensorSpec) -> np.ndarray:
-    """Samples in the dtype of the signature."""
-    try:
-        x = unlabelled(data, input_shape=tuple(spec.shape[1:]))
-    except DataError as error:
-        raise DataError(f"The warm-up samples: {error}") from error
-    dtype = np.dtype(spec.dtype.as_numpy_dtype)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if x.min() < limits.min or x.max() > limits.max or (x % 1).any():
-            raise DataError(
-                f"The warm-up samples must be {dtype.name}, as clients send them: whole numbers "
-                f"from {limits.min} to {limits.max}."
-            )
-    return x.astype(dtype)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from keras_lrp_prune.data import DataError, cast, unlabelled
 from keras_lrp_prune.graph.generations import generation, keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
@@ -128,6 +131,24 @@ def trace(model: keras.Model, wrapping: Wrapping) -> Servable:
     # Of the model, only its variables: its layers would bring functions of their own.
     module.held = list(function.graph.variables)
     return Servable(module, function, spec)
+
+
+def samples_for(spec: tf.TensorSpec, data: Any, name: str) -> np.ndarray:
+    """Samples as an exported function takes them; `name` tells errors of theirs apart.
+
+    Args:
+        spec: What the function takes.
+        data: Samples, shape `(n, ...)`, as `unlabelled` takes them.
+        name: What they are called.
+
+    Raises:
+        DataError: If they do not fit, or values would be lost.
+    """
+    try:
+        x = unlabelled(data, input_shape=tuple(spec.shape[1:]))
+        return cast(x, spec.dtype.as_numpy_dtype)
+    except DataError as error:
+        raise DataError(f"The {name}: {error}") from error
 
 
 def _check_single(graph: ModelGraph) -> None:
