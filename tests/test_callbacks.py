@@ -121,24 +121,6 @@ def test_every_way_to_run_a_step_holds_the_masks(trained, mode):
     assert difference(pruning.pruned_model()(x[:50]), model(x[:50])) <= 1e-5
 
 
-def test_mixed_precision_with_a_scaled_loss(trained):
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model = digits_model(epochs=0)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    model.set_weights(trained.get_weights())
-    model.compile(ADAM(3e-3), "sparse_categorical_crossentropy")
-    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
-    pruning = FilterPruning(reference(), SCHEDULE)
-    watch = Watch(pruning)
-    fit(model, pruning, watch)
-    assert not watch.wrong and pruning.pruning_rate > 0.4
-    (x, _), _ = digits()
-    assert difference(pruning.pruned_model()(x[:50]), model(x[:50])) <= 1e-2
-
-
 def finite(model, x):
     return np.isfinite(keras.ops.convert_to_numpy(model(x))).all()
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pruning_models import digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks.states import States
@@ -221,3 +222,12 @@ def test_a_folder_that_a_run_uses_is_refused_to_others(tmp_path):
         said = other()
     assert f"in use by another run, in process {os.getpid()}" in said
     assert other() == "held\n"
+
+
+def test_a_run_that_is_refused_lets_go_of_the_folder(tmp_path):
+    (tmp_path / "pruning.npz").write_bytes(b"PK")
+    options = {"checkpoint_dir": tmp_path, "criterion": "l1", "verbose": 0}
+    with pytest.raises(klp.CheckpointError) as kept:
+        klp.prune(digits_model(epochs=1), reference(), **options)
+    # Whoever keeps the error, as a notebook does, keeps what the run had in its hands.
+    assert kept.value and not list(tmp_path.glob(".*"))

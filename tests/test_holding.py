@@ -1,5 +1,7 @@
 """What is masked is zero after model.fit, whatever trains the model and however it ends."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from models import analysed, difference, same_weights
 from pruning_models import digits, digits_model, reference
 from test_callbacks import SCHEDULE, Crash, Watch, compiled, fit
 
+import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks import FilterPruning
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.surgery.holding import HeldMask
@@ -62,14 +65,14 @@ def test_averages_of_inner_optimizers_are_masked(trained, optimizer):
     check_held(model, pruning)
 
 
-def check_held(model, pruning, *others):
+def check_held(model, pruning, *others, tolerance=1e-5):
     """Trains, and checks that half of the filters are zero: after each step, and in the end."""
     watch = Watch(pruning)
     logs = fit(model, *others, pruning, watch, epochs=2).history
     (x, _), _ = digits()
     assert not watch.wrong
     assert logs["pruning_rate"][-1] == pruning.pruning_rate == zeros(model) == RATE
-    assert difference(pruning.pruned_model()(x[:50]), model(x[:50])) <= 1e-5
+    assert difference(pruning.pruned_model()(x[:50]), model(x[:50])) <= tolerance
 
 
 KINDS = {
@@ -103,8 +106,8 @@ def test_every_optimizer_holds_masks_in_every_way(trained, kind, way):
     check_held(compiled(trained, KINDS[kind](**options), **compiling), pruner())
 
 
-@pytest.mark.slow
-def test_mixed_precision_with_averages(trained):
+@pytest.mark.parametrize("averages", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_mixed_precision(trained, averages):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -112,9 +115,9 @@ def test_mixed_precision_with_averages(trained):
     finally:
         keras.config.set_dtype_policy(policy)
     model.set_weights(trained.get_weights())
-    model.compile(OPTIMIZERS.Adam(3e-3, use_ema=True), "sparse_categorical_crossentropy")
-    fit(model, pruner(), epochs=2)
-    assert zeros(model) == RATE
+    model.compile(OPTIMIZERS.Adam(3e-3, use_ema=averages), "sparse_categorical_crossentropy")
+    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    check_held(model, pruner(), tolerance=1e-2)
 
 
 @pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -173,10 +176,10 @@ class OwnOptimizer(keras.Model):
         return {"loss": loss}
 
 
-def with_own_optimizer(trained):
+def with_own_optimizer(trained, compiled_with="adam"):
     copy = compiled(trained)
     model = OwnOptimizer(copy.inputs, copy.outputs)
-    model.compile("adam")
+    model.compile(compiled_with)
     return model
 
 
@@ -187,8 +190,9 @@ def test_an_optimizer_of_the_models_own_is_followed(trained):
     check_held(model, pruner())
 
 
-def test_steps_that_nobody_counts_are_told(trained):
-    model = with_own_optimizer(trained)
+@pytest.mark.parametrize("compiled_with", ["adam", None])
+def test_steps_that_nobody_counts_are_told(trained, compiled_with):
+    model = with_own_optimizer(trained, compiled_with)
     hidden = OPTIMIZERS.Adam(3e-3)
     model.own = lambda: hidden
     with pytest.raises(RuntimeError, match="No weight update was counted"):
@@ -224,6 +228,92 @@ def test_a_kernel_that_two_layers_share(trained):
     model.fit(x[:128], y[:128], batch_size=16, callbacks=[pruning], verbose=0)
     assert pruning.pruning_rate >= 0.4
     assert difference(pruning.pruned_model()(x[:50]), model(x[:50])) <= 1e-5
+
+
+def test_a_fit_traces_its_step_once_and_the_next_one_takes_it(trained):
+    """However many steps prune; a fit without the callback has a step of its own."""
+
+    def counted():
+        traces = []
+
+        class Counted(keras.Model):
+            def train_step(self, data):
+                traces.append(data)
+                return super().train_step(data)
+
+        copy = compiled(trained)
+        model = Counted(copy.inputs, copy.outputs)
+        model.compile(OPTIMIZERS.Adam(3e-3), "sparse_categorical_crossentropy")
+        return model, traces
+
+    plain, of_plain = counted()
+    fit(plain)
+    model, traces = counted()
+    pruning = FilterPruning(reference(), SCHEDULE)
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert pruning._run.criterion.engine.traces == pruning._run.forward._run.traces == 1
+
+    fit(model, pruning, Look())
+    assert len(pruning.history) > 3 and len(traces) == len(of_plain)
+    fit(model, pruning)
+    assert len(traces) == len(of_plain)
+    fit(model)
+    assert len(traces) == len(of_plain) + 1
+    model.compile(OPTIMIZERS.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy")
+    revived = FilterPruning(reference(), SCHEDULE, "l1")
+    model.set_weights(trained.get_weights())
+    check_kept_zero(model, revived)
+    check_kept_zero(model, revived)
+
+
+def check_kept_zero(model, pruning):
+    watch = Watch(pruning)
+    fit(model, pruning, watch)
+    assert not watch.wrong and zeros(model) == RATE
+
+
+def with_adafactor(model):
+    model.compile(OPTIMIZERS.Adafactor(3e-3), "sparse_categorical_crossentropy")
+
+
+def frozen(model):
+    model.trainable = False
+    model.compile("adam", "sparse_categorical_crossentropy")
+
+
+CHANGED = {
+    with_adafactor: (ValueError, r"Adafactor\(epsilon_1=1e-15\)"),
+    frozen: (klp.UnsupportedModelError, "Nothing of model .* is trainable"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_what_changed_since_the_last_fit_is_checked(trained, change):
+    model, pruning = compiled(trained), pruner()
+    fit(model, pruning)
+    change(model)
+    error, words = CHANGED[change]
+    with pytest.raises(error, match=words):
+        fit(model, pruning)
+
+
+def test_a_failure_at_the_end_or_the_beginning_lets_go_of_the_folder(trained, tmp_path):
+    model = digits_model(epochs=0)
+    model.compile(OPTIMIZERS.SGD(1e-6), "sparse_categorical_crossentropy")
+    at_chance = pruner(state_dir=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", klp.AtChanceWarning)
+        with pytest.raises(klp.AtChanceWarning):
+            fit(model, at_chance)
+    assert list(tmp_path.iterdir()) and not list(tmp_path.glob(".*"))
+    options = {"engine": "innvestigate", "worker_python": str(tmp_path / "missing")}
+    folder = tmp_path / "other"
+    without_worker = FilterPruning(reference(), SCHEDULE, state_dir=folder, **options)
+    with pytest.raises(klp.WorkerError):
+        fit(compiled(trained), without_worker)
+    assert folder.exists() and not list(folder.glob(".*"))
 
 
 class Failing(keras.callbacks.Callback):

@@ -81,11 +81,18 @@ class Offset(layers.Layer):
 
 @pytest.fixture(scope="module", autouse=True)
 def rule():
-    klp.register_layer_rule(Offset, lambda call, flow: call.inputs[0])
+    for kind in (Offset, Unset):
+        klp.register_layer_rule(kind, lambda call, flow: call.inputs[0])
 
 
-def with_offset(value):
-    offset = Offset(name="offset")
+class Unset(Offset):
+    """Has no number at first."""
+
+    value = np.nan
+
+
+def with_offset(value, kind=Offset):
+    offset = kind(name="offset")
     offset.value = value
     return classifier(offset)
 
@@ -104,6 +111,34 @@ def test_state_outside_keras_is_refused_before_any_work():
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
+def test_a_copy_that_gives_no_numbers_is_refused():
+    with pytest.raises(klp.UnsupportedModelError, match="Layers that differ: 'offset'"):
+        pruned(with_offset(0.0, Unset), criterion="l1")
+
+
 def test_models_that_draw_at_random_are_not_refused():
     model = classifier(lambda x: layers.Dropout(0.5, seed=1)(x, training=True))
     assert pruned(model, criterion="l1").count_params() < model.count_params()
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_whole_numbers_as_inputs_have_no_gradient(trainable):
+    """Taylor's scores for token ids are those for what the embedding makes of them."""
+    tokens, y = (
+        np.random.default_rng(0).integers(0, 50, (30, 12)).astype("int32"),
+        np.arange(30) % 3,
+    )
+    keras.utils.set_random_seed(0)
+    embedding = layers.Embedding(50, 8)
+    inputs = keras.Input((12,), dtype="int32")
+    embedded = embedding(inputs)
+    behind = keras.Input(embedded.shape[1:])
+    x = layers.Conv1D(8, 3, activation="relu", name="conv")(behind)
+    rest = keras.Model(behind, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)), name="rest")
+    model = keras.Model(inputs, rest(embedded))
+    model.trainable = trainable
+    options = {"target_rate": 0.5, "criterion": "taylor", "verbose": 0}
+    whole = klp.prune(model, (tokens, y), **options)
+    of_rest = klp.prune(rest, (np.asarray(embedding(tokens)), y), **options)
+    assert whole.kept["rest/conv"].tolist() == of_rest.kept["conv"].tolist()
+    assert whole.model.count_params() < model.count_params()

@@ -12,11 +12,13 @@ import keras
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import (
     TrainingRun,
     check_optimizers,
     check_reachable,
+    check_trains,
     optimizers_of,
     shortfall,
     strategy_of,
@@ -57,7 +59,8 @@ class FilterPruning(keras.callbacks.Callback):
     exactly zero whatever the optimizer does: constraints on the weights hold them, inside the
     compiled training step. A step costs one pass of the criterion and one forward pass over the
     samples that are watched (two, unless LRP on the same samples tells where the classes stand), an
-    epoch one forward pass; the criterion keeps a copy of the model.
+    epoch one forward pass; nothing is traced or compiled then. The criterion keeps a copy of the
+    model.
 
     Put it before callbacks that read `logs`: at the end of each epoch it adds `pruning_rate`,
     `harmonic_mean_accuracy`, `worst_class` (its number) and `worst_class_accuracy`.
@@ -178,6 +181,9 @@ class FilterPruning(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks model and samples, and gets everything ready."""
+        # What trains, and by which optimizer, can change between two fits.
+        check_trains(self.model)
+        check_optimizers(self.model)
         if self._run is None or self._run.model is not self.model:
             self.history = []
             self.schedule = fresh_schedule(self.schedule, trials=False)
@@ -219,12 +225,12 @@ class FilterPruning(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Leaves the model masked, but as free to be trained as it was."""
         run = self._running()
-        run.check_accuracy()
+        run.stop()
         to_budget = self.budget is not None
         short = shortfall(run, self.schedule, self.history, run.step, to_budget=to_budget)
         if short is not None:
             _log.warning(short)
-        run.stop()
+        run.check_accuracy()
         run.check_counted()
 
     @property
@@ -257,7 +263,6 @@ class FilterPruning(keras.callbacks.Callback):
         return self._run
 
     def _prepared(self) -> TrainingRun:
-        check_optimizers(self.model)
         strategy = strategy_of(self.model)
         task = read_task(
             *(self.model, self._reference),
@@ -296,6 +301,7 @@ class FilterPruning(keras.callbacks.Callback):
             watched=watched,
             forward=forward,
             mask=mask,
+            held=HeldFunction(self.model, mask),
             cost=cost,
             goal=goal,
             states=states,

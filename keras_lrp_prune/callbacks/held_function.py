@@ -14,8 +14,8 @@ class HeldFunction:
 
     The constraints that hold the mask are in place during such a call alone, as it is traced or
     runs eagerly. So the weights have their own constraints whenever anybody else looks, even if
-    the training is interrupted, of which Keras tells callbacks nothing. What an interrupted `fit`
-    leaves behind is never announced again, and takes itself away.
+    the training is interrupted, of which Keras tells callbacks nothing. What it has traced serves
+    the next `fit` with it too. In one without it, no call is announced, and it takes itself away.
 
     Args:
         model: A compiled Keras 3 model.
@@ -24,41 +24,37 @@ class HeldFunction:
 
     def __init__(self, model: keras.Model, mask: HeldMask) -> None:
         self._model, self._mask, self._announced = model, mask, False
-        self._wrap()
 
-    def attach(self) -> None:
-        """Stands in again, if another callback made the train function anew.
+    def stand_in(self) -> None:
+        """Takes its place; only if it was taken away since, the train function is made anew."""
+        self._announced = False
+        if self._model.train_function is not self:
+            # Steps that were traced before know nothing of the constraints.
+            self._model.make_train_function(force=True)
+            self._function = self._model.train_function
+            self._model.train_function = self
+
+    def check_alone(self) -> None:
+        """Checks that nothing else holds a mask in this `fit`.
 
         Raises:
             ValueError: If another `FilterPruning` stands there.
         """
         now = self._model.train_function
-        if now is self:
-            return
-        if isinstance(now, HeldFunction):
+        if now is not self and isinstance(now, HeldFunction):
             raise ValueError("model.fit got FilterPruning twice; give it one of the two.")
-        self._wrap()
 
     def announce(self) -> None:
         """Says that the next call is of the `fit` that this stands in for."""
-        self.attach()
+        self.check_alone()
+        self.stand_in()  # if another callback made the train function anew
         self._announced = True
-
-    def detach(self) -> None:
-        """Leaves the model with a train function that was not traced yet."""
-        self._model.make_train_function(force=True)
 
     def __call__(self, iterator: Any) -> Any:
         """One call of the train function."""
         if not self._announced:
-            self.detach()
+            self._model.make_train_function(force=True)
             return self._model.train_function(iterator)
         self._announced = False
         with self._mask.holding():
             return self._function(iterator)
-
-    def _wrap(self) -> None:
-        # Steps that were traced before know nothing of the constraints.
-        self._model.make_train_function(force=True)
-        self._function = self._model.train_function
-        self._model.train_function = self

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
-from keras_lrp_prune.control.goals import Goal
+from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import check_rate, rate_tolerance
+from keras_lrp_prune.control.proposal import check_rate
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
@@ -54,6 +54,7 @@ class TrainingRun:
         watched: The samples on which accuracies are watched.
         forward: The live model's forward pass.
         mask: On the live model.
+        held: The model's train function, in which the mask is held.
         cost: Counts what is left.
         goal: Ends pruning, if the schedule does not end before.
         states: Where to save each step, if anywhere.
@@ -64,7 +65,6 @@ class TrainingRun:
         trained: Whether a batch was trained since.
         unproven: Whether no step has shown yet that the mask holds.
         criterion: What scores units, while the model is trained.
-        held: The model's train function, while it is trained.
     """
 
     model: keras.Model
@@ -72,6 +72,7 @@ class TrainingRun:
     watched: ReferenceSet
     forward: CompiledForward
     mask: HeldMask
+    held: HeldFunction
     cost: CostModel
     goal: Goal
     states: States | None
@@ -82,7 +83,6 @@ class TrainingRun:
     trained: bool = False
     unproven: bool = False
     criterion: Criterion | None = None
-    held: HeldFunction | None = None
 
     def start(self) -> None:
         """Gets ready to hold the mask; what is masked is not known yet.
@@ -91,17 +91,18 @@ class TrainingRun:
             CheckpointError: If the states in the folder are not this run's, or another run has it.
         """
         self.stop()  # after a fit that was interrupted
-        if self.states is not None:
-            self.states.hold()
         self.answered, self.begun, self.trained, self.unproven = None, None, False, False
-        self.criterion = self.make_criterion()
-        self.held = HeldFunction(self.model, self.mask)
+        try:
+            if self.states is not None:
+                self.states.hold()
+            self.criterion = self.make_criterion()
+        except BaseException:
+            self.stop()
+            raise
+        self.held.stand_in()
 
     def stop(self) -> None:
-        """Lets go of the mask and the folder, and frees what the criterion holds."""
-        if self.held is not None:
-            self.held.detach()
-            self.held = None
+        """Lets go of the folder, and frees what the criterion holds."""
         if self.criterion is not None:
             self.criterion.close()
             self.criterion = None
@@ -110,23 +111,18 @@ class TrainingRun:
 
     def begin(self, now: int) -> None:
         """Says that the first epoch begins."""
-        self.attached().attach()
+        self.held.check_alone()
         self.begun = now
 
     def announce_batch(self) -> None:
         """Says that the model's train function is called next."""
-        self.attached().announce()
+        self.held.announce()
         self.trained = True
-
-    def attached(self) -> HeldFunction:
-        """What holds the mask."""
-        assert self.held is not None  # made when training starts
-        return self.held
 
     @property
     def step(self) -> int:
         """Weight updates so far, as the model's optimizer counts them."""
-        return max(_step(optimizer) for optimizer in optimizers_of(self.model))
+        return max((_step(optimizer) for optimizer in optimizers_of(self.model)), default=0)
 
     def rate(self, removed: np.ndarray) -> float:
         """The pruning rate."""
@@ -218,22 +214,26 @@ def _step(optimizer: Any) -> int:
     return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
-def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
-    """The strategy that the model is trained under, if it has several replicas.
-
-    Raises:
-        UnsupportedModelError: If it cannot be trained, or not with `FilterPruning`.
-    """
-    if generation(model) != "keras":
-        raise UnsupportedModelError(
-            "FilterPruning works in model.fit of Keras 3; legacy Keras models (tf_keras) can be "
-            "pruned by prune()."
-        )
+def check_trains(model: keras.Model) -> None:
+    """Refuses a model of which nothing would be trained."""
     if not model.trainable_variables:
         raise UnsupportedModelError(
             f"Nothing of model {model.name!r} is trainable, so that no step would be counted and "
             "the schedule never asked. Unfreeze some layers, or prune it with prune(), which needs "
             "no training."
+        )
+
+
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
+    """The strategy that the model is trained under, if it has several replicas.
+
+    Raises:
+        UnsupportedModelError: If it cannot be trained with `FilterPruning`.
+    """
+    if generation(model) != "keras":
+        raise UnsupportedModelError(
+            "FilterPruning works in model.fit of Keras 3; legacy Keras models (tf_keras) can be "
+            "pruned by prune()."
         )
     strategy = model.distribute_strategy
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -282,14 +282,13 @@ def shortfall(
         now: The optimizer's step.
         to_budget: Whether a budget was to be met.
     """
-    rate, asked = run.rate(run.removed), asked_rate(schedule)
-    if to_budget:
-        missing = None if run.goal.reached(run.removed) else "the budget is not met"
-    elif asked is None or rate >= asked - rate_tolerance(run.task.structure, run.task.limits):
-        missing = None
-    else:
+    goal, missing, asked = run.goal, "the budget is not met", asked_rate(schedule)
+    if not to_budget:
+        if asked is None:
+            return None
+        goal = RateGoal(run.task.structure, run.task.limits, asked)
         missing = f"the schedule was to end at {asked:.1%}"
-    if missing is None:
+    if goal.reached(run.removed):
         return None
     undone = [record for record in history if not record.accepted]
     end = getattr(schedule, "end_step", -1)
@@ -297,4 +296,4 @@ def shortfall(
         f"training ended at optimizer step {now}" + (f" of {end}" if end > now else ""),
         *([f"{len(undone)} steps were undone ({undone[-1].reason})"] if undone else ()),
     ]
-    return f"Pruning ended at rate {rate:.1%}, but {missing}: {'; '.join(causes)}."
+    return f"Pruning ended at rate {run.rate(run.removed):.1%}, but {missing}: {'; '.join(causes)}."

@@ -219,7 +219,8 @@ def _prepare(model: Any, settings: Mapping[str, Any]) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, most)
-            layer.trainable = layer.trainable and not settings["freeze_batch_norm"]
+            if settings["freeze_batch_norm"]:
+                layer.trainable = False
         elif isinstance(layer, dropout):
             layer.rate *= settings["dropout_factor"]
     states = [v for v in model.variables if v.name == "seed_generator_state"]

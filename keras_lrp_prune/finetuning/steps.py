@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from keras_lrp_prune.arguments import number, several, whole
-from keras_lrp_prune.cost import Cost
+from keras_lrp_prune.cost import Cost, check_budget
 
 DEFAULT_TARGET_RATE = 0.5
 
@@ -118,12 +118,11 @@ def _checked_rates(rates: tuple[float, ...]) -> tuple[float, ...]:
 def _checked_budget(budget: Any, target_rate: float | None) -> Mapping[str, float]:
     if target_rate is not None:
         raise ValueError("Give target_rate or a budget in prune_options, not both.")
-    if not isinstance(budget, Mapping) or not budget:
-        raise TypeError(f"budget must be a dict such as {{'flops': 0.5}}, not {budget!r}.")
-    for name in budget:
+    checked = check_budget(budget)
+    for name in checked:
         if name not in _COUNTS:
             raise ValueError(
                 f"Cycles take budgets for {', '.join(_COUNTS)}, which are counted at each step, "
                 f"not for {name!r}."
             )
-    return {name: number("(0, 1]")(f"budget {name}", share) for name, share in budget.items()}
+    return checked

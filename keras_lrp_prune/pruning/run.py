@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from keras_lrp_prune.pruning.recovering import (
 )
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.pruning.task import read_task
+from keras_lrp_prune.pruning.task import Task, read_task
 from keras_lrp_prune.relevance.criteria import (
     LRP,
     check_criterion,
@@ -220,53 +220,46 @@ def prune(
         "batch_size": task.batch_size,
         "seed": seed,
     }
-    checkpoint, lock = None, None
-    if checkpoint_dir is not None:
-        identity = fingerprint(task.graph, task.reference, settings)
-        lock = claimed(checkpoint_dir, strategy)
-        checkpoint = Checkpoint(checkpoint_dir, identity, task.structure.n_units, strategy)
-        checkpoint.load()  # a checkpoint that does not fit is an error before any work
-    problem = task.problem(
-        seed=seed,
-        analyzer_options=settings["analyzer_options"],
-        engine=engine,
-        worker_python=worker_python,
-    )
-    task.check_accuracy()
-    refits = "head" in RECOVERIES[chosen]
-    settings["steering"] = chosen_steering(
-        used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
-    )
-    accuracy = measured(settings)
-    progress = PruningProgress(
-        lambda record: goal.progress(record.rate, record.cost),
-        class_names=task.class_names,
-        enabled=verbose > 0 and is_chief(strategy),
-    )
-    progress.call(accuracy.short)
-    with (
-        lock or nullcontext(),
-        closing(make_criterion(criterion, problem)) as scored,
-        progress.stage("pruning"),
-    ):
-        settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-        settings["trials"] = has_trials(used)
-        examiner = make_examiner(
-            *(problem, scored, settings["steering"]), refit_head=refits, trials=settings["trials"]
+    with _held_checkpoint(checkpoint_dir, task, settings) as checkpoint:
+        problem = task.problem(
+            seed=seed,
+            analyzer_options=settings["analyzer_options"],
+            engine=engine,
+            worker_python=worker_python,
         )
-        state = PruningLoop(
-            structure=task.structure,
-            examiner=examiner,
-            schedule=used,
-            cost=cost,
-            goal=goal,
-            limits=task.limits,
-            trials=Trials(examiner, min_accuracy) if settings["trials"] else None,
-            min_accuracy=min_accuracy,
-            accuracy=accuracy.full,
-            checkpoint=checkpoint,
-            on_step=progress.show,
-        ).run()
+        task.check_accuracy()
+        refits = "head" in RECOVERIES[chosen]
+        settings["steering"] = chosen_steering(
+            used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
+        )
+        accuracy = measured(settings)
+        progress = PruningProgress(
+            lambda record: goal.progress(record.rate, record.cost),
+            class_names=task.class_names,
+            enabled=verbose > 0 and is_chief(strategy),
+        )
+        progress.call(accuracy.short)
+        with closing(make_criterion(criterion, problem)) as scored, progress.stage("pruning"):
+            settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
+            settings["trials"] = has_trials(used)
+            examiner = make_examiner(
+                *(problem, scored, settings["steering"]),
+                refit_head=refits,
+                trials=settings["trials"],
+            )
+            state = PruningLoop(
+                structure=task.structure,
+                examiner=examiner,
+                schedule=used,
+                cost=cost,
+                goal=goal,
+                limits=task.limits,
+                trials=Trials(examiner, min_accuracy) if settings["trials"] else None,
+                min_accuracy=min_accuracy,
+                accuracy=accuracy.full,
+                checkpoint=checkpoint,
+                on_step=progress.show,
+            ).run()
     with progress.stage("refitting", shown=chosen is not None):
         recovered = recover(
             *(task.graph, problem, state.removed, chosen, task.keras_module),
@@ -310,3 +303,22 @@ def prune(
         uncounted=cost.uncounted,
         class_names=task.class_names,
     )
+
+
+@contextmanager
+def _held_checkpoint(
+    folder: str | os.PathLike[str] | None, task: Task, settings: Mapping[str, Any]
+) -> Iterator[Checkpoint | None]:
+    """The checkpoint of a run in a folder that is held for it; `None` without a folder.
+
+    Raises:
+        CheckpointError: Before any work, if it does not fit the run.
+    """
+    if folder is None:
+        yield None
+        return
+    with claimed(folder, task.strategy) or nullcontext():
+        identity = fingerprint(task.graph, task.reference, settings)
+        checkpoint = Checkpoint(folder, identity, task.structure.n_units, task.strategy)
+        checkpoint.load()
+        yield checkpoint

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.graph.generations import generation, keras_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
 from keras_lrp_prune.runtime import OverSamples
@@ -63,9 +63,10 @@ class FilterStatistics:
         n_units, n_classes = structure.n_units, head.n_classes
 
         def by_class_and_unit(x: Any, y: Any) -> tuple[Any, Any]:
-            # Watching the input records every activation, even if all weights are frozen.
+            # Watching the weights records every activation: by itself a tape watches no frozen
+            # ones, and the input may be whole numbers, which have no gradient.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(x)
+                tape.watch(_floating_variables(probe))
                 *outputs, scores = probe(x, training=False)
                 loss = (
                     tf.reduce_sum(_cross_entropy(keras, head, y, scores))
@@ -135,6 +136,14 @@ def _mean_over_space(values: Any, channel_axis: int) -> Any:
     rank = len(values.shape)
     axes = [axis for axis in range(1, rank) if axis != rank + channel_axis]
     return tf.reduce_mean(values, axes) if axes else values
+
+
+def _floating_variables(model: Any) -> list[Any]:
+    """TensorFlow's variables behind the weights that can have a gradient."""
+    import tensorflow as tf
+
+    weights = [weight for weight in model.weights if tf.as_dtype(weight.dtype).is_floating]
+    return [weight.value for weight in weights] if generation(model) == "keras" else weights
 
 
 def _cross_entropy(keras: ModuleType, head: Head, y: Any, scores: Any) -> Any:

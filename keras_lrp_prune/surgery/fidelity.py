@@ -65,7 +65,8 @@ def _outputs(model: Any, x: np.ndarray, keras: ModuleType) -> np.ndarray:
 def _differ(first: np.ndarray, second: np.ndarray, tolerance: float) -> bool:
     if first.shape != second.shape:
         return True
-    return bool((np.abs(first - second) > tolerance * np.abs(first).max(initial=0)).any())
+    largest = np.abs(first[np.isfinite(first)]).max(initial=0)
+    return not np.allclose(second, first, rtol=0, atol=tolerance * largest, equal_nan=True)
 
 
 def _tolerance(model: Any) -> float:
@@ -78,7 +79,7 @@ def _unlike(
 ) -> list[str]:
     """Names of the layers that compute something else than their copies, given the same inputs."""
     refs = [ref for ref in copy.tensors if ref.node in graph.by_name]
-    tensors = keras.Model(copy.model.inputs, [copy.tensors[ref] for ref in refs])
+    tensors = keras.Model(copy.model.inputs[0], [copy.tensors[ref] for ref in refs])
     values = dict(zip(refs, tensors(x, training=False), strict=True))
 
     def run(layer: Any, args: Any, kwargs: Any) -> list[np.ndarray]:

@@ -15,8 +15,8 @@ class ChannelMask:
     """Sets the weights of removed units to zero, in place, and restores them exactly.
 
     It keeps a copy of the masked columns only, so its memory is that of what is masked (of the
-    whole weight, where rows are masked too). A change
-    costs no forward pass and no retracing: weights are variables.
+    whole weight, where rows are masked too). A change costs no forward pass and no retracing:
+    weights are variables.
 
     Args:
         structure: Of the model.

@@ -2,8 +2,7 @@
 
 An analyzer's name stands for a composite. One of your own is a table of conditions and rules:
 
->>> from keras_lrp_prune.relevance.analyzers import check_analyzer
-from keras_lrp_prune.relevance.native import rules
+>>> from keras_lrp_prune.relevance.native import rules
 >>> composite = Composite(((is_dense, rules.epsilon(0.1)), (anything, rules.gamma(0.25))))
 >>> klp.filter_relevance(model, x, y, analyzer=composite, engine="native")
 """
