@@ -1,7 +1,5 @@
 """What is masked is zero after model.fit, whatever trains the model and however it ends."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from models import analysed, difference, same_weights
 from pruning_models import digits, digits_model, reference
 from test_callbacks import SCHEDULE, Crash, Watch, compiled, fit
 
-import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks import FilterPruning
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.surgery.holding import HeldMask
@@ -228,92 +225,6 @@ def test_a_kernel_that_two_layers_share(trained):
     model.fit(x[:128], y[:128], batch_size=16, callbacks=[pruning], verbose=0)
     assert pruning.pruning_rate >= 0.4
     assert difference(pruning.pruned_model()(x[:50]), model(x[:50])) <= 1e-5
-
-
-def test_a_fit_traces_its_step_once_and_the_next_one_takes_it(trained):
-    """However many steps prune; a fit without the callback has a step of its own."""
-
-    def counted():
-        traces = []
-
-        class Counted(keras.Model):
-            def train_step(self, data):
-                traces.append(data)
-                return super().train_step(data)
-
-        copy = compiled(trained)
-        model = Counted(copy.inputs, copy.outputs)
-        model.compile(OPTIMIZERS.Adam(3e-3), "sparse_categorical_crossentropy")
-        return model, traces
-
-    plain, of_plain = counted()
-    fit(plain)
-    model, traces = counted()
-    pruning = FilterPruning(reference(), SCHEDULE)
-
-    class Look(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            assert pruning._run.criterion.engine.traces == pruning._run.forward._run.traces == 1
-
-    fit(model, pruning, Look())
-    assert len(pruning.history) > 3 and len(traces) == len(of_plain)
-    fit(model, pruning)
-    assert len(traces) == len(of_plain)
-    fit(model)
-    assert len(traces) == len(of_plain) + 1
-    model.compile(OPTIMIZERS.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy")
-    revived = FilterPruning(reference(), SCHEDULE, "l1")
-    model.set_weights(trained.get_weights())
-    check_kept_zero(model, revived)
-    check_kept_zero(model, revived)
-
-
-def check_kept_zero(model, pruning):
-    watch = Watch(pruning)
-    fit(model, pruning, watch)
-    assert not watch.wrong and zeros(model) == RATE
-
-
-def with_adafactor(model):
-    model.compile(OPTIMIZERS.Adafactor(3e-3), "sparse_categorical_crossentropy")
-
-
-def frozen(model):
-    model.trainable = False
-    model.compile("adam", "sparse_categorical_crossentropy")
-
-
-CHANGED = {
-    with_adafactor: (ValueError, r"Adafactor\(epsilon_1=1e-15\)"),
-    frozen: (klp.UnsupportedModelError, "Nothing of model .* is trainable"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGED)
-def test_what_changed_since_the_last_fit_is_checked(trained, change):
-    model, pruning = compiled(trained), pruner()
-    fit(model, pruning)
-    change(model)
-    error, words = CHANGED[change]
-    with pytest.raises(error, match=words):
-        fit(model, pruning)
-
-
-def test_a_failure_at_the_end_or_the_beginning_lets_go_of_the_folder(trained, tmp_path):
-    model = digits_model(epochs=0)
-    model.compile(OPTIMIZERS.SGD(1e-6), "sparse_categorical_crossentropy")
-    at_chance = pruner(state_dir=tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", klp.AtChanceWarning)
-        with pytest.raises(klp.AtChanceWarning):
-            fit(model, at_chance)
-    assert list(tmp_path.iterdir()) and not list(tmp_path.glob(".*"))
-    options = {"engine": "innvestigate", "worker_python": str(tmp_path / "missing")}
-    folder = tmp_path / "other"
-    without_worker = FilterPruning(reference(), SCHEDULE, state_dir=folder, **options)
-    with pytest.raises(klp.WorkerError):
-        fit(compiled(trained), without_worker)
-    assert folder.exists() and not list(folder.glob(".*"))
 
 
 class Failing(keras.callbacks.Callback):

@@ -105,7 +105,8 @@ class FilterPruning(keras.callbacks.Callback):
             `state_dir` of another run, or one that another run is using.
         RuntimeError: In `fit`, if the model's own `train_step` updates weights without a Keras
             optimizer, so that masks do not hold, or no optimizer of the model counted a step.
-        FloatingPointError: In `fit`, if training diverged before filters are scored.
+        FloatingPointError: In `fit`, if training diverged: before filters are scored, and at the
+            end of each epoch.
 
     Warns:
         AtChanceWarning: At the end of training, if filters were masked and the model classifies
@@ -193,7 +194,7 @@ class FilterPruning(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Before the first epoch, when others have restored weights: finds out what is masked."""
         run = self._running()
-        if run.answered is None:
+        if run.begun is None:
             now = run.step
             run.begin(now)
             self._resume(run, now)
@@ -216,6 +217,7 @@ class FilterPruning(keras.callbacks.Callback):
         self.on_train_batch_end(-1)
         if logs is not None:
             run = self._running()
+            run.check_finite()
             hard, _ = run.accuracies()
             logs["pruning_rate"] = self.pruning_rate
             logs["harmonic_mean_accuracy"] = harmonic_mean_accuracy(hard)
@@ -226,9 +228,7 @@ class FilterPruning(keras.callbacks.Callback):
         """Leaves the model masked, but as free to be trained as it was."""
         run = self._running()
         run.stop()
-        to_budget = self.budget is not None
-        short = shortfall(run, self.schedule, self.history, run.step, to_budget=to_budget)
-        if short is not None:
+        if short := shortfall(run, self.schedule, self.history, to_budget=self.budget is not None):
             _log.warning(short)
         run.check_accuracy()
         run.check_counted()
@@ -323,7 +323,9 @@ class FilterPruning(keras.callbacks.Callback):
         """Takes up the masks: those saved at this step or the last before, or the zeros there."""
         state = None if run.states is None else run.states.at(now)
         if state is None:
-            run.removed, run.answered = run.mask.found(), now - 1
+            run.removed = run.mask.found()
+            if run.answered != now:  # else the `fit` before this one ended with the answer
+                run.answered = now - 1
         else:
             run.removed, run.answered = state.removed, state.step
             self.history = list(state.history)
@@ -336,7 +338,7 @@ class FilterPruning(keras.callbacks.Callback):
 
     def _answer(self, run: TrainingRun, now: int) -> None:
         """Prunes to what the schedule asks for at the last of the steps since the last answer."""
-        assert run.answered is not None  # set at the begin of the first epoch
+        assert run.answered is not None  # _resume has set it
         goal = None
         for step in range(run.answered + 1, now + 1):
             should_prune, sparsity = answer_of(self.schedule, step)

@@ -61,7 +61,7 @@ class TrainingRun:
         make_criterion: Makes what scores units; it holds a copy of the model.
         removed: Units that are masked, bool, shape `(units,)`.
         answered: The last optimizer step that the schedule was asked about.
-        begun: The optimizer step at the begin of the first epoch.
+        begun: The optimizer step at the begin of the first epoch of this `fit`.
         trained: Whether a batch was trained since.
         unproven: Whether no step has shown yet that the mask holds.
         criterion: What scores units, while the model is trained.
@@ -91,7 +91,7 @@ class TrainingRun:
             CheckpointError: If the states in the folder are not this run's, or another run has it.
         """
         self.stop()  # after a fit that was interrupted
-        self.answered, self.begun, self.trained, self.unproven = None, None, False, False
+        self.begun, self.trained, self.unproven = None, False, False
         try:
             if self.states is not None:
                 self.states.hold()
@@ -152,7 +152,7 @@ class TrainingRun:
             warn_at_chance(samples.y, found, _AT_CHANCE)
 
     def check_finite(self) -> None:
-        """Checks that training has not diverged, before filters are scored."""
+        """Checks that training has not diverged, before outputs or scores are taken for news."""
         if bad := not_finite(self.task.flat):
             raise FloatingPointError(
                 f"Training diverged: {bad} holds NaN or infinite numbers at step {self.step}. "
@@ -271,7 +271,7 @@ def asked_rate(schedule: Any) -> float | None:
 
 
 def shortfall(
-    run: TrainingRun, schedule: Any, history: Sequence[StepRecord], now: int, *, to_budget: bool
+    run: TrainingRun, schedule: Any, history: Sequence[StepRecord], *, to_budget: bool
 ) -> str | None:
     """What is missing of what was asked for when training ends, and why; `None` if nothing is.
 
@@ -279,7 +279,6 @@ def shortfall(
         run: The training.
         schedule: What said how much.
         history: Steps that pruned.
-        now: The optimizer's step.
         to_budget: Whether a budget was to be met.
     """
     goal, missing, asked = run.goal, "the budget is not met", asked_rate(schedule)
@@ -291,7 +290,7 @@ def shortfall(
     if goal.reached(run.removed):
         return None
     undone = [record for record in history if not record.accepted]
-    end = getattr(schedule, "end_step", -1)
+    now, end = run.step, getattr(schedule, "end_step", -1)
     causes = [
         f"training ended at optimizer step {now}" + (f" of {end}" if end > now else ""),
         *([f"{len(undone)} steps were undone ({undone[-1].reason})"] if undone else ()),
