@@ -9,7 +9,6 @@ from keras import layers
 from pruning_models import digits_model, reference
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.comparison.bench import Bench
 from keras_lrp_prune.evaluation import Guessing
 
 
@@ -71,16 +70,30 @@ def test_prune_warns_before_any_work(model, tmp_path):
         klp.prune(model, (x, y), 0.1, criterion="l1", verbose=0)  # this one knows
 
 
+def places(caught):
+    """Where it was warned of chance."""
+    return [each.filename for each in caught if each.category is klp.AtChanceWarning]
+
+
 def test_comparisons_warn(model):
     x, y = reference()
     with pytest.warns(klp.AtChanceWarning) as caught:
         klp.accuracy_curve(model, (x * 255, (y + 3) % 10), (x, y), "l1", [0.0, 0.2])
-    assert [each.filename for each in caught] == [__file__]
-    bench = Bench(model, (x, (y + 3) % 10), (x, y), [0.0, 0.2])
+    assert places(caught) == [__file__]
+    task = (model, (x, (y + 3) % 10), (x, y))
     with warnings.catch_warnings():
         warnings.simplefilter("error", klp.AtChanceWarning)
         with pytest.raises(klp.AtChanceWarning):
-            bench.curve(klp.METHODS["l1"])
+            klp.compare(task, "l1", rates=[0.0, 0.2], verbose=0)
+
+
+def test_a_comparison_warns_once_for_all_methods(model):
+    x, y = reference()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", klp.AtChanceWarning)
+        task = (model, (x, (y + 3) % 10), (x, y))
+        klp.compare(task, ["l1", "l2", "random"], (0, 1), [0.0, 0.2], verbose=0)
+    assert places(caught) == [__file__]
 
 
 def test_a_single_unit():

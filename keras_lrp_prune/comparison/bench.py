@@ -89,10 +89,10 @@ class Bench:
             "min_channels": min_channels,
             "round_to": round_to,
         }
+        self._task.check_accuracy()
 
     def curve(self, method: Method, seed: int = 0, verbose: int = 0) -> MethodCurve:
         """Prunes by the method, then measures; see `accuracy_curve`."""
-        self._task.check_accuracy()
         enabled = verbose > 0 and is_chief(self._strategy)
         last = max(self._rates[-1], 1e-9)
         progress = PruningProgress(
