@@ -46,7 +46,7 @@ from keras_lrp_prune.relevance.innvestigate_engine import (
     InnvestigateEngine,
     MissingInnvestigateError,
 )
-from keras_lrp_prune.relevance.worker_process import PYTHON_VARIABLE, WorkerError
+from keras_lrp_prune.relevance.worker_process import PYTHON_VARIABLE, WorkerError, borrow
 
 EXACT = 1e-3
 Y = np.array([0, 1, 2, 3, 1, 0])
@@ -438,6 +438,25 @@ def bare_python(tmp_path_factory):
         if (installed / package).exists():
             (packages / package).symlink_to(installed / package)
     return folder / "bin" / "python", packages
+
+
+def test_an_engine_is_as_one_in_a_process_of_its_own(tiny):
+    def relevance(model, x):
+        with InnvestigateEngine(read_model(model), "lrp.sequential_preset_a") as engine:
+            return engine.filter_relevance(x, Y), engine._worker.pid
+
+    model, x = tiny
+    keras.utils.set_random_seed(1)
+    other = chain()[0]
+    _, pid = relevance(other, images(other, len(Y)))
+    after, following = relevance(model, x)
+    assert following == pid
+    borrow().close()
+    alone, new = relevance(model, x)
+    assert new != pid
+    assert after.keys() == alone.keys()
+    for layer, values in alone.items():
+        assert (after[layer] == values).all(), layer
 
 
 def test_missing_innvestigate(bare_python, tiny, monkeypatch):

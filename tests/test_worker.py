@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
-from keras_lrp_prune.relevance.worker_process import WorkerError, WorkerProcess
+from keras_lrp_prune.relevance import worker_process
+from keras_lrp_prune.relevance.worker_process import (
+    WorkerError,
+    WorkerProcess,
+    borrow,
+    give_back,
+)
 
 # A request that takes seconds: the worker imports TensorFlow before it finds nothing to analyse.
 LONG = {
@@ -148,6 +154,60 @@ def test_ctrl_c_ends_the_worker():
     assert not psutil.pid_exists(pid), "the worker goes before KeyboardInterrupt is raised"
     parent.communicate()
     assert parent.returncode == 0
+
+
+def borrowed_again(worker):
+    """The process id of the worker that comes after this one."""
+    give_back(worker)
+    following = borrow()
+    pid = following.pid
+    give_back(following)
+    return pid
+
+
+def test_a_worker_serves_who_comes_next():
+    first, meanwhile = borrow(), borrow()
+    assert first.pid != meanwhile.pid, "two engines at a time have a worker each"
+    give_back(meanwhile)
+    assert borrowed_again(first) == meanwhile.pid
+    assert not psutil.pid_exists(first.pid), "one waits, not two"
+
+
+def test_a_worker_that_was_killed_serves_nobody():
+    worker = borrow()
+    pid = worker.pid
+    os.kill(pid, signal.SIGKILL)
+    assert borrowed_again(worker) != pid
+    waiting = borrow()
+    give_back(waiting)
+    os.kill(waiting.pid, signal.SIGKILL)
+    assert borrowed_again(borrow()) != waiting.pid
+
+
+def test_an_unused_worker_ends_itself(monkeypatch):
+    monkeypatch.setattr(worker_process, "UNUSED_SECONDS", 1)
+    with WorkerProcess() as worker:
+        worker.ask({"do": "versions"})
+        wait_until_gone(worker.pid)
+        with pytest.raises(WorkerError, match="ended with exit code 0 during 'versions'"):
+            worker.ask({"do": "versions"})
+
+
+FORKED = """
+import os
+from keras_lrp_prune.relevance.worker_process import borrow, give_back
+worker = borrow()
+give_back(worker)
+if os.fork() == 0:
+    os._exit(borrow().pid == worker.pid)
+_, status = os.wait()
+assert os.waitstatus_to_exitcode(status) == 0, "the child talks to the worker of its parent"
+assert borrow().pid == worker.pid
+"""
+
+
+def test_a_forked_child_has_a_worker_of_its_own():
+    subprocess.run([sys.executable, "-c", FORKED], check=True)
 
 
 def test_interpreter_that_does_not_exist():

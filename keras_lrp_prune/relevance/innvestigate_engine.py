@@ -12,7 +12,7 @@ from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.dialect import check_dialect
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
-from keras_lrp_prune.relevance.worker_process import WorkerProcess
+from keras_lrp_prune.relevance.worker_process import WorkerError, WorkerProcess, borrow, give_back
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
 INSTALL_LINE = "pip install --no-deps --ignore-requires-python innvestigate==2.1.2 future"
@@ -27,7 +27,8 @@ class InnvestigateEngine(LRPEngine):
     """The reference: iNNvestigate's own analyzers.
 
     Building it costs seconds (iNNvestigate's graph); a relevance pass then costs a few forward
-    passes, and a new mask a weight update. It owns a process.
+    passes, and a new mask a weight update. Its process is started once for all engines that
+    follow one another.
 
     Args:
         graph: The model.
@@ -59,7 +60,7 @@ class InnvestigateEngine(LRPEngine):
         super().__init__(graph, two_class=two_class, batch_size=batch_size)
         check_dialect(self._graph, analyzer)
         plain, arrays = to_plain(self._graph)
-        self._worker = WorkerProcess(python)
+        self._borrowed: WorkerProcess | None = borrow(python)
         try:
             self._check_installed()
             self._worker.ask(
@@ -77,8 +78,16 @@ class InnvestigateEngine(LRPEngine):
             raise
 
     def close(self) -> None:
-        """Ends the worker process."""
-        self._worker.close()
+        """Gives the worker process back; it ends after a minute if nobody else needs it."""
+        worker, self._borrowed = self._borrowed, None
+        if worker is not None:
+            give_back(worker)
+
+    @property
+    def _worker(self) -> WorkerProcess:
+        if self._borrowed is None:
+            raise WorkerError("This engine has been closed.")
+        return self._borrowed
 
     def _channel_sums(
         self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False

@@ -8,6 +8,7 @@ standard input until that closes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import os
 import sys
@@ -15,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -140,6 +141,26 @@ class Twin:
         return {}, {"relevance": np.asarray(relevance)}
 
 
+@dataclass
+class State:
+    """What the worker has.
+
+    Args:
+        twin: Of the model that was given last.
+        unused_since: When it had answered everything, and had no model; None: it is needed.
+    """
+
+    twin: Twin | None = None
+    unused_since: float | None = None
+
+    @property
+    def now(self) -> Twin:
+        """The twin that requests are about."""
+        if self.twin is None:
+            raise ValueError("no model was given")
+        return self.twin
+
+
 def _apart(graph: ModelGraph) -> ModelGraph:
     """The graph with layer names that no layer of iNNvestigate's has: it calls its own `"add"`."""
     return replace(
@@ -196,27 +217,36 @@ def _constants_unevaluated() -> Iterator[None]:
         backend.function = function
 
 
-def _handle(
-    message: dict[str, Any], arrays: dict[str, np.ndarray], twins: dict[str, Twin]
-) -> Reply:
+def _handle(message: dict[str, Any], arrays: dict[str, np.ndarray], state: State) -> Reply:
     """Does what one message asks for."""
     match message["do"]:
         case "versions":
             names = ("innvestigate", "tensorflow", "tf-keras")
             return {name: _version(name) for name in names}, {}
+        case "forget":
+            _forget(state)
+            return {}, {}
         case "analyze":
             graph = from_plain(message["graph"], arrays)
-            twins["now"] = Twin(graph, message["analyzer"], message["options"], message["layers"])
+            state.twin = Twin(graph, message["analyzer"], message["options"], message["layers"])
             return {}, {}
         case "mask":
-            return twins["now"].mask(arrays)
+            return state.now.mask(arrays)
         case "set_weights":
-            return twins["now"].set_weights(message["layer"], arrays)
+            return state.now.set_weights(message["layer"], arrays)
         case "filter_relevance":
-            return twins["now"].filter_relevance(arrays["x"], arrays["y"])
+            return state.now.filter_relevance(arrays["x"], arrays["y"])
         case "input_relevance":
-            return twins["now"].input_relevance(arrays["x"], arrays["y"])
+            return state.now.input_relevance(arrays["x"], arrays["y"])
     raise ValueError(f"unknown request {message['do']!r}")
+
+
+def _forget(state: State) -> None:
+    """Frees what the model took, one included that could not be analysed."""
+    state.twin = None
+    if tf_keras := sys.modules.get("tf_keras"):
+        tf_keras.backend.clear_session()
+        gc.collect()
 
 
 def _version(name: str) -> str | None:
@@ -226,26 +256,34 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _exit_with_parent(parent: int) -> None:
-    """Ends this process soon after its parent is gone, even in the middle of a computation."""
+def _exit_when_useless(parent: int, unused_seconds: float, state: State) -> None:
+    """Ends this process soon after its parent is gone, even in the middle of a computation.
+
+    And when it has been unused for so many seconds.
+    """
     while os.getppid() == parent:
+        since = state.unused_since
+        if since is not None and time.monotonic() > since + unused_seconds:
+            os._exit(0)
         time.sleep(0.5)
     os._exit(1)
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(requests: BinaryIO, replies: BinaryIO, state: State) -> None:
     """Answers messages until the parent closes the stream or is gone."""
-    twins: dict[str, Twin] = {}
     while True:
         try:
             message, arrays = receive(requests)
         except ConnectionLost:
             return
+        state.unused_since = None
         try:
-            reply, results = _handle(message, arrays, twins)
+            reply, results = _handle(message, arrays, state)
         except Exception as error:  # everything goes to the parent, which raises it
             traceback.print_exc()
             reply, results = {"error": f"{type(error).__name__}: {error}"}, {}
+        if state.twin is None:
+            state.unused_since = time.monotonic()
         try:
             send(replies, reply, results)
         except ConnectionLost:
@@ -254,8 +292,11 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
 
 def main() -> None:
     """Runs the worker on standard input and output."""
-    threading.Thread(target=_exit_with_parent, args=(int(sys.argv[-1]),), daemon=True).start()
+    parent, unused_seconds = map(int, sys.argv[-2:])
+    state = State()
+    watch = (parent, unused_seconds, state)
+    threading.Thread(target=_exit_when_useless, args=watch, daemon=True).start()
     # Libraries print; the reply stream must carry replies only.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies)
+    serve(sys.stdin.buffer, replies, state)

@@ -1,4 +1,4 @@
-"""Starting, asking and stopping a worker process."""
+"""Starting, asking, keeping and stopping a worker process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 
 PYTHON_VARIABLE = "KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON"
 
+# A worker that nobody asks anything ends itself after so many seconds: it holds half a GiB.
+UNUSED_SECONDS = 60
+
 _WORKER = "keras_lrp_prune.relevance.innvestigate_worker"
 _ENVIRONMENT = {
     "TF_USE_LEGACY_KERAS": "1",
@@ -26,6 +29,7 @@ _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 _LAST_LINES = 15
+_unused: dict[tuple[int, str], WorkerProcess] = {}
 
 
 class WorkerError(RuntimeError):
@@ -44,11 +48,11 @@ class WorkerProcess:
     """
 
     def __init__(self, python: str | None = None) -> None:
-        self.python = python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+        self.python = _interpreter(python)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
             self._process = subprocess.Popen(
-                module_command(_WORKER, [str(os.getpid())], self.python),
+                module_command(_WORKER, [str(os.getpid()), str(UNUSED_SECONDS)], self.python),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -112,6 +116,40 @@ class WorkerProcess:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
         return "Its last output:\n" + "\n".join(lines) if lines else "It printed nothing."
+
+
+def borrow(python: str | None = None) -> WorkerProcess:
+    """A worker that was given back, or a new one: starting TensorFlow costs seconds.
+
+    Args:
+        python: As of `WorkerProcess`.
+    """
+    # A forked child has the parent's workers in memory, but must not talk to them.
+    waiting = _unused.pop((os.getpid(), _interpreter(python)), None)
+    if waiting is not None:
+        try:
+            waiting.ask({"do": "versions"})
+        except WorkerError:  # it has waited too long
+            waiting.close()
+        else:
+            return waiting
+    return WorkerProcess(python)
+
+
+def give_back(worker: WorkerProcess) -> None:
+    """Makes a worker forget its model; one of each interpreter waits for who borrows it next."""
+    key = os.getpid(), worker.python
+    try:
+        worker.ask({"do": "forget"})
+    except WorkerError:
+        worker.close()
+        return
+    if _unused.setdefault(key, worker) is not worker:
+        worker.close()
+
+
+def _interpreter(python: str | None) -> str:
+    return python or os.environ.get(PYTHON_VARIABLE) or sys.executable
 
 
 def _end(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
