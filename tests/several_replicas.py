@@ -1,9 +1,9 @@
 """Runs the package on one device and on several replicas, and reports how the results compare.
 
-    python tests/several_replicas.py REPORT.json
+    python tests/several_replicas.py REPORT.json SECTION...
 
 The replicas are logical CPU devices, which have to be set up before TensorFlow starts: hence a
-process of its own. `test_distribution.py` runs it once and reads the report.
+process of its own. `test_distribution.py` runs it and reads the report.
 """
 
 from __future__ import annotations
@@ -366,18 +366,19 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Writes the report; a section that fails has its traceback there."""
+    """Writes the report of the sections named; one that fails has its traceback there."""
+    path, *names = sys.argv[1:]
     (cpu,) = tf.config.list_physical_devices("CPU")
     devices = [tf.config.LogicalDeviceConfiguration() for _ in range(max(REPLICAS))]
     tf.config.set_logical_device_configuration(cpu, devices)
     report = {}
-    for name, section in SECTIONS.items():
+    for name in names:
         print(f"{time.process_time():5.1f} s  {name}", flush=True)
         try:
-            report[name] = section()
+            report[name] = SECTIONS[name]()
         except Exception:
             report[name] = {"failure": traceback.format_exc()}
-    Path(sys.argv[1]).write_text(json.dumps(report, indent=1))
+    Path(path).write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -90,17 +90,32 @@ def once(tmp_path_factory):
     return run
 
 
+# Sections of what `several_replicas.py` reports, by the process that finds them.
+REPLICAS = {
+    "results": (
+        *("relevance", "made_in_scope", "one_device_strategy", "forward", "shares", "any_split"),
+        *("traces", "traces_of_a_run", "legacy", "errors", f"prune by {LRP}"),
+    ),
+    "other criteria": ("prune by lrp.log_odds", "prune by taylor", "prune by activation"),
+}
+
+
 @pytest.fixture(scope="session")
 def replicas(once):
     """Gives `replicas(section)`: a section of what `several_replicas.py` reports."""
 
-    def run(folder):
-        report = folder / "report.json"
-        together([([sys.executable, TESTS / "several_replicas.py", report], {})], folder)
-        return json.loads(report.read_text())
+    def report(section):
+        (group,) = (name for name, sections in REPLICAS.items() if section in sections)
 
-    report = once("replicas", run)
-    return lambda section: without_failure(report[section])
+        def run(folder):
+            path = folder / "report.json"
+            script = [sys.executable, TESTS / "several_replicas.py", path, *REPLICAS[group]]
+            together([(script, {})], folder)
+            return json.loads(path.read_text())
+
+        return without_failure(once(group, run)[section])
+
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ SLOW = {
         r"test_native\.py::test_every_family_equals_innvestigate\[(?!vgg|mobilenet_v2|densenet)",
         r"test_native\.py::test_options_equal_innvestigate\[(?!lrp\.(epsilon|alpha_beta))",
         r"test_refresh\.py::test_new_weights_and_the_mask_that_stays\[innvestigate-resnet_v2",
+        r"test_distribution\.py::test_(a_run|the_result).*\[(?!lrp\.sequential_preset_a)",
         r"test_callbacks\.py::test_masked_equals_rebuilt_after_training\[(?!vgg|mobilenet_v2)",
         r"test_callbacks\.py::test_criteria_see_the_weights_of_now\[.*innvestigate",
         r"test_surgery\.py::test_masked_equals_rebuilt\[float32-(?!vgg|nested)",
