@@ -335,6 +335,11 @@ WRONG = {
     "rate": ({"learning_rate": -1.0}, ValueError, "must lie in .0, inf"),
     "schedule": ({"schedule": "linear"}, ValueError, "'cosine', 'plateau', None"),
     "optimizer": ({"optimizer": 3}, TypeError, "Keras 3 optimizer"),
+    "scaled loss": (
+        {"optimizer": keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())},
+        ValueError,
+        "LossScaleOptimizer has no learning rate of its own",
+    ),
     "augment": ({"augment": 3}, TypeError, "augment must be"),
     "diverged": ({"learning_rate": 1e30, "epochs": 9}, FloatingPointError, "lower learning_rate"),
 }

@@ -26,8 +26,8 @@ def make_optimizer(optimizer: Any, learning_rate: Any, schedule: Any, steps: int
 
     Raises:
         TypeError: If it is no Keras 3 optimizer, or the learning rate no number or schedule.
-        ValueError: For an unknown name or schedule, two schedules, or a learning rate that is not
-            positive.
+        ValueError: For an unknown name or schedule, two schedules, a learning rate that is not
+            positive, or an optimizer that has none of its own.
     """
     import keras
 
@@ -88,7 +88,14 @@ def _copied(optimizer: Any) -> Any:
         raise TypeError(
             f"optimizer must be a Keras 3 optimizer or the name of one, not {optimizer!r}."
         )
-    return type(optimizer).from_config(optimizer.get_config())
+    config = optimizer.get_config()
+    if "learning_rate" not in config:
+        raise ValueError(
+            f"{type(optimizer).__name__} has no learning rate of its own to set. Give one optimizer "
+            "for all weights, without another around it: Keras scales the loss by itself where a "
+            "model computes in float16."
+        )
+    return type(optimizer).from_config(config)
 
 
 def _start(made: Any, optimizer: Any, learning_rate: Any) -> Any:
