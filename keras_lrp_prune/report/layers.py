@@ -65,7 +65,6 @@ class LayerTable:
 
     def _narrow(self, rows: Sequence[Sequence[Text]]) -> Table:
         table = new_table(("Layer", *_NUMBERS), self.title)
-        table.columns[0].overflow = "fold"  # a name is longer than a line
         for name, kind, shape, filters, prunable, remark in rows:
             what = Text(" ").join(part for part in (kind, shape) if part.plain)
             below = Text(", ").join(part for part in (what, remark) if part.plain)

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -86,8 +86,6 @@ def ratio_table(
         for header in ((name, "Ratio") if number else (name,))
     ]
     table = new_table(("", *headers), title)
-    for column in table.columns[1:]:
-        column.overflow = "fold"
     for row in dict.fromkeys(name for column in columns.values() for name in column):
         base = first.get(row)
         cells: list[object] = [base]
@@ -215,6 +213,7 @@ def comparison_table(
     """
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
     table = new_table(("Method", *columns), title)
+    table.columns[0].no_wrap = True  # figures go on in the next line first
     for method, row in figures.items():
         table.add_row(
             cell_text(method), *(cell_text(mean_and_spread(row.get(c, ()))) for c in columns)
@@ -319,9 +318,10 @@ def new_table(headers: Sequence[str], title: str | None) -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
     )
-    table.add_column(cell_text(headers[0]))
-    for name in headers[1:]:
-        table.add_column(cell_text(name), justify="right")
+    for number, name in enumerate(headers):
+        # What is too long goes on in the next line: names that are cut off tell nothing apart.
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(cell_text(name), justify=justify, overflow="fold")
     return table
 
 
