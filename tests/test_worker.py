@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 from keras_lrp_prune.relevance import worker_process
+from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 from keras_lrp_prune.relevance.worker_process import (
     WorkerError,
     WorkerProcess,

@@ -91,9 +91,9 @@ def _copied(optimizer: Any) -> Any:
     config = optimizer.get_config()
     if "learning_rate" not in config:
         raise ValueError(
-            f"{type(optimizer).__name__} has no learning rate of its own to set. Give one optimizer "
-            "for all weights, without another around it: Keras scales the loss by itself where a "
-            "model computes in float16."
+            f"{type(optimizer).__name__} has no learning rate of its own to set. Give one for "
+            "all weights, with none around it: Keras scales the loss by itself where a model "
+            "computes in float16."
         )
     return type(optimizer).from_config(config)
 
