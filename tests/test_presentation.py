@@ -136,7 +136,7 @@ def test_the_bar_says_how_long_it_will_take(frozen, terminal, monkeypatch):
     written, now = terminal(), [100.0]
     monkeypatch.setattr("keras_lrp_prune.pruning.progress.time.monotonic", lambda: now[0])
     progress = PruningProgress(lambda record: record.rate / 0.5)
-    progress.call("cross-fitted mean")
+    progress.name_mean("cross-fitted mean")
     first = frozen.history[0]
     with progress.stage("pruning"):
         for part in (0.0, 0.1, 0.2):

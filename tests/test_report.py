@@ -203,9 +203,6 @@ def test_bad_heat_maps_are_refused():
             plot_heatmaps(*arguments, **options)
 
 
-# Tables
-
-
 def test_report_knows_no_model():
     code = (
         "import sys; import keras_lrp_prune.report\n"

@@ -107,7 +107,9 @@ class Bench:
                 seed=seed,
                 engine=self._engine,
                 worker_python=self._worker_python,
-                on_steering=lambda steering: progress.call(measured({"steering": steering}).short),
+                on_steering=lambda steering: progress.name_mean(
+                    measured({"steering": steering}).short
+                ),
                 on_step=progress.show,
             )
         rate = self._task.structure.pruning_rate

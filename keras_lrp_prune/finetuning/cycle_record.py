@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.files import formed
+from keras_lrp_prune.pruning.result import accuracy_row, cost_rows
 from keras_lrp_prune.report import before_after_table, html_report, print_table
 
 if TYPE_CHECKING:
@@ -122,18 +123,10 @@ class CyclesResult:
 
     def _rows(self) -> list[tuple[object, ...]]:
         """Costs and accuracies before and after all cycles."""
-        rows: list[tuple[object, ...]] = [
-            ("Filters", self.cost_before.filters, self.cost_after.filters),
-            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
-            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
-        ]
-        for name, reports in (
-            ("reference set", self.reference),
-            ("validation data", self.validation),
-        ):
-            if reports is not None:
-                means = [_harmonic(reports[when]) for when in ("before", "after")]
-                rows.append((f"Harmonic mean accuracy, {name}", *means))
+        rows = cost_rows(self.cost_before, self.cost_after)
+        rows.append(accuracy_row("reference set", self.reference))
+        if self.validation is not None:
+            rows.append(accuracy_row("validation data", self.validation))
         return rows
 
 

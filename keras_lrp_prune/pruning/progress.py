@@ -46,7 +46,7 @@ class PruningProgress:
         self._bar: Progress | None = None
         self._clock = _Clock()
 
-    def call(self, mean: str) -> None:
+    def name_mean(self, mean: str) -> None:
         """Takes another name for the harmonic mean, where it is none of the model itself."""
         self._mean = mean
 

@@ -163,16 +163,12 @@ class PruningResult:
 
     def _rows(self) -> list[tuple[object, ...]]:
         """Costs and accuracies before and after."""
-        rows: list[tuple[object, ...]] = [
-            ("Filters", self.cost_before.filters, self.cost_after.filters),
-            ("Parameters", self.cost_before.parameters, self.cost_after.parameters),
-            ("FLOPs per sample", self.cost_before.flops, self.cost_after.flops),
-        ]
+        rows = cost_rows(self.cost_before, self.cost_after)
         fitted = "" if measured(self.settings).of_model else " (fitted on it)"
-        rows.append(_accuracy_row(f"reference set{fitted}", self.reference))
+        rows.append(accuracy_row(f"reference set{fitted}", self.reference))
         rows += self._steps_rows()
         if self.validation is not None:
-            rows.append(_accuracy_row("validation data", self.validation))
+            rows.append(accuracy_row("validation data", self.validation))
         return rows
 
     def _steps_rows(self) -> Iterator[tuple[object, ...]]:
@@ -264,7 +260,16 @@ class PruningResult:
         }
 
 
-def _accuracy_row(data: str, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def cost_rows(before: Cost, after: Cost) -> list[tuple[object, ...]]:
+    """What a model costs, before and after."""
+    return [
+        ("Filters", before.filters, after.filters),
+        ("Parameters", before.parameters, after.parameters),
+        ("FLOPs per sample", before.flops, after.flops),
+    ]
+
+
+def accuracy_row(data: str, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """The harmonic mean accuracy on some data, before and after."""
     values = (f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after"))
     return (f"Harmonic mean accuracy, {data}", *values)

@@ -238,7 +238,7 @@ def prune(
             class_names=task.class_names,
             enabled=verbose > 0 and is_chief(strategy),
         )
-        progress.call(accuracy.short)
+        progress.name_mean(accuracy.short)
         with closing(make_criterion(criterion, problem)) as scored, progress.stage("pruning"):
             settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
             settings["trials"] = has_trials(used)
