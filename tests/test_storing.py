@@ -78,6 +78,26 @@ def test_any_value_anywhere_is_refused_or_harmless(path, place, value):
     assert type(curve.auc()) is float and curve.method == "l1" and curve.seed == 0
 
 
+def nested(depth):
+    value = 0.5
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+ODD_ARRAYS = [[[1.0], [1.0, 1.0]], nested(70), nested(400), [True], ["1"], [None], [10**30], 3, {}]
+
+
+@pytest.mark.parametrize("value", ODD_ARRAYS, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("key", ["rates", "class_accuracy", "reached"])
+def test_odd_arrays_are_refused(path, key, value):
+    run = json.loads(json.dumps(RUN))
+    run["curve"][key] = value
+    path.write_text(json.dumps(run))
+    with pytest.raises(klp.CheckpointError, match=f"{key} is no array of finite numbers"):
+        loaded(path)
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_is_refused_at_once(path, make):
     path.unlink()

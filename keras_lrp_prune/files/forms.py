@@ -94,14 +94,13 @@ def _items(value: Any, form: Any, where: str) -> Any:
 
 
 def _array(value: Any, form: Any, where: str) -> np.ndarray:
-    def nested(entry: Any, where: str) -> Any:
-        if isinstance(entry, list):
-            return [nested(item, f"{where}[{i}]") for i, item in enumerate(entry)]
-        return formed(entry, float, where)
-
-    if not isinstance(value, list):
-        raise _other(value, "list", where)
-    return np.array(nested(value, where))
+    try:
+        found = np.array(value)
+    except ValueError:  # lists of different lengths, or nested too deep
+        found = np.array(None)
+    if not isinstance(value, list) or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise _other(value, "array of finite numbers", where)
+    return found.astype(np.float64)
 
 
 def _entries(value: Any, form: Any, where: str) -> Any:
