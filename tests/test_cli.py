@@ -16,6 +16,7 @@ from keras import layers
 from PIL import Image
 from typer.testing import CliRunner
 
+from keras_lrp_prune.cli import places
 from keras_lrp_prune.cli.commands import app
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "transfer_flowers.py"
@@ -101,7 +102,7 @@ def test_prune_a_file(model_file, data, tmp_path):
     out = tmp_path / "out"
     result = prune(model_file, data, out, "--rate", 0.5, "--criterion", "taylor", "--quiet")
     assert result.exit_code == 0, result.output
-    assert {path.name for path in out.iterdir()} == {"model.keras", "result.json", "curve.png"}
+    assert {path.name for path in out.iterdir()} == set(places.RESULT)
     record = json.loads((out / "result.json").read_text())
     assert record["rate"] == pytest.approx(0.5)
     assert keras.models.load_model(out / "model.keras").count_params() < classifier().count_params()
@@ -188,6 +189,7 @@ def test_checkpoint_of_a_finished_run_is_used(model_file, data, tmp_path):
         for name in ("first", "second")
     ]
     assert kept[0] == kept[1]
+    assert {path.name for path in (tmp_path / "steps").iterdir()} == set(places.CHECKPOINT)
 
 
 def test_prune_a_named_backbone(backbone_weights, data, tmp_path):
@@ -213,9 +215,7 @@ def test_compare_a_file(model_file, data, tmp_path):
     methods = ["--method", "taylor", "--method", "random"]
     result = compare(model_file, data, test, out, *options, *methods)
     assert result.exit_code == 0, result.output
-    assert {path.name for path in out.iterdir()} == {
-        *("comparison.json", "curves.png", "harmonic.png", "runs")
-    }
+    assert {path.name for path in out.iterdir()} == {*places.COMPARISON, "runs"}
     record = json.loads((out / "comparison.json").read_text())
     runs = [(run["method"], run["seed"]) for run in record["runs"]]
     assert runs == [("taylor", 0), ("taylor", 1), ("random", 0), ("random", 1)]
@@ -248,6 +248,7 @@ def test_relevance(model_file, data, tmp_path):
     with np.load(out / "relevance.npz") as found:
         assert sorted(found[name].shape for name in found.files) == [(3, 3), (3, 8), (3, 8)]
     assert (out / "heatmaps.png").stat().st_size > 1000
+    assert {path.name for path in out.iterdir()} == set(places.RELEVANCE)
 
 
 def test_explain_a_file(model_file, tmp_path):

@@ -12,7 +12,7 @@ from keras_lrp_prune.files import check_writable
 RESULT = ("model.keras", "result.json", "curve.png")
 COMPARISON = ("comparison.json", "curves.png", "harmonic.png")
 RELEVANCE = ("relevance.npz", "heatmaps.png")
-CHECKPOINT = ("checkpoint.npz",)
+CHECKPOINT = ("pruning.npz",)
 
 
 def check_output(
