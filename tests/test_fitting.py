@@ -101,6 +101,14 @@ def test_large_ids_reach_the_model():
         klp.prune(texts("float32", 2**25 // 2**24 + 2), (ids.repeat(7, 1), [1, 0]), verbose=0)
 
 
+def test_files_take_no_halves_of_ids(tmp_path):
+    file = klp.export.litert(texts(), tmp_path / "texts.tflite")
+    run = klp.export.LiteRTModel(file)
+    assert run(np.full((2, 7), 3.0)).shape == (2, 2)
+    with pytest.raises(klp.DataError, match=r"takes int32, .* 3\.5 would become 3"):
+        run(np.full((2, 7), 3.5))
+
+
 @pytest.mark.parametrize("bad", [50, -1])
 @pytest.mark.parametrize("way", ["prune", "filter_relevance", "finetune"])
 def test_ids_beyond_the_vocabulary(way, bad):

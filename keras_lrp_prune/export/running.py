@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.data import DataNotFoundError
+from keras_lrp_prune.data import DataNotFoundError, cast
 from keras_lrp_prune.extras import extra
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
@@ -77,7 +77,8 @@ class LiteRTModel:
             Outputs, float32, shape `(n, ...)`.
 
         Raises:
-            ValueError: If the samples do not fit, or `batch_size` is less than 1.
+            DataError: If the file takes whole numbers, and samples would lose something.
+            ValueError: If the samples do not fit otherwise, or `batch_size` is less than 1.
         """
         x = np.asarray(x)
         self._check(x)
@@ -114,10 +115,11 @@ class LiteRTModel:
 def _quantized(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
     """Values as a tensor of the file takes them."""
     scale, zero_point = tensor["quantization"]
-    if scale:
-        limits = np.iinfo(tensor["dtype"])
-        values = np.clip(np.round(values / scale) + zero_point, limits.min, limits.max)
-    return values.astype(tensor["dtype"])
+    if not scale:
+        return cast(values, tensor["dtype"])
+    limits = np.iinfo(tensor["dtype"])
+    integers = np.clip(np.round(values / scale) + zero_point, limits.min, limits.max)
+    return integers.astype(tensor["dtype"])
 
 
 def _dequantized(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
