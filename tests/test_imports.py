@@ -1,5 +1,6 @@
 """Fresh processes: importing the package changes nothing for the rest of the process."""
 
+import ast
 import functools
 import itertools
 import json
@@ -88,3 +89,19 @@ def test_the_probe_sees_a_change():
 
 def test_the_package_is_typed():
     assert Path(__file__).parents[1].joinpath("keras_lrp_prune", "py.typed").is_file()
+
+
+def imported(source):
+    """Modules and names that a script imports from this package."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_lrp_prune"):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def test_what_scripts_import_is_there():
+    root = Path(__file__).parents[1]
+    scripts = [*root.glob("examples/**/*.py"), *root.glob("docs/**/*.py")]
+    found = {each for path in scripts for each in imported(path.read_text())}
+    assert len(found) > 20
+    for module, name in sorted(found):
+        exec(f"from {module} import {name}")

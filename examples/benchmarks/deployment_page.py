@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
-from keras_lrp_prune.report.figures import INK, line_styles, save
+from keras_lrp_prune.report.figures import INK, finished, line_styles
 
 BEFORE = "before"
 # Rounds whose ratios differ by more than this factor do not settle a share.
@@ -296,7 +296,7 @@ def draw(found: Sequence[Found], path: Path) -> None:
         axes.set_xlabel("latency after pruning / before")
     grid[0][0].invert_yaxis()
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    save(figure, path)
+    finished(figure, path)
 
 
 def _panel(axes: Any, found: Found, at: Setting) -> None:
