@@ -40,7 +40,7 @@ from models import (
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import Limits
+from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import reference_set
@@ -49,6 +49,7 @@ from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.relevance.criteria import Problem, make_criterion
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import CompiledForward, OverSamples, is_chief
+from keras_lrp_prune.selection.limits import Limits
 
 REPLICAS = (2, 3)
 SAMPLES = 23  # prime: no batch or share is even
@@ -296,7 +297,7 @@ def traces_of_a_run() -> dict[str, int]:
     state = PruningLoop(
         structure=structure,
         examiner=make_examiner(asked, criterion, "as_is", refit_head=False),
-        schedule=AccuracyAware(),
+        pace=make_pace(AccuracyAware(), trials=False),
         cost=CostModel(graph, structure),
         goal=RateGoal(structure, Limits(1, 1), 0.4),
         limits=Limits(1, 1),

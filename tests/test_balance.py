@@ -13,16 +13,12 @@ from test_control import LIMITS, structure_of
 from tiers import examples
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.control.balance import balanced
-from keras_lrp_prune.control.proposal import (
-    Limits,
-    largest_rate,
-    propose,
-    rate_tolerance,
-    without,
-)
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.relevance.scores import Contributions
+from keras_lrp_prune.selection.election import balanced
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import propose, without
+from keras_lrp_prune.selection.reach import largest_rate, rate_tolerance
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.control.examiner import Evaluation
 from keras_lrp_prune.control.goals import BudgetGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import Limits, cheapest_first, most_removed, without
+from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.cost import (
     COUNTED_SHARES,
@@ -26,6 +25,10 @@ from keras_lrp_prune.cost import (
     energy,
 )
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.selection.examiner import Evaluation
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import cheapest_first, without
+from keras_lrp_prune.selection.reach import most_removed
 
 KEYS = tuple(COUNTED_SHARES)
 LIMITS = st.builds(Limits, st.sampled_from([1, 2, 0.3]), st.sampled_from([1, 1, 2, 4]))
@@ -78,7 +81,8 @@ def run_to(structure, cost, budget, limits, schedule, seed):
     shares = Shares(cost)
     goal = BudgetGoal(structure, limits, budget, shares)
     examiner = Drawn(structure, seed)
-    loop = PruningLoop(structure, examiner, schedule, cost, goal=goal, limits=limits)
+    pace = make_pace(schedule, trials=False)
+    loop = PruningLoop(structure, examiner, pace, cost, goal=goal, limits=limits)
     return loop.run(), shares, examiner
 
 

@@ -455,9 +455,9 @@ CRITERIA = [
 
 @pytest.mark.parametrize(("criterion", "engine"), CRITERIA)
 def test_criteria_see_the_weights_of_now(trained, criterion, engine):
-    from keras_lrp_prune.control.proposal import Limits
     from keras_lrp_prune.pruning.task import read_task
     from keras_lrp_prune.relevance.criteria import make_criterion
+    from keras_lrp_prune.selection.limits import Limits
 
     model = compiled(trained)
 

@@ -18,16 +18,18 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.control.examiner import Evaluation
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import Limits, rate_tolerance
+from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.relevance.criteria import make_criterion
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.selection.examiner import Evaluation
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.reach import rate_tolerance
 
 EqualSteps = klp.schedules.EqualSteps
 RATES = (0.0, 0.2, 0.5)
@@ -90,10 +92,10 @@ class AllIsWell:
 
 
 def run_through(task, schedule, targets):
-    loop, state = None, None
+    pace, state = make_pace(schedule, trials=False), None
     for target in targets:
         loop = PruningLoop(
-            *(task.structure, AllIsWell(), schedule, CostModel(task.flat, task.structure)),
+            *(task.structure, AllIsWell(), pace, CostModel(task.flat, task.structure)),
             goal=RateGoal(*limited(task), target),
             limits=task.limits,
         )

@@ -13,12 +13,15 @@ from tiers import examples
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.order import HarmonicOrder, UniformOrder, make_order, order_config
-from keras_lrp_prune.control.proposal import Limits, largest_rate, propose, rate_tolerance
-from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, order_of, pool_of
+from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelGroup, ChannelStructure
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.order import HarmonicOrder, UniformOrder, make_order, order_config
+from keras_lrp_prune.selection.ranking import propose
+from keras_lrp_prune.selection.reach import largest_rate, rate_tolerance
 
 ACCURACIES = st.lists(st.floats(0.06, 0.99), min_size=2, max_size=6).map(np.array)
 
@@ -186,8 +189,9 @@ def test_who_says_which_filters_go():
     accuracies = np.array([0.2, 0.8])
 
     def said(schedule):
-        weights = order_of(schedule).class_weights(accuracies)
-        return round(weights[0] / weights[1], 6), pool_of(schedule)
+        selection = make_pace(schedule, trials=True).selection
+        weights = selection.order.class_weights(accuracies)
+        return round(weights[0] / weights[1], 6), selection.pool
 
     assert said(ConstantSparsity(0.5, 0)) == said(AccuracyAware()) == (16, 0.2)
     assert said(AccuracyAware(order="uniform", pool=0.1)) == (1, 0.1)

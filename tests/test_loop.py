@@ -10,13 +10,15 @@ from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, Polyn
 from test_control import structure_of
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.control.examiner import Evaluation
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import Limits, check_rate, rate_tolerance
-from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, fresh_schedule
+from keras_lrp_prune.control.pace import Pace, make_pace
+from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.selection.examiner import Evaluation
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.reach import check_rate, rate_tolerance
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def run(sizes, rate, schedule, *, limits=None, min_accuracy=None, state=None):
     loop = PruningLoop(
         structure=structure,
         examiner=Slope(structure.n_units),
-        schedule=schedule,
+        pace=schedule if isinstance(schedule, Pace) else make_pace(schedule, trials=False),
         cost=lambda removed: Cost(int(structure.unit_filters[~removed].sum()), 0, 0),
         goal=RateGoal(structure, limits or Limits(), rate),
         limits=limits or Limits(),
@@ -57,7 +59,7 @@ def rates(state):
 
 
 def equal_steps():
-    return fresh_schedule(AccuracyAware(), trials=True)
+    return AccuracyAware().settled(trials=True)
 
 
 @pytest.mark.parametrize("schedule", [equal_steps, EqualSteps, lambda: AccuracyAware(tolerance=0)])
@@ -82,7 +84,7 @@ def test_the_last_step_of_a_default_run_is_merged():
 @pytest.mark.parametrize("filters", [16, 20, 36, 997])
 @pytest.mark.parametrize("tolerance", [None, 0.05])
 def test_an_adaptive_schedule_ends_where_it_says(filters, end, tolerance):
-    schedule = fresh_schedule(AccuracyAware(final_sparsity=end, tolerance=tolerance), trials=True)
+    schedule = AccuracyAware(final_sparsity=end, tolerance=tolerance).settled(trials=True)
     _, state = run([(filters, 1)], 0.5, schedule)
     assert abs(rates(state)[-1] - end) <= 0.5 / filters + 1e-9
     assert state.stopped.startswith("the schedule ends at rate")
@@ -103,9 +105,9 @@ def test_a_plain_schedule_ends_where_it_says(schedule):
 
 
 def test_a_nearer_goal_is_gone_on_from():
-    schedule = equal_steps()
-    _, first = run([(997, 1)], 0.26, schedule)
-    _, second = run([(997, 1)], 0.5, schedule, state=first)
+    pace = make_pace(equal_steps(), trials=False)
+    _, first = run([(997, 1)], 0.26, pace)
+    _, second = run([(997, 1)], 0.5, pace, state=first)
     assert second.stopped == "target rate reached" and rates(second)[: len(rates(first))] == rates(
         first
     )

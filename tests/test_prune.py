@@ -18,8 +18,8 @@ from pruning_models import digits, digits_model, reference
 from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PolynomialDecay
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.control.order import UniformOrder
 from keras_lrp_prune.runtime import CompiledForward
+from keras_lrp_prune.selection.order import UniformOrder
 
 AccuracyAware = klp.schedules.AccuracyAware
 CRITERIA = ("lrp.sequential_preset_a", "pxp", "l1", "l2", "taylor", "activation", "apoz", "random")

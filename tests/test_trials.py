@@ -10,13 +10,13 @@ from pruning_models import reference as few
 from trained import trained
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.control.examiner import Evaluation
-from keras_lrp_prune.control.schedules import fresh_schedule, has_trials
-from keras_lrp_prune.control.trials import Trials
+from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.pruning.examining import TwoPasses
 from keras_lrp_prune.relevance.scores import Contributions, Scores
+from keras_lrp_prune.selection.examiner import Evaluation
+from keras_lrp_prune.selection.trials import Trials
 
 AccuracyAware = klp.schedules.AccuracyAware
 
@@ -130,16 +130,16 @@ def pruned(task, rate=0.5, **options):
 
 def test_a_run_decides_what_the_schedule_leaves_open():
     for wanted, trials in ((None, True), (None, False), (True, False), (False, True)):
-        settled = fresh_schedule(AccuracyAware(trials=wanted), trials=trials)
+        settled = AccuracyAware(trials=wanted).settled(trials=trials)
         tried = trials if wanted is None else bool(wanted)
-        assert settled.trials is tried is has_trials(settled)
+        assert settled.trials is tried
         assert settled.rate == ("equal" if tried else "adaptive") and settled.tolerance == 0.05
-        careful = fresh_schedule(AccuracyAware(trials=wanted, tolerance=0.01), trials=trials)
+        careful = AccuracyAware(trials=wanted, tolerance=0.01).settled(trials=trials)
         assert careful.rate == "adaptive", "who gives a tolerance wants steps undone"
         for rate in ("equal", "adaptive"):
-            given_rate = fresh_schedule(AccuracyAware(trials=wanted, rate=rate), trials=trials).rate
+            given_rate = AccuracyAware(trials=wanted, rate=rate).settled(trials=trials).rate
             assert given_rate == rate
-    assert not has_trials(klp.schedules.EqualSteps())
+    assert not make_pace(klp.schedules.EqualSteps(), trials=True).selection.trials
 
 
 def test_schedules_of_the_toolkit_have_trials_too(task):

@@ -30,10 +30,10 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.rebuilding import RebuiltModels
 from keras_lrp_prune.comparison.storing import write_json
-from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.runtime import DEFAULT_MEMORY
+from keras_lrp_prune.selection.limits import Limits
 
 RATES = (0.3, 0.5, 0.7)
 # The default, but in steps of 10 %: half of the work.

@@ -23,7 +23,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lrp_prune.control.proposal import Limits, propose
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
@@ -31,6 +30,8 @@ from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, chosen_batch_size
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import propose
 
 MODELS = ("VGG16", "ResNet50", "MobileNet")
 CLASSES, SAMPLES = 5, 100

@@ -17,18 +17,15 @@ from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import (
     TrainingRun,
     check_optimizers,
-    check_reachable,
     check_trains,
     optimizers_of,
     shortfall,
     strategy_of,
 )
 from keras_lrp_prune.control.checkpoint import RunState
-from keras_lrp_prune.control.choosing import choose
 from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Limits, without
-from keras_lrp_prune.control.schedules import AccuracyAware, answer_of, fresh_schedule, pool_of
+from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -45,6 +42,9 @@ from keras_lrp_prune.runtime import (
     fingerprint,
     scope,
 )
+from keras_lrp_prune.selection.choice import choose
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import without
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.holding import HeldMask
 from keras_lrp_prune.surgery.kept import kept_without
@@ -146,8 +146,8 @@ class FilterPruning(keras.callbacks.Callback):
         check_engine(engine)
         self.criterion = default_criterion(engine) if criterion is None else criterion
         check_criterion(self.criterion)
-        self.schedule = fresh_schedule(schedule, trials=False)
-        if getattr(self.schedule, "trials", False):
+        self._pace = make_pace(schedule, trials=False)
+        if self._pace.selection.trials:
             raise ValueError("trials=True is for klp.prune; during model.fit there are none.")
         self.min_accuracy = min_accuracy
         self.budget = None if budget is None else check_budget(budget)
@@ -187,7 +187,7 @@ class FilterPruning(keras.callbacks.Callback):
         check_optimizers(self.model)
         if self._run is None or self._run.model is not self.model:
             self.history = []
-            self.schedule = fresh_schedule(self.schedule, trials=False)
+            self._pace = make_pace(self.schedule, trials=False)
             self._run = self._prepared()
         self._run.start()
 
@@ -228,10 +228,15 @@ class FilterPruning(keras.callbacks.Callback):
         """Leaves the model masked, but as free to be trained as it was."""
         run = self._running()
         run.stop()
-        if short := shortfall(run, self.schedule, self.history, to_budget=self.budget is not None):
+        if short := shortfall(run, self._pace, self.history, to_budget=self.budget is not None):
             _log.warning(short)
         run.check_accuracy()
         run.check_counted()
+
+    @property
+    def schedule(self) -> Any:
+        """What says when and how much."""
+        return self._pace.schedule
 
     @property
     def pruning_rate(self) -> float:
@@ -312,7 +317,7 @@ class FilterPruning(keras.callbacks.Callback):
     def _goal(self, task: Task, cost: CostModel) -> Goal:
         """What ends pruning before the schedule does, if anything; what ends it is checked."""
         if self.budget is None:
-            check_reachable(self.schedule, task)
+            self._pace.check(task.structure, task.limits)
             return RateGoal(task.structure, task.limits, 1.0)
         shares = Shares(cost, task.latency_share())
         goal = BudgetGoal(task.structure, task.limits, self.budget, shares)
@@ -329,9 +334,10 @@ class FilterPruning(keras.callbacks.Callback):
         else:
             run.removed, run.answered = state.removed, state.step
             self.history = list(state.history)
-        if isinstance(self.schedule, AccuracyAware):
-            masked = {**self.schedule.get_state(), "accepted": run.rate(run.removed)}
-            self.schedule.set_state(state.schedule if state else masked)
+        if state is None:
+            self._pace.go_on_at(run.rate(run.removed))
+        else:
+            self._pace.set_state(state.schedule)
         run.mask.set(run.removed)
         if run.removed.any():
             _log.info("Pruning goes on at rate %.1f %%.", 100 * run.rate(run.removed))
@@ -341,7 +347,7 @@ class FilterPruning(keras.callbacks.Callback):
         assert run.answered is not None  # _resume has set it
         goal = None
         for step in range(run.answered + 1, now + 1):
-            should_prune, sparsity = answer_of(self.schedule, step)
+            should_prune, sparsity = self._pace.asks(step)
             if should_prune:
                 goal = sparsity
         run.answered = max(run.answered, now)
@@ -366,33 +372,29 @@ class FilterPruning(keras.callbacks.Callback):
         else:
             run.removed, run.unproven = proposal, True
         if run.states is not None:
-            adaptive = isinstance(self.schedule, AccuracyAware)
-            known = self.schedule.get_state() if adaptive else {}
             nothing = np.zeros_like(proposal)
+            known = self._pace.get_state()
             run.states.save(RunState(run.removed, nothing, now, self.history, known))
 
     def _proposal(self, run: TrainingRun, goal: float) -> np.ndarray | None:
         """The units that would be masked, unless fewer come nearer to the goal.
 
-        A step of `AccuracyAware` may be smaller than a unit; then one goes, up to where it ends.
+        A step of an adaptive schedule may be smaller than a unit; then one goes, up to its end.
         """
         structure, limits = run.task.structure, run.task.limits
-        adaptive = isinstance(self.schedule, AccuracyAware)
-        end = self.schedule.final_sparsity if adaptive else goal
-        missing = (end - run.rate(run.removed)) * structure.unit_filters.sum()
+        missing = (self._pace.end(goal) - run.rate(run.removed)) * structure.unit_filters.sum()
         if missing < structure.unit_filters.min() / 2:
             return None
         if run.goal.reached(run.removed):
             return None
         scores, soft = run.examine()
-        if adaptive:
-            self.schedule.rebase(soft)
+        self._pace.rebase(soft)
         bundles = choose(
             *(structure, run.removed, scores, goal),
             gains=run.goal.gains(run.removed),
             limits=limits,
-            schedule=self.schedule,
-            pool=pool_of(self.schedule),
+            order=self._pace.selection.order,
+            pool=self._pace.selection.pool,
             class_accuracies=soft,
         )
         proposal = without(run.removed, run.goal.trimmed(run.removed, bundles))
@@ -401,12 +403,10 @@ class FilterPruning(keras.callbacks.Callback):
 
     def _objection(self, hard: np.ndarray, soft: np.ndarray, rate: float) -> str:
         """Why a step is undone; empty if it is not."""
-        adaptive = isinstance(self.schedule, AccuracyAware)
         reached = harmonic_mean_accuracy(hard)
         if self.min_accuracy is not None and reached < self.min_accuracy:
-            if adaptive:
-                self.schedule.smaller_step(rate)
+            self._pace.smaller_step(rate)
             return f"floor: the harmonic mean accuracy would fall to {reached:.4f}"
-        if adaptive and not self.schedule.observe(soft, rate):
+        if not self._pace.observe(soft, rate):
             return "the soft harmonic mean accuracy fell too far"
         return ""

@@ -14,8 +14,7 @@ from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import check_rate
-from keras_lrp_prune.control.schedules import AccuracyAware
+from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import (
@@ -248,40 +247,18 @@ def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
     return strategy
 
 
-def check_reachable(schedule: Any, task: Task) -> None:
-    """Refuses a schedule whose end lies beyond what the limits leave."""
-    if isinstance(schedule, AccuracyAware):
-        return  # its final sparsity is a bound
-    final = asked_rate(schedule)
-    if final is not None:
-        check_rate("The schedule's final sparsity", final, task.structure, task.limits)
-
-
-def asked_rate(schedule: Any) -> float | None:
-    """The pruning rate that a schedule is to end at, if it says so.
-
-    The default of `AccuracyAware` is no more than a bound.
-    """
-    final: float | None = getattr(
-        schedule, "final_sparsity", getattr(schedule, "target_sparsity", None)
-    )
-    if isinstance(schedule, AccuracyAware) and final == AccuracyAware().final_sparsity:
-        return None
-    return final
-
-
 def shortfall(
-    run: TrainingRun, schedule: Any, history: Sequence[StepRecord], *, to_budget: bool
+    run: TrainingRun, pace: Pace, history: Sequence[StepRecord], *, to_budget: bool
 ) -> str | None:
     """What is missing of what was asked for when training ends, and why; `None` if nothing is.
 
     Args:
         run: The training.
-        schedule: What said how much.
+        pace: What said how much.
         history: Steps that pruned.
         to_budget: Whether a budget was to be met.
     """
-    goal, missing, asked = run.goal, "the budget is not met", asked_rate(schedule)
+    goal, missing, asked = run.goal, "the budget is not met", pace.asked_rate
     if not to_budget:
         if asked is None:
             return None
@@ -290,7 +267,7 @@ def shortfall(
     if goal.reached(run.removed):
         return None
     undone = [record for record in history if not record.accepted]
-    now, end = run.step, getattr(schedule, "end_step", -1)
+    now, end = run.step, pace.end_step
     causes = [
         f"training ended at optimizer step {now}" + (f" of {end}" if end > now else ""),
         *([f"{len(undone)} steps were undone ({undone[-1].reason})"] if undone else ()),

@@ -15,7 +15,6 @@ from keras_lrp_prune.comparison.decisions import Decisions, decide
 from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.rebuilding import RebuiltModels
 from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.pruning.advice import measured
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import (
@@ -28,6 +27,7 @@ from keras_lrp_prune.pruning.task import read_task
 from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_same, check_strategy, is_chief
+from keras_lrp_prune.selection.limits import Limits
 
 if TYPE_CHECKING:
     import keras

@@ -12,18 +12,18 @@ import numpy as np
 
 from keras_lrp_prune.comparison.methods import Method, ScoredOnce
 from keras_lrp_prune.control.checkpoint import RunState
-from keras_lrp_prune.control.examiner import Examiner
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import largest_rate
-from keras_lrp_prune.control.schedules import EqualSteps, fresh_schedule, has_trials
-from keras_lrp_prune.control.trials import Trials
+from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.steering import chosen_steering
 from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, default_criterion, make_criterion
+from keras_lrp_prune.selection.examiner import Examiner
+from keras_lrp_prune.selection.reach import largest_rate
+from keras_lrp_prune.selection.trials import Trials
 
 T = TypeVar("T")
 
@@ -94,17 +94,17 @@ def decide(
     unpruned = np.zeros(task.structure.n_units, bool)
     criterion_name = method.criterion or default_criterion(engine)
     with closing(make_criterion(criterion_name, problem)) as scored:
-        schedule = fresh_schedule(method.schedule(), trials=True)
-        # Accuracies play no part in equal steps: nothing is fitted to learn them.
-        refit_head = refit_head and not isinstance(schedule, EqualSteps)
+        pace = make_pace(method.schedule(), trials=True)
+        # Where accuracies play no part, nothing is fitted to learn them.
+        refit_head = refit_head and pace.reads_accuracies
         steering = chosen_steering(
-            schedule,
+            pace.selection.steering,
             problem,
             lambda: task.unpruned_probabilities(task.reference),
             refit_head=refit_head,
         )
         on_steering(steering)
-        trials = has_trials(schedule)
+        trials = pace.selection.trials
         in_one_pass = (
             isinstance(scored, LRP)
             and not method.scored_once
@@ -127,7 +127,7 @@ def decide(
         loop = PruningLoop(
             structure=task.structure,
             examiner=timed,
-            schedule=schedule,
+            pace=pace,
             cost=CostModel(task.flat, task.structure),
             goal=RateGoal(task.structure, task.limits, 0.0),
             limits=task.limits,

@@ -10,17 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_lrp_prune.control.proposal import (
-    Bundle,
-    Limits,
-    check_rate,
-    largest_rate,
-    most_removed,
-    rate_tolerance,
-    without,
-)
 from keras_lrp_prune.cost import COUNTED_SHARES, Cost, Shares
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import Bundle, without
+from keras_lrp_prune.selection.reach import check_rate, largest_rate, most_removed, rate_tolerance
 
 _ROUNDING = 1e-12
 # What is counted in place of a cost that has to be measured.

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
-from keras_lrp_prune.control.choosing import choose
-from keras_lrp_prune.control.examiner import Evaluation, Examiner
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
-from keras_lrp_prune.control.proposal import Bundle, Limits, is_nearest, without
-from keras_lrp_prune.control.schedules import AccuracyAware, answer_of, pool_of
-from keras_lrp_prune.control.trials import Trials
+from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.selection.choice import choose
+from keras_lrp_prune.selection.examiner import Evaluation, Examiner
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import Bundle, without
+from keras_lrp_prune.selection.trials import Trials
 
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
@@ -38,7 +38,7 @@ class PruningLoop:
     Args:
         structure: Of the model.
         examiner: Judges what is proposed, and scores what is left.
-        schedule: Any TFMOT pruning schedule; `AccuracyAware` decides what is kept.
+        pace: Says how much goes, and what of it is kept.
         cost: Counts what is left.
         goal: How far to go.
         limits: What every group keeps.
@@ -51,7 +51,7 @@ class PruningLoop:
 
     structure: ChannelStructure
     examiner: Examiner
-    schedule: Any
+    pace: Pace
     cost: CostModel
     goal: Goal
     limits: Limits
@@ -65,8 +65,8 @@ class PruningLoop:
         """Prunes until the goal is reached, or nothing more can go.
 
         Args:
-            state: Where to go on from, such as the end of a run with a nearer goal; the schedule
-                must be the one of that run. By default the checkpoint, or the unpruned model.
+            state: Where to go on from, such as the end of a run with a nearer goal; the pace must
+                be the one of that run. By default the checkpoint, or the unpruned model.
 
         Returns:
             The final state.
@@ -86,7 +86,7 @@ class PruningLoop:
             if scores is None:
                 scores = self.examiner.scores(state.removed)
             proposal, evaluation = self._proposal(scores, state, rate)
-            if (proposal == state.rejected).all() and self._can_go_slower():
+            if (proposal == state.rejected).all() and self.pace.smaller_step():
                 continue  # just undone
             if self._try(state, proposal, evaluation):
                 scores = None
@@ -101,8 +101,7 @@ class PruningLoop:
         nothing = np.zeros(self.structure.n_units, bool)
         state = RunState(nothing, nothing, 0, [], {})
         evaluation = self.examiner.evaluate(nothing)
-        if isinstance(self.schedule, AccuracyAware):
-            self.schedule.observe(evaluation.soft)
+        self.pace.observe(evaluation.soft)
         self._record(state, state.removed, evaluation)
         hard = state.history[0].harmonic_mean
         if self.min_accuracy is not None and hard < self.min_accuracy:
@@ -119,8 +118,7 @@ class PruningLoop:
         state = self.checkpoint.load() if self.checkpoint else None
         if state is not None:
             self._check(state)
-            if isinstance(self.schedule, AccuracyAware):
-                self.schedule.set_state(state.schedule)
+            self.pace.set_state(state.schedule)
             for record in state.history:
                 self.on_step(record)
         return state
@@ -146,16 +144,14 @@ class PruningLoop:
         """
         now, most = self._rate(state.removed), self.goal.rate
         highest = most + self.goal.tolerance
-        adaptive = isinstance(self.schedule, AccuracyAware)
-        end = self.schedule.final_sparsity if adaptive else most
+        end = self.pace.end(most)
         # Where the schedule ends before the goal, its end is met as closely as a goal.
         if now >= end or (end < most and now >= end - self.goal.tolerance):
             return None
         for _ in range(_PATIENCE):
-            should_prune, sparsity = answer_of(self.schedule, state.step)
+            should_prune, sparsity = self.pace.asks(state.step)
             rate = min(sparsity, most)
-            # The steps of an adaptive schedule may be smaller than a unit; then one goes.
-            there = rate <= now if adaptive else is_nearest(self.structure, state.removed, rate)
+            there = self.pace.is_there(self.structure, state.removed, rate)
             proposes = should_prune and not there
             if not proposes or sparsity <= highest:
                 state.step += 1
@@ -177,7 +173,7 @@ class PruningLoop:
             state.rejected = np.zeros_like(proposal)
             return True
         state.rejected = proposal
-        if reason.startswith("floor") and not self._can_go_slower(self._rate(proposal)):
+        if reason.startswith("floor") and not self.pace.smaller_step(self._rate(proposal)):
             state.stopped = reason
         return False
 
@@ -186,13 +182,9 @@ class PruningLoop:
         hard = harmonic_mean_accuracy(evaluation.hard)
         if self.min_accuracy is not None and hard < self.min_accuracy:
             return f"floor: the {self.accuracy} would fall to {hard:.4f}"
-        adaptive = isinstance(self.schedule, AccuracyAware)
-        if adaptive and not self.schedule.observe(evaluation.soft, rate):
+        if not self.pace.observe(evaluation.soft, rate):
             return "the soft harmonic mean accuracy fell too far"
         return ""
-
-    def _can_go_slower(self, tried: float | None = None) -> bool:
-        return isinstance(self.schedule, AccuracyAware) and self.schedule.smaller_step(tried)
 
     def _proposal(
         self, scores: Scores, state: RunState, rate: float
@@ -201,7 +193,7 @@ class PruningLoop:
 
         No more of them than the goal needs.
         """
-        pool, removed = pool_of(self.schedule), state.removed
+        pool, removed = self.pace.selection.pool, state.removed
         ways = self.trials.ways(scores, removed, pool) if self.trials else [(scores, pool)]
         choices = self._choices(ways, state, rate)
         best, evaluation = 0, None
@@ -227,7 +219,7 @@ class PruningLoop:
                 *(self.structure, state.removed, scores, rate),
                 gains=gains,
                 limits=self.limits,
-                schedule=self.schedule,
+                order=self.pace.selection.order,
                 pool=pool,
                 class_accuracies=np.array(now.soft_class_accuracies),
             )
@@ -271,7 +263,6 @@ class PruningLoop:
         return self.structure.pruning_rate(removed)
 
     def _save(self, state: RunState) -> None:
-        if isinstance(self.schedule, AccuracyAware):
-            state.schedule = self.schedule.get_state()
+        state.schedule = self.pace.get_state()
         if self.checkpoint:
             self.checkpoint.save(state)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.arguments import checked, one_of
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.control.order import Order, make_order, order_config
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.selection.options import DEFAULT_POOL, Selection
+from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
 
 RATES = ("auto", "adaptive", "equal")
 STEERINGS = ("auto", "as_is", "cross_fit")
-# Which filters go, also where a schedule of TFMOT says how many.
-_ORDER, _POOL = "harmonic", 0.2
+# A bound that asks for nothing: the target of the run ends it.
+FINAL_SPARSITY = 0.99
 _TOLERANCE = 0.05
 # Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
 _DECIMALS = 6
@@ -85,9 +85,9 @@ class AccuracyAware(PruningSchedule):
         tolerance: float | None = None,
         grow: float = 1.5,
         shrink: float = 0.5,
-        final_sparsity: float = 0.99,
-        order: str | Mapping[str, Any] | Order = _ORDER,
-        pool: float = _POOL,
+        final_sparsity: float = FINAL_SPARSITY,
+        order: str | Mapping[str, Any] | Order = "harmonic",
+        pool: float = DEFAULT_POOL,
         rate: str = "auto",
         steering: str = "as_is",
         trials: bool | None = None,
@@ -124,6 +124,29 @@ class AccuracyAware(PruningSchedule):
         self._accepted = tf.Variable(0.0, trainable=False, dtype=tf.float32)
         self._step = tf.Variable(initial_step, trainable=False, dtype=tf.float32)
         self._harmonic_mean = tf.Variable(-1.0, trainable=False, dtype=tf.float32)
+
+    @property
+    def selection(self) -> Selection:
+        """Which filters go."""
+        return Selection(self.order, self.pool, bool(self.trials), self.steering)
+
+    def settled(self, *, trials: bool) -> Self:
+        """A fresh schedule with the same arguments; what they left open is decided.
+
+        That is `trials=None`, `rate="auto"` and `tolerance=None`.
+
+        Args:
+            trials: Whether there are trials unless the arguments say otherwise.
+        """
+        wanted = trials if self.trials is None else self.trials
+        equal = wanted and self.tolerance is None
+        decided = {
+            "order": self.order,
+            "trials": wanted,
+            "rate": {"auto": "equal" if equal else "adaptive"}.get(self.rate, self.rate),
+            "tolerance": _TOLERANCE if self.tolerance is None else self.tolerance,
+        }
+        return self.from_config({**self.get_config()["config"], **decided})
 
     def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Proposes a sparsity.
@@ -267,9 +290,11 @@ class EqualSteps(PruningSchedule):
     @checked
     def __init__(self, size: float = 0.05) -> None:
         self.size = size
-        self.order = make_order("uniform")
-        self.pool = 0.0
-        self.trials = False
+
+    @property
+    def selection(self) -> Selection:
+        """Which filters go: the lowest-scored ones."""
+        return Selection(UniformOrder(), pool=0.0, trials=False)
 
     def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Proposes a sparsity.
@@ -290,73 +315,3 @@ class EqualSteps(PruningSchedule):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A schedule from `get_config()`, or from the inner `"config"` alone."""
         return cls(**(config["config"] if "class_name" in config else config))
-
-
-def answer_of(schedule: Any, step: int) -> tuple[bool, float]:
-    """What a schedule answers to a step: whether to prune, and the sparsity, 0 if not.
-
-    Raises:
-        TypeError: If it is not a bool and a number.
-        ValueError: If the sparsity lies outside [0, 1].
-    """
-    answer = schedule(step)
-    pair = tuple(map(np.asarray, answer)) if isinstance(answer, tuple | list) else ()
-    if [part.shape for part in pair] != [(), ()] or (
-        pair[0].dtype.kind not in "biu" or pair[1].dtype.kind not in "iuf"
-    ):
-        raise TypeError(
-            "A schedule answers each step with (should_prune, sparsity), a bool and a number; "
-            f"{type(schedule).__name__} answered step {step} with {answer!r}."
-        )
-    should_prune, sparsity = bool(pair[0]), float(pair[1])
-    if should_prune and not 0 <= sparsity <= 1:
-        raise ValueError(
-            f"The sparsity that a schedule asks for must lie in [0, 1]; {type(schedule).__name__} "
-            f"asked for {sparsity} at step {step}."
-        )
-    return should_prune, sparsity if should_prune else 0.0
-
-
-def order_of(schedule: Any) -> Order:
-    """How much each class counts: the schedule's order, or the default for one without."""
-    order: Order = getattr(schedule, "order", None) or make_order(_ORDER)
-    return order
-
-
-def pool_of(schedule: Any) -> float:
-    """What share of all filters stands for election: the schedule's, or the default."""
-    return float(getattr(schedule, "pool", _POOL))
-
-
-def has_trials(schedule: Any) -> bool:
-    """Whether several ways to choose are tried: with any schedule that does not refuse."""
-    return getattr(schedule, "trials", None) is not False
-
-
-def fresh_schedule(schedule: Any, *, trials: bool) -> Any:
-    """The schedule as it was made, so that a second run with it starts anew.
-
-    What it left open is decided: `trials=None`, `rate="auto"` and `tolerance=None`.
-
-    Args:
-        schedule: A `tfmot.sparsity.keras.PruningSchedule`.
-        trials: Whether there are trials unless it says otherwise.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not isinstance(schedule, PruningSchedule):
-        raise ValueError(
-            f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
-        )
-    if isinstance(schedule, AccuracyAware):
-        wanted = trials if schedule.trials is None else schedule.trials
-        equal = wanted and schedule.tolerance is None
-        settled = {
-            "order": schedule.order,
-            "trials": wanted,
-            "rate": {"auto": "equal" if equal else "adaptive"}.get(schedule.rate, schedule.rate),
-            "tolerance": _TOLERANCE if schedule.tolerance is None else schedule.tolerance,
-        }
-        return type(schedule).from_config({**schedule.get_config()["config"], **settled})
-    return schedule

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import as_taken, checked
-from keras_lrp_prune.control.proposal import Limits, check_rate
 from keras_lrp_prune.cost import Cost, CostModel
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.evaluation import classification_report, probabilities
@@ -23,6 +22,8 @@ from keras_lrp_prune.finetuning.tuning import Plan, finetune, planned
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
 from keras_lrp_prune.runtime import CompiledForward, fingerprint
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.reach import check_rate
 from keras_lrp_prune.surgery.making import custom_objects
 from keras_lrp_prune.surgery.settings import compile_like, same_weight_flags
 from keras_lrp_prune.surgery.sizing import sized

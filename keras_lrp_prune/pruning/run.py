@@ -13,8 +13,6 @@ from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.control.checkpoint import Checkpoint, claimed
 from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.proposal import Limits
-from keras_lrp_prune.control.trials import Trials
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
@@ -44,6 +42,8 @@ from keras_lrp_prune.runtime import (
     fingerprint,
     is_chief,
 )
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.trials import Trials
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
@@ -171,7 +171,8 @@ def prune(
     >>> half = klp.prune(model, (x, y), budget={"flops": 0.5, "params": 0.4})
     """
     # Not at the top: it brings TensorFlow.
-    from keras_lrp_prune.control.schedules import AccuracyAware, fresh_schedule, has_trials
+    from keras_lrp_prune.control.pace import make_pace
+    from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
 
     check_engine(engine)
     criterion = default_criterion(engine) if criterion is None else criterion
@@ -181,7 +182,7 @@ def prune(
     if budget is not None and target_rate is not None:
         raise ValueError("Give target_rate or budget, not both.")
     allowed = None if budget is None else check_budget(budget)
-    used = None if schedule is None else fresh_schedule(schedule, trials=True)
+    pace = None if schedule is None else make_pace(schedule, trials=True)
     task = read_task(
         model,
         reference,
@@ -203,14 +204,14 @@ def prune(
     else:
         goal = BudgetGoal(task.structure, task.limits, allowed, shares)
     goal.check()
-    if used is None:
-        end = max(AccuracyAware().final_sparsity, goal.rate)
-        used = fresh_schedule(AccuracyAware(final_sparsity=end), trials=True)
+    if pace is None:
+        end = max(FINAL_SPARSITY, goal.rate)
+        pace = make_pace(AccuracyAware(final_sparsity=end), trials=True)
     settings = {
         "target_rate": goal.rate if allowed is None else None,
         "budget": allowed,
         "min_accuracy": min_accuracy,
-        "schedule": used.get_config(),
+        "schedule": pace.schedule.get_config(),
         "criterion": criterion,
         "analyzer_options": dict(analyzer_options or {}),
         "recovery": chosen,
@@ -230,7 +231,10 @@ def prune(
         task.check_accuracy()
         refits = "head" in RECOVERIES[chosen]
         settings["steering"] = chosen_steering(
-            used, problem, lambda: task.unpruned_probabilities(task.reference), refit_head=refits
+            pace.selection.steering,
+            problem,
+            lambda: task.unpruned_probabilities(task.reference),
+            refit_head=refits,
         )
         accuracy = measured(settings)
         progress = PruningProgress(
@@ -241,7 +245,7 @@ def prune(
         progress.name_mean(accuracy.short)
         with closing(make_criterion(criterion, problem)) as scored, progress.stage("pruning"):
             settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-            settings["trials"] = has_trials(used)
+            settings["trials"] = pace.selection.trials
             examiner = make_examiner(
                 *(problem, scored, settings["steering"]),
                 refit_head=refits,
@@ -250,7 +254,7 @@ def prune(
             state = PruningLoop(
                 structure=task.structure,
                 examiner=examiner,
-                schedule=used,
+                pace=pace,
                 cost=cost,
                 goal=goal,
                 limits=task.limits,

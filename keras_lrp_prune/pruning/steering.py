@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -197,19 +197,19 @@ def _alone(y: np.ndarray) -> list[int]:
 
 
 def chosen_steering(
-    schedule: Any,
+    wanted: str,
     problem: Problem,
     unpruned: Callable[[], np.ndarray],
     *,
     refit_head: bool,
 ) -> str:
-    """What steers under a schedule.
+    """What steers.
 
     A head that is fitted anew on the reference set is blind there. `"auto"` means cross-fitting
     where the head was, it seems, fitted on the reference set.
 
     Args:
-        schedule: One that has a `steering`, or another one: nothing steers it.
+        wanted: What is asked for: that, or `"auto"`.
         problem: The model and the reference set.
         unpruned: Gives class probabilities of the reference samples by the unpruned model.
         refit_head: Whether the model's own head is fitted anew in the end.
@@ -219,7 +219,6 @@ def chosen_steering(
     """
     if refit_head:
         return "cross_fit"
-    wanted: str = getattr(schedule, "steering", "as_is")
     if wanted != "auto":
         return wanted
     y = problem.reference.y

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.control.proposal import Limits
 from keras_lrp_prune.cost import LatencyShare
 from keras_lrp_prune.data import (
     DataError,
@@ -34,6 +33,7 @@ from keras_lrp_prune.runtime import (
     from_chief,
     scope,
 )
+from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.surgery.building import Built, build
 from keras_lrp_prune.surgery.fidelity import check_copy
 from keras_lrp_prune.surgery.kept import Kept, kept_without

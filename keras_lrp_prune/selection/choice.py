@@ -1,16 +1,15 @@
-"""Which units go next, by their scores, the classes' accuracies, and what the schedule asks for."""
+"""Which units go next, by their scores, the classes' accuracies, and how much each class counts."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from keras_lrp_prune.control.balance import balanced
-from keras_lrp_prune.control.proposal import Bundle, Limits, lowest_scored
-from keras_lrp_prune.control.schedules import order_of
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.selection.election import balanced
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.order import Order
+from keras_lrp_prune.selection.ranking import Bundle, lowest_scored
 
 
 def choose(
@@ -21,7 +20,7 @@ def choose(
     *,
     gains: np.ndarray,
     limits: Limits,
-    schedule: Any,
+    order: Order,
     pool: float,
     class_accuracies: np.ndarray,
 ) -> list[Bundle]:
@@ -34,15 +33,14 @@ def choose(
         rate: Pruning rate to reach.
         gains: How much nearer to the goal each unit brings, not negative, shape `(units,)`.
         limits: What every group keeps.
-        schedule: Its order weighs the classes; one of TFMOT, which has none, gets that of
-            `AccuracyAware`.
+        order: How much each class counts.
         pool: Share of all filters that stands for election.
         class_accuracies: Of the model as it is, float, shape `(classes,)`.
 
     Returns:
         The bundles, at least one, unless none may go.
     """
-    weights = order_of(schedule).class_weights(class_accuracies)
+    weights = order.class_weights(class_accuracies)
     combined, known = scores.combined(weights), scores.contributions
     if known is None or not pool:
         return lowest_scored(structure, removed, combined, rate, limits)

@@ -10,14 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.control.proposal import (
-    Bundle,
-    Limits,
-    cheapest_first,
-    lowest_scored,
-    nearest,
-)
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.ranking import Bundle, cheapest_first, lowest_scored, nearest
 
 # Of a unit that gains nothing, so that costs can be divided by gains.
 _LEAST_GAIN = 1e-12

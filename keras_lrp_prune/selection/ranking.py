@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
 from keras_lrp_prune.graph.channels import ChannelStructure
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of each group may go.
-
-    Args:
-        min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of
-            the group's channels, rounded up.
-        round_to: Groups that lose channels keep a multiple of this many (hardware widths).
-    """
-
-    min_channels: float = 1
-    round_to: int = 1
-
-    @property
-    def is_share(self) -> bool:
-        """Whether `min_channels` is a share of each group."""
-        return 0 < self.min_channels < 1
-
-    def kept(self, size: int) -> int:
-        """Channels that a group of this size keeps."""
-        if not self.is_share:
-            return int(self.min_channels)
-        # 0.1 of 30 is 3, whatever floats say.
-        return max(1, ceil(round(self.min_channels * size, 9)))
+from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 
 
 def propose(
@@ -72,49 +46,6 @@ def lowest_scored(
     return bundles[: nearest(structure, removed, bundles, goal)]
 
 
-def most_removed(structure: ChannelStructure, limits: Limits) -> np.ndarray:
-    """The units that are gone when no more may go, bool, shape `(units,)`."""
-    nothing = np.zeros(structure.n_units, bool)
-    return propose(structure, nothing, np.zeros(structure.n_units), 1.0, limits)
-
-
-def largest_rate(structure: ChannelStructure, limits: Limits) -> float:
-    """The highest pruning rate that the limits leave."""
-    return structure.pruning_rate(most_removed(structure, limits))
-
-
-def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
-    """Half the pruning rate of the largest bundle of units that can go at once; 0 if none can."""
-    filters = structure.unit_filters
-    largest = max(
-        (
-            filters[group.units].max() * size
-            for group in structure.groups
-            for size in _bundle_sizes(group.size, group.size, limits)
-        ),
-        default=0,
-    )
-    return float(largest / filters.sum() / 2) if largest else 0.0
-
-
-def is_nearest(structure: ChannelStructure, removed: np.ndarray, rate: float) -> bool:
-    """Whether no more units, however small, bring the pruning rate nearer to `rate`."""
-    filters = structure.unit_filters
-    return bool((rate * filters.sum() - filters[removed].sum()) < filters.min() / 2)
-
-
-def check_rate(what: str, rate: float, structure: ChannelStructure, limits: Limits) -> None:
-    """Raises `ValueError` if the limits do not leave that pruning rate, and names the largest."""
-    largest = largest_rate(structure, limits)
-    if rate > largest + rate_tolerance(structure, limits):
-        widest = max(group.size for group in structure.groups)
-        raise ValueError(
-            f"{what} {rate} cannot be reached: with min_channels={limits.min_channels} and "
-            f"round_to={limits.round_to} the largest pruning rate is {largest:.4f}"
-            + (f", as no group has more than {widest} channels." if not largest else ".")
-        )
-
-
 @dataclass(frozen=True)
 class Bundle:
     """Units of a group that go at once, so that its width stays a multiple of `round_to`.
@@ -145,7 +76,7 @@ def cheapest_first(
         left = group.units[~removed[group.units]]
         left = left[np.argsort(per_filter[left], kind="stable")]
         start, score = 0, -np.inf
-        for size in _bundle_sizes(len(left), group.size, limits):
+        for size in bundle_sizes(len(left), group.size, limits):
             units = left[start : start + size]
             count = int(filters[units].sum())
             # Equal but for float rounding: never less than the bundle that goes before.
@@ -153,20 +84,6 @@ def cheapest_first(
             bundles.append(Bundle(units, count, score, number, size != limits.round_to))
             start += size
     return sorted(bundles, key=lambda bundle: bundle.score)
-
-
-def _bundle_sizes(left: int, size: int, limits: Limits) -> Iterator[int]:
-    """How many units of a group go at once, in the order in which they go.
-
-    Args:
-        left: Units that are left of the group.
-        size: Units that it had at first.
-        limits: What it keeps.
-    """
-    bundle = left % limits.round_to or limits.round_to
-    while left - bundle >= limits.kept(size):
-        yield bundle
-        left, bundle = left - bundle, limits.round_to
 
 
 def nearest(

@@ -1,0 +1,47 @@
+"""How much of each group may go, and in which numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of each group may go.
+
+    Args:
+        min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of
+            the group's channels, rounded up.
+        round_to: Groups that lose channels keep a multiple of this many (hardware widths).
+    """
+
+    min_channels: float = 1
+    round_to: int = 1
+
+    @property
+    def is_share(self) -> bool:
+        """Whether `min_channels` is a share of each group."""
+        return 0 < self.min_channels < 1
+
+    def kept(self, size: int) -> int:
+        """Channels that a group of this size keeps."""
+        if not self.is_share:
+            return int(self.min_channels)
+        # 0.1 of 30 is 3, whatever floats say.
+        return max(1, ceil(round(self.min_channels * size, 9)))
+
+
+def bundle_sizes(left: int, size: int, limits: Limits) -> Iterator[int]:
+    """How many units of a group go at once, in the order in which they go.
+
+    Args:
+        left: Units that are left of the group.
+        size: Units that it had at first.
+        limits: What it keeps.
+    """
+    bundle = left % limits.round_to or limits.round_to
+    while left - bundle >= limits.kept(size):
+        yield bundle
+        left, bundle = left - bundle, limits.round_to
