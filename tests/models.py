@@ -19,9 +19,9 @@ from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.surgery.building import Built, build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.masking import ChannelMask
 
 IMAGE = (16, 16, 3)
 CLASSES = 4

@@ -295,7 +295,7 @@ def traces_of_a_run() -> dict[str, int]:
     )
     criterion = make_criterion(LRP, asked)
     state = PruningLoop(
-        structure=structure,
+        prunable=structure,
         examiner=make_examiner(asked, criterion, "as_is", refit_head=False),
         pace=make_pace(AccuracyAware(), trials=False),
         cost=CostModel(graph, structure),

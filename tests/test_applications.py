@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from models import all_layers, analysed, difference, make_live, random_removal
 
+from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.surgery.building import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.masking import ChannelMask
 
 FUNCTIONS = {
     name: function

@@ -158,8 +158,8 @@ def test_elections_keep_the_limits(election):
         left, before = (~proposal[group.units]).sum(), (~removed[group.units]).sum()
         if left < before:
             assert left >= limits.kept(group.size) and left % limits.round_to == 0
-    rate, most = structure.pruning_rate(proposal), largest_rate(structure, limits)
-    now = structure.pruning_rate(removed)
+    rate, most = structure.rate(proposal), largest_rate(structure, limits)
+    now = structure.rate(removed)
     assert rate <= most + 1e-12
     assert (rate > now) == (most > now + 1e-12), "at least one goes, if any may"
     tolerance = rate_tolerance(structure, limits)
@@ -171,7 +171,7 @@ def test_those_go_that_cancel_out():
     structure = structure_of([(9, 1)])
     scores = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102.0])
     contributions = np.array([[9, 5, 2, -2, 3, -5, 0, 0, 0], [9, 1, 1, -1, 3, -1, 0, 0, 0]])
-    gains = structure.unit_filters
+    gains = structure.unit_sizes
     election = (
         *(structure, np.zeros(9, bool), scores, contributions.astype(float)),
         *(gains, 4 / 9, Limits()),

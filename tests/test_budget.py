@@ -96,7 +96,7 @@ def check_tight(structure, shares, state, budget, limits, examiner):
     for gone, size in last_bundles(structure, removed, limits):
         back = removed.copy()
         # The highest-scored of the group went last.
-        order = np.argsort((examiner.scored / structure.unit_filters)[gone], kind="stable")
+        order = np.argsort((examiner.scored / structure.unit_sizes)[gone], kind="stable")
         back[gone[order[-size:]]] = False
         backed.append(meets(shares, back, budget))
     assert not all(backed), "no bundle could be put back"

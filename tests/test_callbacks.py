@@ -22,7 +22,7 @@ from tiers import examples
 import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks import FilterPruning
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery.holding import HeldMask
+from keras_lrp_prune.prunables.held_mask import HeldMask
 
 SCHEDULE = tfmot.sparsity.keras.PolynomialDecay(0.1, 0.5, begin_step=2, end_step=12, frequency=2)
 ADAM = keras.optimizers.Adam
@@ -74,7 +74,7 @@ class Watch(Callback):
     def on_train_batch_end(self, batch, logs=None):
         found = self.mask.found()
         self.wrong += np.flatnonzero(self.masked & ~found).tolist()
-        self.rates.append(self.structure.pruning_rate(found))
+        self.rates.append(self.structure.rate(found))
 
 
 OPTIMIZERS = {
@@ -167,7 +167,7 @@ def test_a_schedule_of_tfmot_is_followed_exactly(trained):
     pruning = FilterPruning(reference(), SCHEDULE)
     watch = Watch(pruning)
     fit(model, pruning, watch)
-    half = 0.5 / watch.structure.unit_filters.sum()
+    half = 0.5 / watch.structure.unit_sizes.sum()
     wanted = 0.0
     for step, rate in enumerate(watch.rates, start=1):
         should_prune, sparsity = SCHEDULE(step)
@@ -421,7 +421,7 @@ def test_steps_smaller_than_a_unit_take_one(trained, tolerance):
     model = compiled(trained)
     fit(model, pruning, epochs=2)
     _, structure = analysed(model)
-    bundle = 4 / structure.unit_filters.sum()
+    bundle = 4 / structure.unit_sizes.sum()
     assert bundle / 2 > schedule.initial_step, "else this shows nothing"
     assert pruning.pruning_rate == pytest.approx(0.4, abs=bundle / 2)
 

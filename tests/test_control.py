@@ -251,8 +251,8 @@ def test_proposals(problem):
             stays = group.units[~proposal[group.units]]
             assert scores[gone].max() <= scores[stays].min()
     tolerance = rate_tolerance(structure, limits)
-    rate, most = structure.pruning_rate(proposal), largest_rate(structure, limits)
-    now = structure.pruning_rate(removed)
+    rate, most = structure.rate(proposal), largest_rate(structure, limits)
+    now = structure.rate(removed)
     assert rate <= most + 1e-12
     assert (rate > now) == (most > now + 1e-12), "at least one goes, if any may"
     if now + tolerance <= goal <= most:
@@ -263,7 +263,7 @@ def test_proposals(problem):
 def test_nearest_to_the_goal(sizes, goal):
     structure = structure_of(sizes)
     assume(largest_rate(structure, Limits()) > 0)
-    filters = structure.unit_filters
+    filters = structure.unit_sizes
     scores = np.random.default_rng(0).random(structure.n_units) * filters
     nothing = np.zeros(structure.n_units, bool)
     proposal = propose(structure, nothing, scores, goal, Limits())
@@ -271,7 +271,7 @@ def test_nearest_to_the_goal(sizes, goal):
     dearest = [group.units[(scores / filters)[group.units].argmax()] for group in structure.groups]
     order = [unit for unit in np.argsort(scores / filters) if unit not in dearest]
     rates = np.cumsum(filters[order]) / filters.sum()
-    assert abs(structure.pruning_rate(proposal) - goal) == pytest.approx(abs(rates - goal).min())
+    assert abs(structure.rate(proposal) - goal) == pytest.approx(abs(rates - goal).min())
 
 
 def test_equal_scores_keep_a_round_width():

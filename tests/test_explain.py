@@ -60,7 +60,7 @@ def test_explanation_agrees_with_the_channel_structure(name):
         assert layer.groups == through
         assert (layer.reason is None) == (layer.name not in structure.protected)
     assert explanation.groups == {group.name: group.size for group in structure.groups}
-    assert explanation.prunable_filters == structure.unit_filters.sum()
+    assert explanation.prunable_filters == structure.unit_sizes.sum()
     assert explanation.filters == sum(map(len, structure.filter_units.values()))
     assert all(layer.reason for layer in explanation.layers if layer.prunable < layer.channels)
 

@@ -161,7 +161,7 @@ class TestGroups:
     def test_pruning_rate_counts_unprotected_filters(self):
         _, structure = analysed(vgg())
         assert structure.n_units == 6 + 8 + 10 + 12
-        assert structure.pruning_rate(np.arange(36) < 9) == 0.25
+        assert structure.rate(np.arange(36) < 9) == 0.25
         removed = np.arange(36) < 2
         assert {k: v.tolist() for k, v in structure.removed_filters(removed).items()} == {
             structure.groups[0].name: [0, 1]

@@ -12,8 +12,8 @@ from test_callbacks import SCHEDULE, Crash, Watch, compiled, fit
 
 from keras_lrp_prune.callbacks import FilterPruning
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery.holding import HeldMask
-from keras_lrp_prune.surgery.slots import slots_of
+from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.slots import slots_of
 
 OPTIMIZERS = keras.optimizers
 RATE = pytest.approx(0.5, abs=0.02)
@@ -32,7 +32,7 @@ def pruner(schedule=SCHEDULE, **options):
 def zeros(model):
     """The share of filters that are zero in the model."""
     _, structure = analysed(model)
-    return structure.pruning_rate(HeldMask(structure, read_model(model).flat().layers).found())
+    return structure.rate(HeldMask(structure, read_model(model).flat().layers).found())
 
 
 def scaled(**options):

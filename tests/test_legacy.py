@@ -14,10 +14,10 @@ from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.relevance.canonical import canonize
 from keras_lrp_prune.surgery.building import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.masking import ChannelMask
 
 IMAGE = (12, 12, 3)
 

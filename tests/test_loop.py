@@ -43,10 +43,10 @@ class Slope:
 def run(sizes, rate, schedule, *, limits=None, min_accuracy=None, state=None):
     structure = structure_of(sizes)
     loop = PruningLoop(
-        structure=structure,
+        prunable=structure,
         examiner=Slope(structure.n_units),
         pace=schedule if isinstance(schedule, Pace) else make_pace(schedule, trials=False),
-        cost=lambda removed: Cost(int(structure.unit_filters[~removed].sum()), 0, 0),
+        cost=lambda removed: Cost(int(structure.unit_sizes[~removed].sum()), 0, 0),
         goal=RateGoal(structure, limits or Limits(), rate),
         limits=limits or Limits(),
         min_accuracy=min_accuracy,

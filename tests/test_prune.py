@@ -60,9 +60,9 @@ def check_result(model, result, x, target, tolerance=1e-3):
     """The target is met, and the small model is the masked one."""
     _, structure = analysed(model)
     removed = removed_units(structure, result.kept)
-    half = structure.unit_filters.max() / structure.unit_filters.sum() / 2
+    half = structure.unit_sizes.max() / structure.unit_sizes.sum() / 2
     assert abs(result.rate - target) <= half + 1e-9
-    assert structure.pruning_rate(removed) == pytest.approx(result.rate)
+    assert structure.rate(removed) == pytest.approx(result.rate)
     copy, mask = masked_copy(model)
     mask.set(removed)
     assert difference(model(x), copy.model(x)) > 1e-2, "pruning must matter"

@@ -26,6 +26,7 @@ from tiers import examples
 
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.recovery.head import fit_head
 from keras_lrp_prune.recovery.least_squares import _with_mirrored, refit_layers
 from keras_lrp_prune.recovery.patches import windows_of
@@ -33,7 +34,6 @@ from keras_lrp_prune.recovery.ridge import RIDGES, Products, Rows, best_correcti
 from keras_lrp_prune.recovery.weights import with_weights
 from keras_lrp_prune.surgery.building import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.masking import ChannelMask
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,8 @@ FINDINGS = """
   `dense-mnist`, whose accuracy is lost by then with all weights frozen, and up to 8 on
   `residual-cifar10`; it is 9 to 19 behind on `inverted-cifar10` with 10 and 20 images, and 7 ahead
   with 50. Beyond 60 % it is worth a try.
-- `vgg-transfer`, unpruned at 36 to 43 %, is at times better refitted than unpruned: its figures say little.
+- `vgg-transfer`, unpruned at 36 to 43 %, is at times better refitted than unpruned: its figures
+  say little.
 - Least squares cannot mend what depthwise and grouped layers lose; the summary names them. In front
   of them and behind them it does (`inverted-cifar10`, `mobilenet-flowers`).
 - With one reference set, differences of one or two points say nothing.

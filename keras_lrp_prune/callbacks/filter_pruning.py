@@ -29,6 +29,7 @@ from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.prunables.held_mask import HeldMask
 from keras_lrp_prune.pruning.task import Task, read_task
 from keras_lrp_prune.relevance.criteria import (
     check_criterion,
@@ -46,7 +47,6 @@ from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import without
 from keras_lrp_prune.surgery.building import rebuild
-from keras_lrp_prune.surgery.holding import HeldMask
 from keras_lrp_prune.surgery.kept import kept_without
 
 _log = logging.getLogger(__name__)
@@ -382,8 +382,8 @@ class FilterPruning(keras.callbacks.Callback):
         A step of an adaptive schedule may be smaller than a unit; then one goes, up to its end.
         """
         structure, limits = run.task.structure, run.task.limits
-        missing = (self._pace.end(goal) - run.rate(run.removed)) * structure.unit_filters.sum()
-        if missing < structure.unit_filters.min() / 2:
+        missing = (self._pace.end(goal) - run.rate(run.removed)) * structure.unit_sizes.sum()
+        if missing < structure.unit_sizes.min() / 2:
             return None
         if run.goal.reached(run.removed):
             return None
@@ -398,7 +398,7 @@ class FilterPruning(keras.callbacks.Callback):
             class_accuracies=soft,
         )
         proposal = without(run.removed, run.goal.trimmed(run.removed, bundles))
-        taken = structure.unit_filters[proposal & ~run.removed].sum()
+        taken = structure.unit_sizes[proposal & ~run.removed].sum()
         return proposal if taken and taken - missing <= missing else None
 
     def _objection(self, hard: np.ndarray, soft: np.ndarray, rate: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_lrp_prune.surgery.holding import HeldMask
+from keras_lrp_prune.prunables.held_mask import HeldMask
 
 
 class HeldFunction:

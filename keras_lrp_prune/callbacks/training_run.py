@@ -26,12 +26,12 @@ from keras_lrp_prune.evaluation import (
 from keras_lrp_prune.graph.finite import not_finite
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.slots import optimizers_within
 from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
-from keras_lrp_prune.surgery.holding import HeldMask
-from keras_lrp_prune.surgery.slots import optimizers_within
 
 _LEAST_EPSILON = 1e-15
 
@@ -125,7 +125,7 @@ class TrainingRun:
 
     def rate(self, removed: np.ndarray) -> float:
         """The pruning rate."""
-        return self.task.structure.pruning_rate(removed)
+        return self.task.structure.rate(removed)
 
     def accuracies(self) -> tuple[np.ndarray, np.ndarray]:
         """Hard and soft class accuracies of the model as it is; costs one forward pass."""

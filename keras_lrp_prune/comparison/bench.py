@@ -112,7 +112,7 @@ class Bench:
                 ),
                 on_step=progress.show,
             )
-        rate = self._task.structure.pruning_rate
+        rate = self._task.structure.rate
         models = RebuiltModels(self._task, self._problem(seed), self._recovery)
         with progress.stage("measuring"):
             accuracies = self._measured(decisions.masks, models, progress.advance)

@@ -125,7 +125,7 @@ def decide(
         timed = _TimedExaminer(examined)
         start = time.perf_counter()
         loop = PruningLoop(
-            structure=task.structure,
+            prunable=task.structure,
             examiner=timed,
             pace=pace,
             cost=CostModel(task.flat, task.structure),
@@ -150,11 +150,11 @@ def decide(
 
 def _from_rate_to_rate(loop: PruningLoop, rates: Sequence[float]) -> np.ndarray:
     """The units that are gone at each rate."""
-    largest = largest_rate(loop.structure, loop.limits)
+    largest = largest_rate(loop.prunable, loop.limits)
     state: RunState | None = None
     masks = []
     for rate in rates:
-        goal = RateGoal(loop.structure, loop.limits, min(rate, largest))
+        goal = RateGoal(loop.prunable, loop.limits, min(rate, largest))
         state = replace(loop, goal=goal).run(state)
         masks.append(state.removed)
     return np.stack(masks)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_lrp_prune.cost import COUNTED_SHARES, Cost, Shares
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import Bundle, without
 from keras_lrp_prune.selection.reach import check_rate, largest_rate, most_removed, rate_tolerance
@@ -61,12 +61,12 @@ class RateGoal:
     """A pruning rate, met to within half the largest bundle.
 
     Args:
-        structure: Of the model.
+        prunable: What can go.
         limits: What every group keeps.
         rate: Pruning rate to reach, in [0, 1).
     """
 
-    structure: ChannelStructure
+    prunable: Prunable
     limits: Limits
     rate: float
 
@@ -83,21 +83,21 @@ class RateGoal:
     @cached_property
     def tolerance(self) -> float:
         """See `Goal`."""
-        return rate_tolerance(self.structure, self.limits)
+        return rate_tolerance(self.prunable, self.limits)
 
     def check(self) -> None:
         """Raises `ValueError` if the limits do not leave that rate, and names the largest."""
         if not 0 <= self.rate < 1:
             raise ValueError(f"target_rate must lie in [0, 1), not {self.rate}.")
-        check_rate("target_rate", self.rate, self.structure, self.limits)
+        check_rate("target_rate", self.rate, self.prunable, self.limits)
 
     def reached(self, removed: np.ndarray) -> bool:
         """See `Goal`."""
-        return self.structure.pruning_rate(removed) >= self.rate - self.tolerance - _ROUNDING
+        return self.prunable.rate(removed) >= self.rate - self.tolerance - _ROUNDING
 
     def gains(self, removed: np.ndarray) -> np.ndarray:
         """See `Goal`: its filters."""
-        return self.structure.unit_filters
+        return self.prunable.unit_sizes
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
         """See `Goal`; the proposal knows the rate."""
@@ -113,13 +113,13 @@ class BudgetGoal:
     """Shares of the original's costs that may remain; without the last bundle, one is exceeded.
 
     Args:
-        structure: Of the model.
+        prunable: What can go.
         limits: What every group keeps.
         budget: Cost to the share of it that may remain, in (0, 1].
         shares: What remains without some units.
     """
 
-    structure: ChannelStructure
+    prunable: Prunable
     limits: Limits
     budget: Mapping[str, float]
     shares: Shares
@@ -128,16 +128,16 @@ class BudgetGoal:
     @cached_property
     def rate(self) -> float:
         """See `Goal`."""
-        return largest_rate(self.structure, self.limits)
+        return largest_rate(self.prunable, self.limits)
 
     @cached_property
     def tolerance(self) -> float:
         """See `Goal`."""
-        return rate_tolerance(self.structure, self.limits)
+        return rate_tolerance(self.prunable, self.limits)
 
     def check(self) -> None:
         """Raises `ValueError` for what the smallest model exceeds, and names its share."""
-        smallest = most_removed(self.structure, self.limits)
+        smallest = most_removed(self.prunable, self.limits)
         for name, most in self.budget.items():
             share = min(self.shares(name, smallest), 1.0)  # all can remain, whatever was measured
             if share > most + _ROUNDING:
@@ -161,8 +161,8 @@ class BudgetGoal:
         """
         weights = self._weights(removed)
         now = {name: self.shares(name, removed) for name in weights}
-        gains = np.zeros(self.structure.n_units)
-        for group in self.structure.groups:
+        gains = np.zeros(self.prunable.n_units)
+        for group in self.prunable.groups:
             left = group.units[~removed[group.units]]
             less = removed.copy()
             less[left[:1]] = True

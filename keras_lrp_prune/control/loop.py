@@ -13,7 +13,7 @@ from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
@@ -36,7 +36,7 @@ class PruningLoop:
     trials, their evaluations too.
 
     Args:
-        structure: Of the model.
+        prunable: What can go.
         examiner: Judges what is proposed, and scores what is left.
         pace: Says how much goes, and what of it is kept.
         cost: Counts what is left.
@@ -49,7 +49,7 @@ class PruningLoop:
         on_step: Called with each new record.
     """
 
-    structure: ChannelStructure
+    prunable: Prunable
     examiner: Examiner
     pace: Pace
     cost: CostModel
@@ -98,7 +98,7 @@ class PruningLoop:
 
     def _started(self) -> RunState:
         """The state before the first proposal: what the unpruned model achieves."""
-        nothing = np.zeros(self.structure.n_units, bool)
+        nothing = np.zeros(self.prunable.n_units, bool)
         state = RunState(nothing, nothing, 0, [], {})
         evaluation = self.examiner.evaluate(nothing)
         self.pace.observe(evaluation.soft)
@@ -151,7 +151,7 @@ class PruningLoop:
         for _ in range(_PATIENCE):
             should_prune, sparsity = self.pace.asks(state.step)
             rate = min(sparsity, most)
-            there = self.pace.is_there(self.structure, state.removed, rate)
+            there = self.pace.is_there(self.prunable, state.removed, rate)
             proposes = should_prune and not there
             if not proposes or sparsity <= highest:
                 state.step += 1
@@ -216,7 +216,7 @@ class PruningLoop:
 
         def chosen(scores: Scores, pool: float, rate: float) -> list[Bundle]:
             return choose(
-                *(self.structure, state.removed, scores, rate),
+                *(self.prunable, state.removed, scores, rate),
                 gains=gains,
                 limits=self.limits,
                 order=self.pace.selection.order,
@@ -260,7 +260,7 @@ class PruningLoop:
         self.on_step(record)
 
     def _rate(self, removed: np.ndarray) -> float:
-        return self.structure.pruning_rate(removed)
+        return self.prunable.rate(removed)
 
     def _save(self, state: RunState) -> None:
         state.schedule = self.pace.get_state()

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY
 from keras_lrp_prune.control.tfmot import PruningSchedule
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.options import Selecting, Selection
 from keras_lrp_prune.selection.reach import check_rate, is_nearest
@@ -84,10 +84,10 @@ class Pace:
         """The last step at which it proposes something, -1 if it does not say."""
         return int(self._config.get("end_step", -1))
 
-    def check(self, structure: ChannelStructure, limits: Limits) -> None:
+    def check(self, prunable: Prunable, limits: Limits) -> None:
         """Raises `ValueError` if it is to end beyond what the limits leave."""
         if self.asked_rate is not None:
-            check_rate("The schedule's final sparsity", self.asked_rate, structure, limits)
+            check_rate("The schedule's final sparsity", self.asked_rate, prunable, limits)
 
     def end(self, goal: float) -> float:
         """The rate beyond which it proposes nothing more, on the way to that of a goal."""
@@ -117,9 +117,9 @@ class Pace:
             )
         return should_prune, sparsity if should_prune else 0.0
 
-    def is_there(self, structure: ChannelStructure, removed: np.ndarray, rate: float) -> bool:
+    def is_there(self, prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
         """Whether as much is gone as it asks for: no unit more brings the rate nearer to it."""
-        return is_nearest(structure, removed, rate)
+        return is_nearest(prunable, removed, rate)
 
     def observe(self, class_accuracies: np.ndarray, rate: float | None = None) -> bool:
         """Takes what the last proposal, of that rate, left; returns whether it stands."""
@@ -173,16 +173,16 @@ class AdaptivePace(Pace):
         final = self.schedule.final_sparsity
         return None if final == FINAL_SPARSITY else final
 
-    def check(self, structure: ChannelStructure, limits: Limits) -> None:
+    def check(self, prunable: Prunable, limits: Limits) -> None:
         """See `Pace`: its end is a bound, which need not be reached."""
 
     def end(self, goal: float) -> float:
         """See `Pace`."""
         return self.schedule.final_sparsity
 
-    def is_there(self, structure: ChannelStructure, removed: np.ndarray, rate: float) -> bool:
+    def is_there(self, prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
         """See `Pace`; a step may be smaller than a unit: then one goes."""
-        return rate <= structure.pruning_rate(removed)
+        return rate <= prunable.rate(removed)
 
     def observe(self, class_accuracies: np.ndarray, rate: float | None = None) -> bool:
         """See `Pace`."""

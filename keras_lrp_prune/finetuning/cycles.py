@@ -156,7 +156,7 @@ class _Run:
         flat = sized(source.graph, self._reference.x.shape[1:], keras)
         self._structure = channel_structure(flat, tuple(prune_options.get("protect", ())))
         self._first = CostModel(flat, self._structure)()
-        self._prunable = int(self._structure.unit_filters.sum())
+        self._prunable = int(self._structure.unit_sizes.sum())
         self._check_last_rate()
 
     def _check_last_rate(self) -> None:

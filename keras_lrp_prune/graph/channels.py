@@ -120,20 +120,20 @@ class ChannelStructure:
         return sum(group.size for group in self.groups)
 
     @cached_property
-    def unit_filters(self) -> np.ndarray:
+    def unit_sizes(self) -> np.ndarray:
         """Number of filters in each unit, int64, shape `(units,)`."""
         counts = np.zeros(self.n_units, np.int64)
         for units in self.filter_units.values():
             np.add.at(counts, units[units >= 0], 1)
         return counts
 
-    def pruning_rate(self, removed: np.ndarray) -> float:
+    def rate(self, removed: np.ndarray) -> float:
         """Filters removed over all filters in unprotected groups.
 
         Args:
             removed: bool, shape `(units,)`.
         """
-        counts = self.unit_filters
+        counts = self.unit_sizes
         return float(counts[removed].sum() / max(counts.sum(), 1))
 
     def removed_filters(self, removed: np.ndarray) -> dict[str, np.ndarray]:

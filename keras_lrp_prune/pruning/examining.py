@@ -6,12 +6,12 @@ import numpy as np
 
 from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.selection.examiner import Evaluation
-from keras_lrp_prune.surgery.masking import ChannelMask
 
 
 class OnePass:

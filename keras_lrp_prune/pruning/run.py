@@ -252,7 +252,7 @@ def prune(
                 trials=settings["trials"],
             )
             state = PruningLoop(
-                structure=task.structure,
+                prunable=task.structure,
                 examiner=examiner,
                 pace=pace,
                 cost=cost,
@@ -301,7 +301,7 @@ def prune(
         validation=held_out_reports,
         settings=settings,
         stopped=state.stopped,
-        rate=task.structure.pruning_rate(state.removed),
+        rate=task.structure.rate(state.removed),
         protected=task.structure.protected,
         barriers=task.structure.barriers,
         uncounted=cost.uncounted,

@@ -220,7 +220,7 @@ class Random(_WithoutCopy):
 
     def __init__(self, problem: Problem) -> None:
         draw = np.random.default_rng(problem.seed).random(problem.structure.n_units)
-        self._scores = Scores((draw * problem.structure.unit_filters)[None])
+        self._scores = Scores((draw * problem.structure.unit_sizes)[None])
 
     def refresh(self) -> None:
         """Does nothing: the order stays."""
@@ -303,7 +303,7 @@ def relative_to_group(structure: ChannelStructure, scores: np.ndarray, order: in
 
     The norm is that of the scores per filter, averaged over classes.
     """
-    per_filter = np.abs(scores).mean(0) / structure.unit_filters
+    per_filter = np.abs(scores).mean(0) / structure.unit_sizes
     relative = np.empty_like(scores)
     for group in structure.groups:
         norm = np.linalg.norm(per_filter[group.units], ord=order)

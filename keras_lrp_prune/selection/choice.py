@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.election import balanced
 from keras_lrp_prune.selection.limits import Limits
@@ -13,7 +13,7 @@ from keras_lrp_prune.selection.ranking import Bundle, lowest_scored
 
 
 def choose(
-    structure: ChannelStructure,
+    prunable: Prunable,
     removed: np.ndarray,
     scores: Scores,
     rate: float,
@@ -27,7 +27,7 @@ def choose(
     """The units that go at the next step, in bundles, in the order in which they go.
 
     Args:
-        structure: Of the model.
+        prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: How much units matter in the model without those.
         rate: Pruning rate to reach.
@@ -43,8 +43,8 @@ def choose(
     weights = order.class_weights(class_accuracies)
     combined, known = scores.combined(weights), scores.contributions
     if known is None or not pool:
-        return lowest_scored(structure, removed, combined, rate, limits)
+        return lowest_scored(prunable, removed, combined, rate, limits)
     contributions = known.weighted(weights)
     return balanced(
-        *(structure, removed, combined, contributions, gains, rate), limits=limits, pool=pool
+        *(prunable, removed, combined, contributions, gains, rate), limits=limits, pool=pool
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import Bundle, cheapest_first, lowest_scored, nearest
 
@@ -19,7 +19,7 @@ _LEAST_GAIN = 1e-12
 
 
 def balanced(
-    structure: ChannelStructure,
+    prunable: Prunable,
     removed: np.ndarray,
     scores: np.ndarray,
     contributions: np.ndarray,
@@ -37,7 +37,7 @@ def balanced(
     Costs no pass: `samples * candidates` multiplications for each unit that goes.
 
     Args:
-        structure: Of the model.
+        prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: Score of each unit, summed over its filters, float, same shape.
         contributions: What each unit adds to each sample, float, shape `(samples, units)`.
@@ -50,12 +50,12 @@ def balanced(
     Returns:
         What goes, in the order in which it is elected; at least one bundle, unless none may go.
     """
-    total, gone = structure.unit_filters.sum(), structure.unit_filters[removed].sum()
+    total, gone = prunable.unit_sizes.sum(), prunable.unit_sizes[removed].sum()
     need = sparsity * total - gone
     if pool * total <= need:
-        return lowest_scored(structure, removed, scores, sparsity, limits)
-    bundles = cheapest_first(structure, removed, scores, limits)
-    bundles = bundles[: nearest(structure, removed, bundles, gone + pool * total)]
+        return lowest_scored(prunable, removed, scores, sparsity, limits)
+    bundles = cheapest_first(prunable, removed, scores, limits)
+    bundles = bundles[: nearest(prunable, removed, bundles, gone + pool * total)]
     if not bundles:
         return []
     lost = np.stack([contributions[:, bundle.units].sum(1) for bundle in bundles])

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 
 
 def propose(
-    structure: ChannelStructure,
+    prunable: Prunable,
     removed: np.ndarray,
     scores: np.ndarray,
     sparsity: float,
@@ -21,7 +21,7 @@ def propose(
     """Adds the lowest-scored units until the pruning rate is as near to `sparsity` as it gets.
 
     Args:
-        structure: Of the model.
+        prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: Score of each unit, summed over its filters, float, same shape.
         sparsity: Pruning rate to reach.
@@ -30,20 +30,20 @@ def propose(
     Returns:
         The units that would be gone, bool; at least one more than before, unless none may go.
     """
-    return without(removed, lowest_scored(structure, removed, scores, sparsity, limits))
+    return without(removed, lowest_scored(prunable, removed, scores, sparsity, limits))
 
 
 def lowest_scored(
-    structure: ChannelStructure,
+    prunable: Prunable,
     removed: np.ndarray,
     scores: np.ndarray,
     sparsity: float,
     limits: Limits,
 ) -> list[Bundle]:
     """What `propose` adds, in the order in which it goes."""
-    bundles = cheapest_first(structure, removed, scores, limits)
-    goal = sparsity * structure.unit_filters.sum()
-    return bundles[: nearest(structure, removed, bundles, goal)]
+    bundles = cheapest_first(prunable, removed, scores, limits)
+    goal = sparsity * prunable.unit_sizes.sum()
+    return bundles[: nearest(prunable, removed, bundles, goal)]
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class Bundle:
 
 
 def cheapest_first(
-    structure: ChannelStructure, removed: np.ndarray, scores: np.ndarray, limits: Limits
+    prunable: Prunable, removed: np.ndarray, scores: np.ndarray, limits: Limits
 ) -> list[Bundle]:
     """All units that may go, in bundles with ascending scores; arguments as those of `propose`."""
-    filters = structure.unit_filters
+    filters = prunable.unit_sizes
     bundles = []
     per_filter = scores / filters
-    for number, group in enumerate(structure.groups):
+    for number, group in enumerate(prunable.groups):
         left = group.units[~removed[group.units]]
         left = left[np.argsort(per_filter[left], kind="stable")]
         start, score = 0, -np.inf
@@ -86,13 +86,11 @@ def cheapest_first(
     return sorted(bundles, key=lambda bundle: bundle.score)
 
 
-def nearest(
-    structure: ChannelStructure, removed: np.ndarray, bundles: Sequence[Bundle], goal: float
-) -> int:
+def nearest(prunable: Prunable, removed: np.ndarray, bundles: Sequence[Bundle], goal: float) -> int:
     """How many of the first bundles have to go, at least one, to come nearest to `goal` filters."""
     if not bundles:
         return 0
-    after = structure.unit_filters[removed].sum() + np.cumsum([one.filters for one in bundles])
+    after = prunable.unit_sizes[removed].sum() + np.cumsum([one.filters for one in bundles])
     return int(np.argmin(np.abs(after - goal))) + 1
 
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 from keras_lrp_prune.selection.ranking import propose
 
 
-def most_removed(structure: ChannelStructure, limits: Limits) -> np.ndarray:
+def most_removed(prunable: Prunable, limits: Limits) -> np.ndarray:
     """The units that are gone when no more may go, bool, shape `(units,)`."""
-    nothing = np.zeros(structure.n_units, bool)
-    return propose(structure, nothing, np.zeros(structure.n_units), 1.0, limits)
+    nothing = np.zeros(prunable.n_units, bool)
+    return propose(prunable, nothing, np.zeros(prunable.n_units), 1.0, limits)
 
 
-def largest_rate(structure: ChannelStructure, limits: Limits) -> float:
+def largest_rate(prunable: Prunable, limits: Limits) -> float:
     """The highest pruning rate that the limits leave."""
-    return structure.pruning_rate(most_removed(structure, limits))
+    return prunable.rate(most_removed(prunable, limits))
 
 
-def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
+def rate_tolerance(prunable: Prunable, limits: Limits) -> float:
     """Half the pruning rate of the largest bundle of units that can go at once; 0 if none can."""
-    filters = structure.unit_filters
+    filters = prunable.unit_sizes
     largest = max(
         (
             filters[group.units].max() * size
-            for group in structure.groups
+            for group in prunable.groups
             for size in bundle_sizes(group.size, group.size, limits)
         ),
         default=0,
@@ -34,17 +34,17 @@ def rate_tolerance(structure: ChannelStructure, limits: Limits) -> float:
     return float(largest / filters.sum() / 2) if largest else 0.0
 
 
-def is_nearest(structure: ChannelStructure, removed: np.ndarray, rate: float) -> bool:
+def is_nearest(prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
     """Whether no more units, however small, bring the pruning rate nearer to `rate`."""
-    filters = structure.unit_filters
+    filters = prunable.unit_sizes
     return bool((rate * filters.sum() - filters[removed].sum()) < filters.min() / 2)
 
 
-def check_rate(what: str, rate: float, structure: ChannelStructure, limits: Limits) -> None:
+def check_rate(what: str, rate: float, prunable: Prunable, limits: Limits) -> None:
     """Raises `ValueError` if the limits do not leave that pruning rate, and names the largest."""
-    largest = largest_rate(structure, limits)
-    if rate > largest + rate_tolerance(structure, limits):
-        widest = max(group.size for group in structure.groups)
+    largest = largest_rate(prunable, limits)
+    if rate > largest + rate_tolerance(prunable, limits):
+        widest = max(group.size for group in prunable.groups)
         raise ValueError(
             f"{what} {rate} cannot be reached: with min_channels={limits.min_channels} and "
             f"round_to={limits.round_to} the largest pruning rate is {largest:.4f}"

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
 from keras_lrp_prune.graph.model_graph import LayerSpec
-from keras_lrp_prune.surgery.slots import Slot, slots_of
+from keras_lrp_prune.prunables.slots import Slot, slots_of
 
 Undo = Callable[[], None]
 
