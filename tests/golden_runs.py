@@ -237,12 +237,14 @@ def schedule_of_tfmot(side: Side) -> dict[str, Any]:
 
 
 def resumed(side: Side) -> dict[str, Any]:
-    """A run that is interrupted once its checkpoint is there, and goes on."""
+    """A run that is interrupted when all is traced and some steps are saved, and goes on."""
     folder = side.folder / "checkpoint"
 
     def interrupt() -> None:
-        while not any(folder.glob("*.npz")):
-            time.sleep(0.01)
+        writes: set[int] = set()
+        while len(writes) < 4:
+            writes |= {path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+            time.sleep(0.001)
         _thread.interrupt_main()
 
     threading.Thread(target=interrupt, daemon=True).start()

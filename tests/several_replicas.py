@@ -291,7 +291,14 @@ def traces_of_a_run() -> dict[str, int]:
     graph, structure = analysed(model)
     reference = reference_set((x, y), n_classes=CLASSES, input_shape=IMAGE)
     asked = Problem(
-        graph, structure, lambda: None, read_head(graph), reference, 4, strategy=mirrored(2)
+        graph,
+        structure,
+        lambda: None,
+        lambda: None,
+        read_head(graph),
+        reference,
+        4,
+        strategy=mirrored(2),
     )
     criterion = make_criterion(LRP, asked)
     state = PruningLoop(

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
+from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import weights_of
+from keras_lrp_prune.prunables.masked_weights import MaskedWeight, masked_weights
 
 
 class ChannelMask:
@@ -36,15 +37,11 @@ class ChannelMask:
         weight_names: Mapping[str, Iterable[str]],
     ) -> None:
         self.removed = np.zeros(structure.n_units, bool)
-        by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
-        for entry in structure.weight_axes:
-            if entry.role != "sliced":
-                by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
         self._variables = []
-        for (layer, weight), entries in by_weight.items():
-            index = list(weight_names[layer]).index(weight)
-            kind = _MaskedVariable if len(entries) == 1 else _MaskedMatrix
-            self._variables.append(kind(weights_of(layers[layer])[index], entries))
+        for weight in masked_weights(structure):
+            index = list(weight_names[weight.layer]).index(weight.name)
+            kind = _MaskedVariable if len(weight.axes) == 1 else _MaskedMatrix
+            self._variables.append(kind(weights_of(layers[weight.layer])[index], weight))
 
     def set(self, removed: np.ndarray) -> None:
         """Masks exactly these units; others that were masked come back.
@@ -64,8 +61,8 @@ class ChannelMask:
 class _MaskedVariable:
     """One weight of which positions along one axis can be masked."""
 
-    def __init__(self, variable: Any, entries: list[WeightAxis]) -> None:
-        (entry,) = entries
+    def __init__(self, variable: Any, weight: MaskedWeight) -> None:
+        (entry,) = weight.axes
         self._units = entry.units
         self._variable = variable
         self._axis = entry.axis
@@ -94,18 +91,15 @@ class _MaskedMatrix:
     Rare: a layer that reads channels which do not vanish when they are masked.
     """
 
-    def __init__(self, variable: Any, entries: list[WeightAxis]) -> None:
-        self._entries = entries
+    def __init__(self, variable: Any, weight: MaskedWeight) -> None:
+        self._weight = weight
         self._variable = variable
         self._original = np.asarray(variable).copy()
-        self._masked = [np.zeros(len(entry.units), bool) for entry in entries]
+        self._kept = np.ones((), bool)
 
     def set(self, removed: np.ndarray) -> None:
-        masked = [selects(removed, entry.units) for entry in self._entries]
-        if all((new == old).all() for new, old in zip(masked, self._masked, strict=True)):
+        kept = self._weight.kept(removed, self._original.shape)
+        if (kept == self._kept).all():
             return
-        values = self._original.copy()
-        for entry, gone in zip(self._entries, masked, strict=True):
-            np.moveaxis(values, entry.axis, 0)[gone] = 0
-        self._variable.assign(values)
-        self._masked = masked
+        self._variable.assign(np.where(kept, self._original, np.zeros_like(self._original)))
+        self._kept = kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lrp_prune.graph.channels import ChannelStructure, WeightAxis, selects
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import LayerSpec
+from keras_lrp_prune.prunables.masked_weights import MaskedWeight, masked_weights
+from keras_lrp_prune.prunables.prunable import Undo
 from keras_lrp_prune.prunables.slots import Slot, slots_of
-
-Undo = Callable[[], None]
 
 
 class HeldMask:
@@ -47,14 +47,12 @@ class HeldMask:
         layers: Mapping[str, LayerSpec],
         optimizers: Callable[[], Iterable[Any]] = tuple,
     ) -> None:
-        by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
-        for entry in structure.weight_axes:
-            if entry.role != "sliced":
-                by_weight.setdefault((entry.layer, entry.weight), []).append(entry)
         self._structure = structure
         self._weights = {
-            f"{layer}/{weight}": _HeldWeight(layers[layer].weights[weight], entries, optimizers)
-            for (layer, weight), entries in by_weight.items()
+            f"{weight.layer}/{weight.name}": _HeldWeight(
+                layers[weight.layer].weights[weight.name], weight, optimizers
+            )
+            for weight in masked_weights(structure)
         }
 
     @contextmanager
@@ -93,7 +91,7 @@ class HeldMask:
         """
         zero = np.zeros(self._structure.n_units, bool)
         for weight in self._weights.values():
-            zero[weight.units] = True
+            zero[weight.plan.units] = True
         for weight in self._weights.values():
             weight.rule_out(zero)
         for group in self._structure.groups:
@@ -108,20 +106,13 @@ class _HeldWeight:
     def __init__(
         self,
         variable: Any,
-        entries: Sequence[WeightAxis],
+        plan: MaskedWeight,
         optimizers: Callable[[], Iterable[Any]],
     ) -> None:
-        self._variable, self._entries, self._optimizers = variable, entries, optimizers
-        rank = len(variable.shape)
-        axes = {entry.axis % rank for entry in entries}
-        shape = [size if axis in axes else 1 for axis, size in enumerate(variable.shape)]
-        self._kept = tf.Variable(np.ones(shape, bool), trainable=False)
-
-    @property
-    def units(self) -> np.ndarray:
-        """The units that can be masked here."""
-        units = np.concatenate([entry.units for entry in self._entries])
-        return units[units >= 0]
+        self.plan = plan
+        self._variable, self._optimizers = variable, optimizers
+        nothing = np.zeros(int(plan.units.max(initial=0)) + 1, bool)
+        self._kept = tf.Variable(plan.kept(nothing, variable.shape), trainable=False)
 
     def slots(self) -> Iterator[Slot]:
         """What the optimizers keep for the weight; an optimizer may be built as late as a step."""
@@ -138,7 +129,7 @@ class _HeldWeight:
             self._variable.constraint = own
 
     def set(self, removed: np.ndarray) -> Undo:
-        kept_before, kept = self._kept.numpy(), self._without(removed)
+        kept_before, kept = self._kept.numpy(), self.plan.kept(removed, self._variable.shape)
         averages = [slot.variable for slot in self.slots() if slot.is_average]
         undos = [_zeroed(variable, ~kept) for variable in (self._variable, *averages)]
 
@@ -158,16 +149,10 @@ class _HeldWeight:
     def rule_out(self, zero: np.ndarray) -> None:
         """Clears, in place, the units that have something here that is not zero."""
         values = np.asarray(self._variable) != 0
-        for entry in self._entries:
+        for entry in self.plan.axes:
             axis = entry.axis % values.ndim
             alive = values.any(tuple(other for other in range(values.ndim) if other != axis))
             zero[entry.units[alive & (entry.units >= 0)]] = False
-
-    def _without(self, removed: np.ndarray) -> np.ndarray:
-        kept = np.ones(self._kept.shape, bool)
-        for entry in self._entries:
-            np.moveaxis(kept, entry.axis, 0)[selects(removed, entry.units)] = False
-        return kept
 
 
 def _zeroed(variable: Any, where: np.ndarray) -> Undo:

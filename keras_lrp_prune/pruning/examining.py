@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
 from keras_lrp_prune.relevance.scores import Scores
@@ -61,9 +60,8 @@ class TwoPasses:
 
     def __init__(self, problem: Problem, criterion: Criterion, steering: Steering) -> None:
         working = problem.working()
-        names = {name: layer.weights for name, layer in problem.graph.layers.items()}
         self._unpruned = np.zeros(problem.structure.n_units, bool)
-        self._mask = ChannelMask(problem.structure, working.layers, names)
+        self._mask = problem.mask()
         with scope(problem.strategy):
             reader = keras_of(working.model).Model(
                 working.model.inputs[0], working.tensors[steering.tensor]

@@ -25,6 +25,7 @@ from keras_lrp_prune.graph.finite import check_finite
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
+from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import (
     CompiledForward,
@@ -120,10 +121,13 @@ class Task:
         worker_python: str | None = None,
     ) -> Problem:
         """What a criterion scores, on one working copy; arguments as those of `prune`."""
+        working = cache(self.working_copy)
+        names = {name: layer.weights for name, layer in self.flat.layers.items()}
         return Problem(
             graph=self.flat,
             structure=self.structure,
-            working=cache(self.working_copy),
+            working=working,
+            mask=cache(lambda: ChannelMask(self.structure, working().layers, names)),
             head=self.head,
             reference=self.reference,
             batch_size=self.batch_size,

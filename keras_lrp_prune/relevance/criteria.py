@@ -15,6 +15,7 @@ from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.prunables.prunable import Mask
 from keras_lrp_prune.relevance.activations import FilterStatistics
 from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
 from keras_lrp_prune.relevance.engines import make_engine
@@ -40,6 +41,7 @@ class Problem:
         graph: The model, flat.
         structure: Its channel structure.
         working: Gives the working copy of the model, which masks act on.
+        mask: Gives the mask on it.
         head: What its outputs mean.
         reference: The reference set.
         batch_size: Samples per batch and replica.
@@ -53,6 +55,7 @@ class Problem:
     graph: ModelGraph
     structure: ChannelStructure
     working: Callable[[], Built]
+    mask: Callable[[], Mask]
     head: Head
     reference: ReferenceSet
     batch_size: int = DEFAULT_BATCH_SIZE

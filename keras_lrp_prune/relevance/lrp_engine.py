@@ -12,6 +12,7 @@ from keras_lrp_prune.evaluation import probabilities
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
+from keras_lrp_prune.prunables.masked_weights import made_units, read_units
 from keras_lrp_prune.relevance.canonical import (
     LINEAR,
     SEPARABLE,
@@ -109,11 +110,11 @@ class LRPEngine(ABC):
         masks = {
             # A depth multiplier makes several output channels of one.
             f"made:{layer}": np.repeat(~selects(removed, units), self._widths[layer] // len(units))
-            for layer, units in _output_units(structure).items()
+            for layer, units in _made_units(structure).items()
             if layer in self._widths
         } | {
             f"read:{layer}": ~selects(removed, units)
-            for layer, units in _input_units(structure).items()
+            for layer, units in read_units(structure, "kernel").items()
             if layer in self._widths
         }
         news = {
@@ -194,7 +195,7 @@ class LRPEngine(ABC):
 
     def _per_unit(self, structure: ChannelStructure, channels: dict[str, np.ndarray]) -> np.ndarray:
         """Relevance `(rows, units)` from that of the output channels of layers, `(rows, ...)`."""
-        carried = _output_units(structure)
+        carried = _made_units(structure)
         n_rows = len(next(iter(channels.values())))
         relevance = np.zeros((structure.n_units, n_rows))
         for name, values in self._one_merged(channels).items():
@@ -236,24 +237,8 @@ def _canonical(graph: ModelGraph, two_class: bool) -> tuple[ModelGraph | None, M
     return front, two_class_logits(graph) if two_class else graph
 
 
-def _output_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
-    """Layer with masked weights to the unit of each channel that it makes."""
-    units = dict(structure.filter_units)
-    # A bias has an entry for each output channel; a depthwise kernel only for each input channel.
-    for entry in sorted(structure.weight_axes, key=lambda entry: entry.weight != "bias"):
-        if entry.role == "zeroed":
-            units.setdefault(entry.layer, entry.units)
+def _made_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
+    """Layer of the canonical graph to the unit of each channel that it makes."""
     # Of a separable convolution, the depthwise part makes what its filters read.
-    for entry in structure.weight_axes:
-        if entry.role == "unread" and entry.weight == "depthwise_kernel":
-            units[depthwise_part(entry.layer)] = entry.units
-    return units
-
-
-def _input_units(structure: ChannelStructure) -> dict[str, np.ndarray]:
-    """Layer that must not read masked channels to the unit of each channel it reads."""
-    return {
-        entry.layer: entry.units
-        for entry in structure.weight_axes
-        if entry.role == "unread" and entry.weight == "kernel"
-    }
+    parts = read_units(structure, "depthwise_kernel").items()
+    return made_units(structure) | {depthwise_part(layer): units for layer, units in parts}
