@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from tiers import examples
 
 from keras_lrp_prune.data import (
@@ -331,5 +332,30 @@ def test_truncated_images_are_named(folder, suffix, kept):
     Image.fromarray(noise).save(broken)
     whole = broken.read_bytes()
     broken.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(DataError, match=f"Cannot read the image .*broken.{suffix}"):
+    with pytest.raises(DataError, match=f"broken.{suffix}"):
         load_image_folder(folder, image_size=(6, 10))
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TIFF", "DDS", "PPM", "TGA", "SPIDER"])
+def test_other_formats_are_refused_whatever_they_are_called(folder, kind, tmp_path, monkeypatch):
+    program, ran = tmp_path / "gs", tmp_path / "ran"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    made = tmp_path / f"photo.{kind}"  # Pillow's writer for SPIDER takes the suffix for its own
+    Image.new("F" if kind == "SPIDER" else "RGB", (8, 8)).save(made, format=kind)
+    made.rename(folder / "red" / "photo.png")
+    with pytest.raises(DataError, match=r"photo\.png is no JPEG, PNG, BMP, GIF or WebP"):
+        load_image_folder(folder, image_size=(6, 10))
+    assert not ran.exists()
+
+
+def test_phones_pairs_of_images_count_as_the_first(folder):
+    first, second = (Image.new("RGB", (20, 12), colour) for colour in ("red", "blue"))
+    path = folder / "red" / "0.jpg"
+    first.save(path, format="MPO", save_all=True, append_images=[second])
+    found = load_image_folder(folder, image_size=(6, 10))
+    np.testing.assert_allclose(
+        found.x[found.files.index(path)], np.full((6, 10, 3), (255, 0, 0)), atol=3
+    )

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.labels import draw_per_class
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
+
+# The only decoders of Pillow that are used, whatever a file is called: others are rarely tried on
+# hostile files, and that for EPS runs Ghostscript. The one for JPEG reads phones' MPO files too.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 _PER_LEVEL = (2**16 - 1) / (2**8 - 1)
 
@@ -162,10 +166,15 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
 def _read_image(file: Path, image_size: tuple[int, int]) -> np.ndarray:
     height, width = image_size
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             is_deep = image.mode.startswith("I")
             pixels = _of_16_bits(image) if is_deep else image.convert("RGB")
             resized = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{file} is no JPEG, PNG, BMP, GIF or WebP image, whatever it is called. Convert, "
+            "replace or remove the file."
+        ) from error
     except _UNREADABLE as error:
         raise DataError(
             f"Cannot read the image {file}: {error}. Replace or remove the file."
