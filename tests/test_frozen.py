@@ -187,6 +187,34 @@ def test_recovery_keeps_the_flags(frozen, recovery):
     assert same_weights(frozen.get_weights(), before)
 
 
+@every_freeze
+def test_saved_results_keep_the_flags(frozen, tmp_path):
+    result = klp.prune(frozen, images(), 0.2, criterion="l1", verbose=0)
+    loaded = klp.load_result(result.save(tmp_path / "out"))
+    found = [[weight.trainable for weight in each.model.weights] for each in (result, loaded)]
+    assert found[0] == found[1] == flags(frozen)[1]
+
+
+def test_single_weights_stay_frozen_where_a_loaded_result_trains(thawed, tmp_path):
+    freeze_kernel(thawed)
+    result = klp.prune(thawed, images(), 0.2, criterion="l1", verbose=0)
+    thawed.trainable = True
+    loaded = klp.load_result(result.save(tmp_path / "out"))
+    tuned = [
+        klp.finetune(each, images(), epochs=1, seed=0, verbose=0).model.get_weights()
+        for each in (result, loaded)
+    ]
+    assert same_weights(*tuned)
+    loaded.model.fit(*images(), verbose=0)
+    frozen, base = (model.get_layer("base") for model in (result.model, loaded.model))
+    kernels = (each.get_layer("conv").kernel.numpy() for each in (frozen, base))
+    np.testing.assert_array_equal(*kernels)
+    record = tmp_path / "out" / "result.json"
+    record.write_text(record.read_text().replace('"frozen_weights": [', '"frozen_weights": [99,'))
+    with pytest.raises(ValueError, match="damaged: weight 99 of the model"):
+        klp.load_result(tmp_path / "out")
+
+
 @pytest.fixture
 def transfer():
     """A model with a frozen base."""

@@ -261,7 +261,7 @@ FITTING = {
     "stopped": ("text", DEEP),
     "rate": (-1, 3.5),
     **dict.fromkeys(("protected", "barriers"), ({},)),
-    "uncounted": ([],),
+    **dict.fromkeys(("uncounted", "frozen_weights"), ([],)),
 }
 
 
@@ -271,7 +271,7 @@ def test_every_odd_entry_of_a_record_is_reported(folder):
     cases = [
         {**record, key: odd} for key in record for odd in ODD if odd not in FITTING.get(key, ())
     ]
-    optional = ("model_sha256", "class_names")
+    optional = ("model_sha256", "class_names", "frozen_weights")
     cases += [
         {other: record[other] for other in record if other != key}
         for key in record

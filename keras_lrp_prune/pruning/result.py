@@ -7,17 +7,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
-from keras_lrp_prune.data import checked_names, shown_names
+from keras_lrp_prune.data import shown_names
 from keras_lrp_prune.files import (
     check_writable,
-    formed,
     members,
     new_file,
     new_members,
@@ -26,8 +25,10 @@ from keras_lrp_prune.files import (
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_files import digest, load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
+from keras_lrp_prune.graph.single_weights import freeze_weights, frozen_weights
 from keras_lrp_prune.pruning.advice import advice, ends, fall, measured
 from keras_lrp_prune.pruning.recovering import recovery_lines
+from keras_lrp_prune.pruning.saved_record import checked_record
 from keras_lrp_prune.report import (
     before_after_table,
     class_table,
@@ -257,6 +258,7 @@ class PruningResult:
             "cost_after": asdict(self.cost_after),
             **{key: getattr(self, key) for key in _PLAIN_FIELDS},
             "class_names": self.class_names,
+            "frozen_weights": frozen_weights(self.model),
         }
 
 
@@ -273,60 +275,6 @@ def accuracy_row(data: str, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[s
     """The harmonic mean accuracy on some data, before and after."""
     values = (f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after"))
     return (f"Harmonic mean accuracy, {data}", *values)
-
-
-class _Metrics(TypedDict):
-    harmonic_mean: float
-    recall: list[float]
-    support: list[float]  # whole; some versions wrote 5.0
-
-
-class _BeforeAfter(TypedDict):
-    before: _Metrics
-    after: _Metrics
-
-
-class _SettingsOfSome(TypedDict, total=False):
-    """What some runs have, or not all versions wrote (the oldest refitted nothing)."""
-
-    recovery: str | None
-    asked_recovery: str | None
-    not_recovered: dict[str, str]
-    steering: str
-    budget: dict[str, float] | None
-    remaining: dict[str, float]
-
-
-class _Settings(_SettingsOfSome):
-    """What a result reads of its settings, whatever else they hold."""
-
-    criterion: str
-    min_accuracy: float | None
-
-
-class _SinceLater(TypedDict, total=False):
-    """What older versions did not write."""
-
-    model_sha256: str
-    class_names: tuple[str, ...] | None
-
-
-class _Saved(_SinceLater):
-    """What `result.json` holds."""
-
-    keras: Literal["keras", "tf_keras"]
-    kept: dict[str, list[int]]
-    history: tuple[StepRecord, ...]
-    cost_before: Cost
-    cost_after: Cost
-    reference: _BeforeAfter
-    validation: _BeforeAfter | None
-    settings: _Settings
-    stopped: str
-    rate: float
-    protected: dict[str, str]
-    barriers: dict[str, str]
-    uncounted: tuple[str, ...]
 
 
 @checked
@@ -363,9 +311,7 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
                 )
         try:
             data = read_json(found[_RECORD])
-            record: _Saved = formed(data, _Saved)
-            if (names := record.get("class_names")) is not None:
-                checked_names(names, len(record["reference"]["after"]["recall"]))
+            record = checked_record(data)
         except ValueError as error:
             raise ValueError(f"{str(path / _RECORD)!r} is damaged: {error}.") from error
         if record.get("model_sha256", known := digest(found[_MODEL])) != known:
@@ -376,6 +322,7 @@ def load_result(folder: str | os.PathLike[str]) -> PruningResult:
             )
         try:
             model = load_model(found[_MODEL], record["keras"])
+            freeze_weights(model, record.get("frozen_weights", ()))
         except ValueError as error:
             raise ValueError(f"The result in {str(path)!r} is damaged: {error}") from error
     return PruningResult(
