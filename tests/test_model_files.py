@@ -1,5 +1,6 @@
 """Loading results: no file of a folder runs code, whatever it says, and damage is named."""
 
+import copy
 import json
 import math
 import shutil
@@ -256,7 +257,6 @@ ODD = (None, [], {}, [None], {"a": None}, "text", -1, 3.5, math.nan, math.inf, 1
 # What these values are good for.
 FITTING = {
     "kept": ({},),
-    "history": ([],),
     **dict.fromkeys(("validation", "class_names"), (None,)),
     "stopped": ("text", DEEP),
     "rate": (-1, 3.5),
@@ -309,6 +309,42 @@ def test_odd_settings_are_reported(folder, name):
     settings = json.loads((folder / "result.json").read_text())["settings"]
     change(folder, settings={**settings, name: [3]})
     with pytest.raises(ValueError, match=rf"result\.json' is damaged: settings\.{name}"):
+        klp.load_result(folder)
+
+
+def cut(values):
+    return values[:-1]
+
+
+# What of a record is changed, how, and what the error says of it.
+APART = {
+    "no step": (("history",), lambda _: [], "history has no accepted step"),
+    "steps undone": (("history", 0, "accepted"), lambda _: False, "history has no accepted step"),
+    "step": (("history", 0, "class_accuracies"), cut, r"history\[0\]\.class_accuracies has 2"),
+    "soft": (("history", 0, "soft_class_accuracies"), cut, "soft_class_accuracies has 2"),
+    "support": (("reference", "after", "support"), lambda _: [], "after.support has 0 entries"),
+    "recall": (("reference", "before", "recall"), cut, "before.recall has 2 entries, for 3"),
+    "validation": (("validation", "before", "recall"), cut, "validation.before.recall has 2"),
+    "no budget": (("settings", "budget"), lambda _: None, "remaining has 'flops', which is not"),
+    "another": (("settings", "budget"), lambda _: {"parameters": 1}, "remaining has 'flops'"),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_parts_of_a_record_that_do_not_belong_together_are_reported(folder, name):
+    (*path, last), edit, message = APART[name]
+    record = json.loads((folder / "result.json").read_text())
+    record["history"] = record["history"][:1]
+    record["validation"] = copy.deepcopy(record["reference"])
+    record["settings"] |= {"budget": {"flops": 0.5}, "remaining": {"flops": 0.4}}
+    change(folder, **record)
+    klp.load_result(folder).summary()
+    part = record
+    for key in path:
+        part = part[key]
+    part[last] = edit(part[last])
+    change(folder, **record)
+    with pytest.raises(ValueError, match=rf"result\.json' is damaged: .*{message}"):
         klp.load_result(folder)
 
 

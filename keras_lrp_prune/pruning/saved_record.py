@@ -1,7 +1,8 @@
-"""What `result.json` holds: its form."""
+"""What `result.json` holds: its form, and what of it belongs together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypedDict
 
 from keras_lrp_prune.control.history import StepRecord
@@ -69,9 +70,31 @@ def checked_record(data: Any) -> SavedRecord:
     """The record that parsed JSON is.
 
     Raises:
-        ValueError: If it is none; the message says which part is not.
+        ValueError: If it is none, or its parts do not belong together; the message says which.
     """
     record: SavedRecord = formed(data, SavedRecord)
+    n_classes = len(record["reference"]["after"]["recall"])
     if (names := record.get("class_names")) is not None:
-        checked_names(names, len(record["reference"]["after"]["recall"]))
+        checked_names(names, n_classes)
+    for where, values in _of_classes(record):
+        if len(values) != n_classes or not values:
+            raise ValueError(f"{where} has {len(values)} entries, for {n_classes} classes")
+    if not any(step.accepted for step in record["history"]):
+        raise ValueError("history has no accepted step")
+    settings = record["settings"]
+    unasked = settings.get("remaining", {}).keys() - (settings.get("budget") or {}).keys()
+    if unasked:
+        raise ValueError(f"settings.remaining has {min(unasked)!r}, which is not in the budget")
     return record
+
+
+def _of_classes(record: SavedRecord) -> Iterator[tuple[str, Sequence[float]]]:
+    """What has an entry for each class, and what it is called."""
+    for data, found in (("reference", record["reference"]), ("validation", record["validation"])):
+        if found is not None:
+            for when, metrics in (("before", found["before"]), ("after", found["after"])):
+                yield f"{data}.{when}.recall", metrics["recall"]
+                yield f"{data}.{when}.support", metrics["support"]
+    for i, step in enumerate(record["history"]):
+        yield f"history[{i}].class_accuracies", step.class_accuracies
+        yield f"history[{i}].soft_class_accuracies", step.soft_class_accuracies
