@@ -348,6 +348,27 @@ def test_parts_of_a_record_that_do_not_belong_together_are_reported(folder, name
         klp.load_result(folder)
 
 
+def test_no_text_of_a_result_steers_the_terminal(folder, capsys):
+    red = "\x1b[31m\a"
+    record = json.loads((folder / "result.json").read_text())
+    budget = {"budget": {red: 0.5}, "remaining": {red: 0.5}}
+    settings = {**record["settings"], "criterion": red, "recovery": red, "asked_recovery": "auto"}
+    change(folder, stopped=red, settings={**settings, **budget}, protected={red: red})
+    result = klp.load_result(folder)
+    result.summary()
+    shown = [repr(result), result._repr_html_(), capsys.readouterr().out]
+    change(folder, class_names=[red])
+    with pytest.raises(ValueError, match="is damaged: There are 1 class names") as error:
+        klp.load_result(folder)
+    with_config(folder / "model.keras", folder / "new", in_hidden(module=red, class_name=red))
+    (folder / "new").replace(folder / "model.keras")
+    change(folder, class_names=None)
+    with pytest.raises(ValueError, match="no part of Keras") as foreign:
+        klp.load_result(folder)
+    for text in (*shown, str(error.value), str(foreign.value)):
+        assert "\\x1b[31m" in text and "\x1b" not in text and "\a" not in text
+
+
 def test_results_of_versions_that_refitted_nothing_are_shown(folder, capsys):
     settings = json.loads((folder / "result.json").read_text())["settings"]
     change(folder, settings={name: settings[name] for name in ("criterion", "min_accuracy")})

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from keras_lrp_prune.data.errors import DataError
+from keras_lrp_prune.wording import printable
 
 
 def checked_names(names: Iterable[str], n_classes: int | None = None) -> tuple[str, ...]:
@@ -29,7 +30,7 @@ def checked_names(names: Iterable[str], n_classes: int | None = None) -> tuple[s
         raise TypeError(f"class_names takes a list of names, one for each class, not {names!r}.")
     if n_classes is not None and len(given) != n_classes:
         raise DataError(
-            f"There are {len(given)} class names ({', '.join(given[:5])}"
+            f"There are {len(given)} class names ({printable(', '.join(given[:5]))}"
             f"{', ...' if len(given) > 5 else ''}) for {n_classes} classes; give one for each, in "
             "the order of the model's outputs."
         )

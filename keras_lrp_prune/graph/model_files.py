@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.files import parsed_json
 from keras_lrp_prune.graph.generations import keras_named
+from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras
@@ -99,7 +100,7 @@ def load_model(
     # An empty scope would hide the user's.
     with module.utils.custom_object_scope(dict(custom)) if custom else nullcontext():
         for problem in _problems(_config(path), module):
-            raise UnsafeModelError(f"{str(path)!r} is not loaded: {problem}.")
+            raise UnsafeModelError(f"{str(path)!r} is not loaded: {printable(problem)}.")
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
@@ -107,7 +108,7 @@ def load_model(
         # What h5py, `zipfile` and Keras raise on damaged files has no common base.
         except Exception as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{str(path)!r} cannot be loaded: {first}") from error
+            raise ValueError(f"{str(path)!r} cannot be loaded: {printable(first)}") from error
 
 
 def digest(path: str | os.PathLike[str]) -> str:

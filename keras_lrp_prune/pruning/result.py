@@ -117,7 +117,8 @@ class PruningResult:
         )
         for name, share in self.settings.get("remaining", {}).items():
             most = self.settings["budget"][name]
-            print(f"Budget {name}: {share:.2%} of the original left, {most:.2%} allowed")
+            line = f"Budget {name}: {share:.2%} of the original left, {most:.2%} allowed"
+            print(printable(line))
         recalls = zip(
             names, *(metrics[when]["recall"] for when in ("before", "after")), strict=True
         )
@@ -137,7 +138,7 @@ class PruningResult:
             *reason_lines("Barrier", self.barriers),
             *recovery_lines(self.settings),
         ):
-            print(line)
+            print(printable(line))
         if self.uncounted:
             print(f"Without a formula for FLOPs: {printable(', '.join(self.uncounted))}")
 
@@ -160,7 +161,8 @@ class PruningResult:
 
     @property
     def _title(self) -> str:
-        return f"Pruning rate {self.rate:.1%} ({self.stopped}; {self.settings['criterion']})"
+        why = f"{self.stopped}; {self.settings['criterion']}"
+        return f"Pruning rate {self.rate:.1%} ({printable(why)})"
 
     def _rows(self) -> list[tuple[object, ...]]:
         """Costs and accuracies before and after."""
