@@ -117,8 +117,8 @@ class PruningResult:
         )
         for name, share in self.settings.get("remaining", {}).items():
             most = self.settings["budget"][name]
-            line = f"Budget {name}: {share:.2%} of the original left, {most:.2%} allowed"
-            print(printable(line))
+            left = f"{share:.2%} of the original left, {most:.2%} allowed"
+            print(f"Budget {printable(name)}: {left}")
         recalls = zip(
             names, *(metrics[when]["recall"] for when in ("before", "after")), strict=True
         )
