@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +230,16 @@ def test_names_of_classes_are_drawn_as_they_are(tmp_path):
     heat = plot_heatmaps(np.zeros((5, 4, 4, 1)), maps, tmp_path / "maps.png", ODD_NAMES)
     titled = {axes.get_ylabel() for axes in heat.axes} | {axes.get_title() for axes in heat.axes}
     assert set(ODD_NAMES[:4]) <= titled
+
+
+# The last is in a font that has no bold weight, where matplotlib has brought no others.
+@pytest.mark.parametrize("name", ["花", "\u0e01", "\u3016"])
+def test_nothing_is_logged_of_fonts(name, tmp_path, caplog):
+    figure = plot_history(history(), tmp_path / "a.png", class_names=[name, "b", "c"], title=name)
+    figure.savefig(tmp_path / "b.svg")
+    assert not caplog.records
+    logging.getLogger("matplotlib.font_manager").warning("not of ours")
+    assert caplog.records
 
 
 def test_names_of_layers_are_drawn_as_they_are(tmp_path):

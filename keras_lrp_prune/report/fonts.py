@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
@@ -14,7 +17,7 @@ _WEIGHTS = ("normal", "bold")
 
 
 def show_all_characters(figure: Figure) -> None:
-    """Makes texts of a figure such that all of their characters are drawn, without a warning.
+    """Makes texts of a figure such that all of their characters are drawn, and nothing is logged.
 
     What the font of a text lacks comes from other installed fonts; what none of them has is shown
     as an escape sequence, as `printable` shows what cannot be printed.
@@ -22,10 +25,18 @@ def show_all_characters(figure: Figure) -> None:
     Args:
         figure: The figure, complete.
     """
+    with _silent_lookups():
+        if _completed(figure):
+            # Matplotlib remembers what it looked up: drawing it again logs nothing either.
+            figure.draw_without_rendering()
+
+
+def _completed(figure: Figure) -> bool:
+    """Gives texts the fonts that they need; whether there were such texts."""
     texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
     lacking = {sign for text in texts for sign in _lacking(text.get_text(), text.get_fontfamily())}
     if not lacking:
-        return
+        return False
     families = _families_with(lacking)
     escapes = {
         ord(sign): sign.encode("unicode_escape").decode() for sign in _lacking(lacking, families)
@@ -33,6 +44,19 @@ def show_all_characters(figure: Figure) -> None:
     for text in texts:
         text.set_fontfamily([*text.get_fontfamily(), *families])
         text.set_text(text.get_text().translate(escapes))
+    return True
+
+
+@contextmanager
+def _silent_lookups() -> Iterator[None]:
+    """Keeps matplotlib from logging each family that lacks a weight; the nearest one serves."""
+    logger = logging.getLogger(font_manager.__name__)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _lacking(signs: Iterable[str], families: Iterable[str]) -> set[str]:
