@@ -156,6 +156,36 @@ def test_ctrl_c_ends_the_worker():
     assert parent.returncode == 0
 
 
+EXIT = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from keras_lrp_prune.relevance.worker_process import WorkerProcess
+worker = WorkerProcess()
+wait = worker._process.wait
+
+def wait_with_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    return wait()
+
+worker._process.wait = wait_with_ctrl_c
+print(worker.pid)
+"""
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_ctrl_c_while_the_worker_is_ended(closed):
+    """At exit nothing is printed of it; who closes the worker gets it."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT + "worker.close()" * closed],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    wait_until_gone(int(done.stdout))
+    assert bool(done.returncode) == closed
+    assert ("KeyboardInterrupt" in done.stderr) == closed == bool(done.stderr), done.stderr
+
+
 def borrowed_again(worker):
     """The process id of the worker that comes after this one."""
     give_back(worker)

@@ -65,7 +65,7 @@ class WorkerProcess:
                 f"Cannot start the interpreter {self.python!r} for iNNvestigate: {error}. "
                 f"It comes from the parameter or from the variable {PYTHON_VARIABLE}."
             ) from error
-        self._finalizer = weakref.finalize(self, _end, self._process, self._log)
+        self._finalizer = weakref.finalize(self, _end_quietly, self._process, self._log)
 
     @property
     def pid(self) -> int:
@@ -104,7 +104,8 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Ends the worker and waits for it."""
-        self._finalizer()
+        if self._finalizer.detach():
+            _end(self._process, self._log)
 
     def __enter__(self) -> Self:
         return self
@@ -153,11 +154,17 @@ def _interpreter(python: str | None) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
-    process.kill()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            # Closing flushes what the dead worker did not read.
-            with contextlib.suppress(OSError):
-                stream.close()
-    process.wait()
-    log.close()
+    with log:
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                # Closing flushes what the dead worker did not read.
+                with contextlib.suppress(OSError):
+                    stream.close()
+        process.wait()
+
+
+def _end_quietly(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
+    """Where nobody is left to be told of Ctrl-C: Python ends, or nothing refers to the worker."""
+    with contextlib.suppress(KeyboardInterrupt):
+        _end(process, log)
