@@ -415,16 +415,21 @@ def test_unknown_analyzer_option_and_engine(tiny):
         klp.input_relevance(model, x, np.full(6, 7))
 
 
-def test_option_out_of_range_is_told(tiny):
+@pytest.mark.parametrize(
+    ("analyzer", "options", "message"),
+    [
+        ("lrp.alpha_beta", {"alpha": 2, "beta": 7}, "alpha=2, beta=7"),
+        ("lrp.epsilon", {"epsilon": 0}, "positive, not 0"),
+        ("lrp.z", {"input_layer_rule": "Zplus"}, "'Zplus'.*ZPlus"),
+        ("deep_taylor.bounded", {"low": 0}, "low and high"),
+    ],
+)
+def test_unsuitable_options_are_told_before_any_work(tiny, analyzer, options, message):
     model, x = tiny
-    with pytest.raises(WorkerError, match="alpha"):
-        klp.input_relevance(
-            model,
-            x,
-            analyzer="lrp.alpha_beta",
-            analyzer_options={"alpha": 0.5, "beta": 0},
-            engine="innvestigate",
-        )
+    given = {"analyzer": analyzer, "analyzer_options": options, "engine": "innvestigate"}
+    # No such interpreter is looked for.
+    with pytest.raises(ValueError, match=message):
+        klp.input_relevance(model, x, **given, worker_python="no/python")
 
 
 @pytest.fixture(scope="module")

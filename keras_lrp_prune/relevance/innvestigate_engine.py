@@ -12,6 +12,7 @@ from keras_lrp_prune.graph.plain import to_plain
 from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.dialect import check_dialect
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+from keras_lrp_prune.relevance.native.composites import make_composite
 from keras_lrp_prune.relevance.worker_process import WorkerError, WorkerProcess, borrow, give_back
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 
@@ -39,7 +40,7 @@ class InnvestigateEngine(LRPEngine):
         python: The worker's interpreter, see `WorkerProcess`.
 
     Raises:
-        ValueError: For an unknown analyzer or option.
+        ValueError: For an unknown analyzer or option, or an unsuitable value of one.
         UnsupportedModelError: If the model has layers outside the tested dialect.
         MissingInnvestigateError: If the worker's interpreter has no iNNvestigate.
     """
@@ -57,6 +58,7 @@ class InnvestigateEngine(LRPEngine):
         python: str | None = None,
     ) -> None:
         check_analyzer(analyzer, options or {})
+        make_composite(analyzer, options or {})  # checks the values: the worker would fail late
         super().__init__(graph, two_class=two_class, batch_size=batch_size)
         check_dialect(self._graph, analyzer)
         plain, arrays = to_plain(self._graph)
