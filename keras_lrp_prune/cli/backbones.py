@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"
 DEFAULT_SIZE = 224
 
+# Arguments of backbones that are not for their names, and why.
+_SETTLED = {
+    "include_top": "its head is fitted to the classes of the images",
+    "weights": "give --weights",
+    "pooling": "its features are averaged",
+    "input_shape": "give --image-size",
+    "input_tensor": "give --image-size",
+}
+
 
 @cache
 def backbones() -> Mapping[str, str]:
@@ -68,6 +77,8 @@ def _option(text: str) -> tuple[str, Any]:
     key, found, value = text.partition("=")
     if not found:
         raise DataError(f"Backbone option {text!r} is not of the form name=value.")
+    if key in _SETTLED:
+        raise DataError(f"Leave the backbone option {text!r} out: {_SETTLED[key]}.")
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):

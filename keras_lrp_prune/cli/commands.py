@@ -34,9 +34,11 @@ from keras_lrp_prune.cli.options import (
     WeightsOption,
 )
 from keras_lrp_prune.cli.outcome import FAILED, better_than_chance, one_line_errors, say
+from keras_lrp_prune.cli.program import Program
 from keras_lrp_prune.cli.streams import import_tensorflow, own_streams, silence_libraries
 
 app = typer.Typer(
+    cls=Program,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,

@@ -30,14 +30,14 @@ def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            _fail(
+            fail(
                 "interrupted; the same command goes on, if it is compare, or has --checkpoint-dir.",
                 INTERRUPTED,
             )
         except (ValueError, TypeError, OSError, ImportError) as error:
-            _fail(str(error), BAD_INPUT)
+            fail(str(error), BAD_INPUT)
         except RuntimeError as error:  # the worker died, or a check of ours failed
-            _fail(str(error), FAILED)
+            fail(str(error), FAILED)
 
     return guarded
 
@@ -59,7 +59,8 @@ def better_than_chance(force: bool) -> Iterator[None]:
             raise ValueError(f"{error} To go on all the same, give --force.") from error
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int) -> NoReturn:
+    """Ends the program with one line on standard error; names in it can hold anything."""
     _complain("Error", message)
     raise typer.Exit(code)
 
