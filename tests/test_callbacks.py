@@ -396,6 +396,24 @@ def test_a_second_fit_goes_on(trained):
     assert watch.rates[0] >= middle and not watch.wrong
 
 
+def test_a_step_that_never_came_holds_nothing_in_the_next_fit(trained):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model = compiled(trained)
+    pruning = FilterPruning(reference(), SCHEDULE)
+    fit(model, pruning)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, pruning, Stop())
+    before = pruning.pruning_rate
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(0, 0.1, weight.shape))
+    fit(model, epochs=1)
+    assert before > 0 and pruning.pruning_rate == 0
+
+
 def test_a_new_callback_goes_on_from_the_masks_that_it_finds(trained):
     model = compiled(trained)
     for final in (0.3, 0.6):

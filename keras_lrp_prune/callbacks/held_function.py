@@ -15,7 +15,8 @@ class HeldFunction:
     The constraints that hold the mask are in place during such a call alone, as it is traced or
     runs eagerly. So the weights have their own constraints whenever anybody else looks, even if
     the training is interrupted, of which Keras tells callbacks nothing. What it has traced serves
-    the next `fit` with it too. In one without it, no call is announced, and it takes itself away.
+    the next `fit` with it too. In one without it, no call is announced (one that was, and never
+    came, is of another `fit`), and it takes itself away.
 
     Args:
         model: A compiled Keras 3 model.
@@ -23,11 +24,13 @@ class HeldFunction:
     """
 
     def __init__(self, model: keras.Model, mask: HeldMask) -> None:
-        self._model, self._mask, self._announced = model, mask, False
+        self._model, self._mask = model, mask
+        # The history of the `fit` that the next call was announced for: each has its own.
+        self._announced: Any = None
 
     def stand_in(self) -> None:
         """Takes its place; only if it was taken away since, the train function is made anew."""
-        self._announced = False
+        self._announced = None
         if self._model.train_function is not self:
             # Steps that were traced before know nothing of the constraints.
             self._model.make_train_function(force=True)
@@ -48,13 +51,13 @@ class HeldFunction:
         """Says that the next call is of the `fit` that this stands in for."""
         self.check_alone()
         self.stand_in()  # if another callback made the train function anew
-        self._announced = True
+        self._announced = self._model.history
 
     def __call__(self, iterator: Any) -> Any:
         """One call of the train function."""
-        if not self._announced:
+        if self._announced is None or self._announced is not self._model.history:
             self._model.make_train_function(force=True)
             return self._model.train_function(iterator)
-        self._announced = False
+        self._announced = None
         with self._mask.holding():
             return self._function(iterator)
