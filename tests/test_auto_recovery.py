@@ -1,5 +1,6 @@
 """`recovery="auto"`: what it comes to, that it is the default, and what is said of it."""
 
+import dataclasses
 import inspect
 import json
 
@@ -12,7 +13,8 @@ from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief, recovery_lines
+from keras_lrp_prune.pruning.advice import advice
+from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief, _stands, recovery_lines
 
 QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
 
@@ -156,3 +158,63 @@ def test_all_workers_take_the_chiefs_weights_as_they_are():
             assert found[name][key].dtype == array.dtype
             np.testing.assert_array_equal(found[name][key], array)
     assert _from_chief({}, tf.distribute.OneDeviceStrategy("CPU:0")) == {}
+
+
+@pytest.fixture(scope="module")
+def disturbed():
+    """A trained network with filters in its hidden layer that drown what the others say.
+
+    They are the smallest, so that `"l1"` removes them; a refit would bring back what they did.
+    """
+    trained = digits_model()
+    kernel, bias = trained.get_layer("hidden").get_weights()
+    out, out_bias = trained.get_layer("classes").get_weights()
+    rng = np.random.default_rng(0)
+    small = rng.uniform(0, 1e-3, (len(kernel), len(bias)))
+    large = rng.normal(0, 2e3, (len(bias), 10))
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), *trained.layers[:-2], layers.Dense(2 * len(bias), "relu")]
+    )
+    model.add(layers.Dense(10, "softmax"))
+    model.layers[-2].set_weights([np.hstack([kernel, small]), np.tile(bias, 2)])
+    model.layers[-1].set_weights([np.vstack([out, large]), out_bias])
+    return model
+
+
+@pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")
+def test_a_refit_that_loses_much_is_refused(disturbed, capsys):
+    asked = {"criterion": "l1", "schedule": klp.schedules.EqualSteps(1.0), "verbose": 0}
+    asked["protect"] = [layer.name for layer in disturbed.layers[:-2]]
+    frozen, auto, refitted = (
+        klp.prune(disturbed, reference(), 0.5, recovery=recovery, **asked)
+        for recovery in (None, "auto", "least_squares")
+    )
+    reached = frozen.reference["after"]["harmonic_mean"]
+    lost = refitted.reference["after"]["harmonic_mean"]
+    assert lost < 0.75 * reached, "else this shows nothing"
+    assert same_weights(auto.model, frozen.model)
+    assert (auto.settings["recovery"], auto.settings["not_recovered"]) == (None, {})
+    auto.summary()
+    said = f"(refitting would take the harmonic mean accuracy from {reached:.4f} to {lost:.4f})"
+    assert f"Recovery: none {said}" in capsys.readouterr().out.replace("\n", " ")
+    # As if the unpruned network had been that good: only then there is something to advise.
+    fallen = dataclasses.replace(
+        refitted, reference={**refitted.reference, "before": frozen.reference["after"]}
+    )
+    assert "leaving weights as they are (recovery=None)" in advice(fallen)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "floor", "kept"),
+    [
+        (0.8, 0.9, None, True),
+        (0.8, 0.61, None, True),  # steering has raised it on these samples
+        (0.8, 0.59, None, False),
+        (0.8, 0.7, 0.75, False),
+        (0.8, 0.7, 0.65, True),
+        (0.7, 0.65, 0.75, True),  # it was crossed before
+        (0.0, 0.0, None, True),
+    ],
+)
+def test_when_a_refit_stands(before, after, floor, kept):
+    assert _stands(before, after, floor) is kept

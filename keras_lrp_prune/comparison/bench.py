@@ -75,7 +75,7 @@ class Bench:
         )
         self._test = self._task.samples(test, "test data")
         check_same(self._task.graph, self._test, strategy)
-        self._recovery = chosen_recovery(recovery)
+        self._asked, self._recovery = recovery, chosen_recovery(recovery)
         if "head" in RECOVERIES[self._recovery]:
             LinearHead(self._problem(), refit=True)  # an error before any work, if there is none
         self._engine = engine
@@ -113,7 +113,7 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._task.structure.rate
-        models = RebuiltModels(self._task, self._problem(seed), self._recovery)
+        models = RebuiltModels(self._task, self._problem(seed), self._asked)
         with progress.stage("measuring"):
             accuracies = self._measured(decisions.masks, models, progress.advance)
         return MethodCurve(

@@ -70,18 +70,31 @@ def advice(result: PruningResult) -> str | None:
         return None
     remedies = [remedy for applies, remedy in _remedies(result) if applies]
     return (
-        f"The harmonic mean accuracy fell by {100 * (before - after):.1f} points ({where}). "
+        f"The harmonic mean accuracy fell by {_points(before - after)} ({where}). "
         f"What may help: {', '.join(remedies)}."
     )
+
+
+def _lost_by_refitting(result: PruningResult) -> float:
+    """How far the harmonic mean accuracy on the reference set fell after the last step."""
+    if result.settings.get("recovery") is None or not measured(result.settings).of_model:
+        return 0.0
+    return ends(result.history)[1].harmonic_mean - result.reference["after"]["harmonic_mean"]
+
+
+def _points(fall: float) -> str:
+    return f"{100 * fall:.1f} points"
 
 
 def _remedies(result: PruningResult) -> Sequence[tuple[bool, str]]:
     """What helps in general, and whether it would be news in this run."""
     settings, support = result.settings, result.reference["before"]["support"]
     frozen, floored = settings.get("recovery") is None, result.stopped.startswith("floor")
+    refused, lost = bool(settings.get("refit_refused")), _lost_by_refitting(result)
     goal = "a lower target_rate" if settings.get("budget") is None else "a larger budget"
     return (
-        (frozen, 'refitting what is left (recovery="least_squares")'),
+        (frozen and not refused, 'refitting what is left (recovery="least_squares")'),
+        (lost > _FEW_POINTS, f"leaving weights as they are (recovery=None): {_points(lost)} less"),
         (settings["min_accuracy"] is None, "a floor to stop at (min_accuracy=)"),
         (floored, "a higher min_accuracy"),
         (not floored, goal),

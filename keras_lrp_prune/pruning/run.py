@@ -106,7 +106,7 @@ def prune(
             filters that went together were put back.
         min_accuracy: Harmonic mean accuracy on the reference set at which to stop before. It is
             that of the steps in `history`: of the masked model, whose layers are refitted only in
-            the end, or of cross-fitted heads where these steer.
+            the end (by `"auto"` not below it), or of cross-fitted heads where these steer.
         validation: Held-out samples like `reference`: reported, steers nothing.
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
@@ -123,8 +123,10 @@ def prune(
             where it is installed and exact on the model, else native. `"lrp.log_odds"` is always
             native.
         recovery: What of the weights that are left is refitted, without training. `"auto"`: what
-            serves best, `"least_squares"`: after the last step, layers are fitted to the outputs
-            that they had in the whole model; the result names those without a closed form.
+            serves best, `"least_squares"`, unless it loses more than a quarter of the harmonic mean
+            accuracy on the reference set or crosses `min_accuracy`: then the weights stay.
+            `"least_squares"`: after the last step, layers are fitted to the outputs that they had
+            in the whole model; the result names those without a closed form.
             `"head"`: the linear head on the pooled features is fitted anew, on the reference set,
             after the last step, and heads that did not see the sample, fitted for each candidate,
             steer and choose among the schedule's trials. `"head+least_squares"`: both. `None`: all
@@ -266,10 +268,13 @@ def prune(
             ).run()
     with progress.stage("refitting", shown=chosen is not None):
         recovered = recover(
-            *(task.graph, problem, state.removed, chosen, task.keras_module),
+            *(task.graph, problem, state.removed, recovery, task.keras_module),
+            floor=min_accuracy,
             on_part=progress.advance,
         )
     settings["asked_recovery"] = recovery
+    settings["recovery"] = recovered.recovery
+    settings["refit_refused"] = recovered.refused
     settings["not_recovered"] = dict(recovered.skipped)
     if allowed is not None:
         settings["remaining"] = {name: shares(name, state.removed) for name in allowed}

@@ -28,6 +28,7 @@ class _SettingsOfSome(TypedDict, total=False):
     recovery: str | None
     asked_recovery: str | None
     not_recovered: dict[str, str]
+    refit_refused: str
     steering: str
     budget: dict[str, float] | None
     remaining: dict[str, float]
