@@ -14,6 +14,7 @@ from keras_lrp_prune.finetuning.samples import TrainingData
 from keras_lrp_prune.finetuning.unfreezing import (
     check_trains,
     in_words,
+    normalising,
     unfreeze,
     what_trains,
 )
@@ -111,11 +112,15 @@ class Session:
         self._source, self._settings = source, settings
         copy = source.with_logits()
         self._trained = copy.model
-        by_flags = what_trains(self._trained)
+        by_flags, normalised = what_trains(self._trained), normalising(self._trained)
         unfreeze(copy, settings["unfreeze"])
         _prepare(self._trained, settings)
         check_trains(self._trained)
-        self._trains = in_words(by_flags, what_trains(self._trained))
+        self._trains = in_words(
+            by_flags,
+            what_trains(self._trained),
+            new_statistics=normalising(self._trained) > normalised,
+        )
         self._student = Student(
             self._trained,
             lambda: self.plain,

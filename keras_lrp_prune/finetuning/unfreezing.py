@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from keras_lrp_prune.surgery.building import Built
 
 
+_STATISTICS = (
+    "Batch normalisation that was frozen takes new statistics; freeze_batch_norm=True keeps those "
+    "of the model, which few samples want."
+)
+
 # All (`True`), none, or names: a nested model's name means all in it.
 Layers = bool | tuple[str, ...] | None
 
@@ -111,12 +116,21 @@ def what_trains(model: keras.Model) -> Trained:
     )
 
 
-def in_words(by_flags: Trained, trained: Trained) -> str:
-    """One line on what trains; empty for a model in which nothing is frozen.
+def normalising(model: keras.Model) -> int:
+    """How many layers of batch normalisation take the statistics of batches in training."""
+    import keras
+
+    layers = (part for part in model._flatten_layers() if part.trainable)
+    return sum(isinstance(part, keras.layers.BatchNormalization) for part in layers)
+
+
+def in_words(by_flags: Trained, trained: Trained, *, new_statistics: bool = False) -> str:
+    """What trains, in a line or two; empty for a model in which nothing is frozen.
 
     Args:
         by_flags: What the flags of the model say.
         trained: What is trained.
+        new_statistics: Whether batch normalisation that was frozen takes new statistics.
     """
     if by_flags.parameters == by_flags.all_parameters:
         return ""
@@ -125,6 +139,8 @@ def in_words(by_flags: Trained, trained: Trained) -> str:
         f"({trained.parameters:,} of {trained.all_parameters:,} parameters)"
     )
     if trained.parameters == trained.all_parameters:
-        return f"{line}, those that are frozen in the model included."
+        line += ", those that are frozen in the model included."
+        return f"{line} {_STATISTICS}" if new_statistics else line
     advice = ": unfreeze=True trains it too" if trained == by_flags else ""
-    return f"{line}; the rest is frozen{advice}."
+    line += f"; the rest is frozen{advice}."
+    return f"{line} {_STATISTICS}" if new_statistics else line
