@@ -16,6 +16,7 @@ from full_disk import full_disk
 
 import keras_lrp_prune
 from keras_lrp_prune.cli.relevance_report import write_arrays
+from keras_lrp_prune.control.checkpoint import CheckpointError, claimed
 from keras_lrp_prune.files import (
     FolderInUse,
     FolderLock,
@@ -264,6 +265,38 @@ def test_readers_and_writers_see_to_a_swap_that_was_killed(tmp_path):
 def test_a_failed_first_write_leaves_no_folder(tmp_path):
     with pytest.raises(OSError, match="out"), full_disk(1000):
         write_members(tmp_path / "out", bytes(10_000))
+    assert names(tmp_path) == []
+
+
+def make_link_at(path):
+    (path.parent / "elsewhere").mkdir()
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [Path.touch, make_link_at])
+def test_what_is_in_the_way_of_a_swap_is_named(tmp_path, make):
+    write_members(tmp_path, b"one")
+    make(tmp_path / ".replaced")
+    before = names(tmp_path)
+    with pytest.raises(FileExistsError, match=r"\.replaced' is no folder.*; remove it"):
+        write_members(tmp_path, b"two")
+    assert names(tmp_path) == before and contents(tmp_path) == {b"one"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_folder_at, make_link_at])
+def test_what_is_in_the_way_of_a_lock_is_named(tmp_path, make):
+    make(tmp_path / ".in-use")
+    before = names(tmp_path)
+    with pytest.raises(FileExistsError, match=r"\.in-use' is no regular file.*; remove it"):
+        FolderLock(tmp_path)
+    with pytest.raises(CheckpointError, match=r"Cannot write.*\.in-use' is no regular file"):
+        claimed(tmp_path)
+    assert names(tmp_path) == before
+
+
+def test_a_full_disk_leaves_no_folder_for_checkpoints(tmp_path):
+    with pytest.raises(CheckpointError, match="too large"), full_disk(0):
+        claimed(tmp_path / "new")
     assert names(tmp_path) == []
 
 

@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -212,12 +213,16 @@ def claimed(
     """
     lock, problem = None, ""
     if is_chief(strategy):
+        made = not os.path.lexists(folder)
         try:
             make_folder(folder)
             lock = FolderLock(folder)
         except FolderInUse as error:
             problem = f"{argument} {error}"
         except OSError as error:
+            if made:
+                with suppress(OSError):  # it was not made, or somebody else's files are in it
+                    os.rmdir(folder)
             reason = str(error.strerror or error).rstrip(".")
             problem = f"Cannot write to {argument} {str(folder)!r}: {reason}."
     problem = from_chief(problem.encode(), strategy).decode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import stat
 import threading
 import weakref
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ class FolderLock:
 
     Raises:
         FolderInUse: If another process, or another thread that is alive, holds it.
-        OSError: If the folder cannot be written to.
+        OSError: If the folder cannot be written to, or something else has the lock's name.
 
     Example:
     >>> with FolderLock("checkpoints"):
@@ -69,6 +70,7 @@ class FolderLock:
 
     def _taken(self) -> int:
         while True:
+            _check_file(self._path)
             descriptor = os.open(self._path, _FLAGS, _FILE_MODE)
             try:
                 if not _locked(descriptor):
@@ -138,6 +140,16 @@ def is_held(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _check_file(path: Path) -> None:
+    """Refuses what a lock cannot be held on: a folder, a link, a pipe, a device."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(f"{str(path)!r} is no regular file, as a lock is; remove it")
 
 
 def _locked(descriptor: int) -> bool:

@@ -116,8 +116,12 @@ def _swap(target: Path, temporary: Path, names: Sequence[str]) -> None:
 def _bring_back(target: Path) -> None:
     """Puts what moved aside back in its place, if a swap has not come to its end."""
     aside = target / _ASIDE
-    if not aside.is_dir() or aside.is_symlink():
+    if not os.path.lexists(aside):
         return
+    if not aside.is_dir() or aside.is_symlink():
+        raise FileExistsError(
+            f"{str(aside)!r} is no folder, as old files move to while they are replaced; remove it."
+        )
     for path in aside.iterdir():
         os.replace(path, target / path.name)
     aside.rmdir()
