@@ -6,6 +6,8 @@ import pytest
 from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.finetuning.cycle_record import CycleRecord
+from keras_lrp_prune.finetuning.cycle_store import CycleStore, Finished
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,19 @@ def test_goes_on_after_an_interruption(model, train, tmp_path):
     assert same_weights(finished.model, whole.model) and finished.reference == whole.reference
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cycle-1", "cycle-2"]
     assert finished.model.loss == model.loss
+
+
+def test_single_weights_stay_frozen_in_what_is_saved(tmp_path):
+    model = digits_model(4, 4)
+    conv = next(layer for layer in model.layers if layer.weights)
+    conv.kernel.trainable = False
+    record = CycleRecord(1, 0.0, 8, 8, 8, "", {}, None, {})
+    store = CycleStore(tmp_path / "run", "this run")
+    store.save(Finished(record, {}, model))
+    loaded = store.load(1, {}).model
+    store.close()
+    flags = [[weight.trainable for weight in each.weights] for each in (model, loaded)]
+    assert flags[0] == flags[1] and not loaded.get_layer(conv.name).kernel.trainable
 
 
 def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(model, train, tmp_path):

@@ -17,6 +17,7 @@ from keras_lrp_prune.files import formed, new_file, new_folder, read_json
 from keras_lrp_prune.finetuning.cycle_record import CycleRecord
 from keras_lrp_prune.graph.model_files import load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
+from keras_lrp_prune.graph.single_weights import freeze_weights, frozen_weights
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +40,13 @@ class Finished:
     model: keras.Model
 
 
-class _Saved(TypedDict):
+class _SinceLater(TypedDict, total=False):
+    """What older versions did not write."""
+
+    frozen_weights: tuple[int, ...]
+
+
+class _Saved(_SinceLater):
     identity: str
     kept: dict[str, list[int]]
     record: CycleRecord
@@ -80,6 +87,7 @@ class CycleStore:
             "identity": self._identity,
             "kept": finished.kept,
             "record": finished.record.to_dict(),
+            "frozen_weights": frozen_weights(finished.model),
         }
         with new_folder(self._path(cycle)) as folder:
             save_model(finished.model, folder / _MODEL, self._path(cycle) / _MODEL)
@@ -114,6 +122,7 @@ class CycleStore:
             )
         try:
             model = load_model(path / _MODEL, "keras", compile=False, custom=custom)
+            freeze_weights(model, saved.get("frozen_weights", ()))
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
         kept = {layer: np.array(indices, np.int64) for layer, indices in saved["kept"].items()}
