@@ -51,3 +51,36 @@ class TestShortfall:
         assert not self.fit(caplog, ConstantSparsity(0.5, 0, frequency=1))
         assert not self.fit(caplog, klp.schedules.AccuracyAware(frequency=2)), "a mere bound"
         assert not self.fit(caplog, klp.schedules.EqualSteps(0.2), budget={"params": 0.7})
+
+
+class TestOver:
+    """A schedule that ends before the step of an optimizer that was loaded with its count."""
+
+    def fit(self, model, schedule, **options):
+        x, y = reference()
+        pruning = klp.callbacks.FilterPruning((x, y), schedule, criterion="l1", **options)
+        model.fit(x, y, batch_size=20, callbacks=[pruning], verbose=0)
+        return pruning
+
+    @pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")
+    def test_it_is_refused_before_the_first_step(self, tmp_path):
+        keras.utils.set_random_seed(0)
+        made = keras.Sequential(
+            [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(40), layers.Dense(10)]
+        )
+        made.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        made.fit(*reference(), batch_size=20, verbose=0)
+        made.save(tmp_path / "made.keras")
+        model = keras.models.load_model(tmp_path / "made.keras")
+        over = PolynomialDecay(0.0, 0.5, 0, 2, frequency=1)
+        for schedule in (over, klp.schedules.AccuracyAware(frequency=1, end_step=2)):
+            for _ in "12":  # and the folder is free again
+                with pytest.raises(
+                    ValueError, match=r"ends at optimizer step 2, .* at step 4 .*new"
+                ):
+                    self.fit(model, schedule, state_dir=tmp_path / type(schedule).__name__)
+        assert int(model.optimizer.iterations) == 4
+        later = self.fit(model, PolynomialDecay(0.0, 0.5, 4, 6, frequency=1))
+        assert later.pruning_rate == 0.5
+        again = self.fit(model, over)
+        assert again.pruning_rate == 0.5, "what is complete goes on"

@@ -16,6 +16,7 @@ from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import (
     TrainingRun,
+    check_not_over,
     check_optimizers,
     check_trains,
     optimizers_of,
@@ -98,8 +99,8 @@ class FilterPruning(keras.callbacks.Callback):
     Raises:
         TypeError: For an argument of another type, and in `fit` for what a schedule answers.
         ValueError: For arguments outside their ranges, and in `fit` for a budget or a schedule's
-            final sparsity that cannot be reached, an optimizer that does not survive zeros, or a
-            second `FilterPruning`.
+            final sparsity that cannot be reached, one that ends before the optimizer's step, an
+            optimizer that does not survive zeros, or a second `FilterPruning`.
         DataError, UnsupportedModelError, CheckpointError: In `fit`, before the first step: for
             unusable samples, a model that cannot be pruned, a strategy of several workers, or a
             `state_dir` of another run, or one that another run is using.
@@ -329,6 +330,7 @@ class FilterPruning(keras.callbacks.Callback):
         state = None if run.states is None else run.states.at(now)
         if state is None:
             run.removed = run.mask.found()
+            check_not_over(run, self._pace, now, may_undo=self.min_accuracy is not None)
             if run.answered != now:  # else the `fit` before this one ended with the answer
                 run.answered = now - 1
         else:

@@ -247,6 +247,37 @@ def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
     return strategy
 
 
+def check_not_over(run: TrainingRun, pace: Pace, now: int, *, may_undo: bool) -> None:
+    """Checks that a schedule does not lie wholly before the training that it is for.
+
+    A training that goes on after the schedule's end is none: it has pruned to the schedule's rate,
+    or the same callback was asked up to that end, or, where steps may be undone, it has pruned.
+
+    Args:
+        run: The training, with the units that are masked.
+        pace: What says how much.
+        now: The optimizer step at which training begins.
+        may_undo: Whether a floor may undo steps.
+
+    Raises:
+        ValueError: If nothing could be pruned any more.
+    """
+    end, asked = pace.end_step, pace.asked_rate
+    if not 0 <= end < now or (run.answered is not None and run.answered >= end):
+        return
+    if run.removed.any() and (asked is None or may_undo or pace.reads_accuracies):
+        return
+    rate = RateGoal(run.task.structure, run.task.limits, asked) if asked is not None else None
+    if run.goal.reached(run.removed) or (rate is not None and rate.reached(run.removed)):
+        return
+    run.stop()
+    raise ValueError(
+        f"The schedule ends at optimizer step {end}, but training begins at step {now} (a model "
+        "that is loaded with its optimizer, or was trained before, keeps the count): compile the "
+        f"model anew, or let the schedule begin at {now}."
+    )
+
+
 def shortfall(
     run: TrainingRun, pace: Pace, history: Sequence[StepRecord], *, to_budget: bool
 ) -> str | None:
