@@ -52,6 +52,21 @@ class TestGuessing:
         assert 0.93 < np.mean(found) < 0.99
 
 
+def test_classes_that_are_taken_for_each_other_are_named(model):
+    x, y = reference()
+    swapped = np.choose(y, [0, 2, 1, *range(3, 10)])
+    names = [f"digit {number}" for number in range(10)]
+    options = {"criterion": "l1", "verbose": 0, "class_names": names}
+    with pytest.warns(klp.AtChanceWarning) as caught:
+        klp.prune(model, (x, swapped), 0.1, **options)
+    said = str(caught[0].message)
+    assert "digit 2 is taken for digit 1" in said and "digit 3" not in said
+    assert "numbered in another order" in said
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", klp.AtChanceWarning)
+        klp.prune(model, (x, y), 0.1, **options)
+
+
 def test_prune_warns_before_any_work(model, tmp_path):
     x, y = reference()
     shuffled = (x, (y + 1) % 10)

@@ -148,7 +148,7 @@ class TrainingRun:
         if self.removed.any():
             samples = self.task.reference
             found = probabilities(self.forward(samples.x), self.task.head.kind)
-            warn_at_chance(samples.y, found, _AT_CHANCE)
+            warn_at_chance(samples.y, found, _AT_CHANCE, self.task.class_names)
 
     def check_finite(self) -> None:
         """Checks that training has not diverged, before outputs or scores are taken for news."""

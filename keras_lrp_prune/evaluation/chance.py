@@ -5,19 +5,25 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from keras_lrp_prune.evaluation.metrics import labels_and_scores
+from keras_lrp_prune.wording import printable
 
 # The usual level of a test: of models that guess, one in twenty passes for better.
 _LEVEL = 0.05
 
 
+# Of fewer samples of a class, all may be wrong by accident.
+_ENOUGH = 5
+
+
 class AtChanceWarning(UserWarning):
-    """A model classifies samples no better than guessing would.
+    """A model classifies samples no better than guessing would: all of them, or those of a class.
 
     Example:
     >>> import warnings
@@ -79,28 +85,69 @@ class Guessing:
         return self.likely > _LEVEL >= self.expected**self.samples
 
 
-def warn_at_chance(y: Any, outputs: Any, advice: str) -> None:
+def mistaken_classes(y: Any, outputs: Any) -> dict[int, int]:
+    """Classes of which hardly a sample is classified correctly, and most are taken for one other.
+
+    So it is if two classes are numbered the other way round.
+
+    Args:
+        y: True classes, as indices or one-hot.
+        outputs: Scores or probabilities, shape `(n, n_classes)`.
+
+    Returns:
+        Class to the one that it is taken for.
+
+    Example:
+        >>> mistaken_classes([0] * 9 + [1] * 9, [[1, 0]] * 18)
+        {1: 0}
+    """
+    labels, scores = labels_and_scores(y, outputs)
+    named, n_classes = scores.argmax(axis=1), scores.shape[1]
+    found = {}
+    for label in range(n_classes):
+        answers = np.bincount(named[labels == label], minlength=n_classes)
+        n = answers.sum()
+        if n >= _ENOUGH and answers[label] <= n / 10 and answers.max() > n / 2:
+            found[label] = int(answers.argmax())
+    return found
+
+
+def warn_at_chance(
+    y: Any, outputs: Any, advice: str, class_names: Sequence[str] | None = None
+) -> None:
     """Warns (`AtChanceWarning`) if a model classifies reference samples no better than guesses.
 
-    The warning names the line outside this package that led here.
+    Or if it does so for the samples of single classes. The warning names the line outside this
+    package that led here.
 
     Args:
         y: True classes, as indices or one-hot.
         outputs: Scores or probabilities, shape `(n, n_classes)`.
         advice: What that means, and what usually causes it.
+        class_names: What the classes are called, if it is known.
 
     Example:
         >>> warn_at_chance([0, 1] * 9, [[0.9, 0.1], [0.2, 0.8]] * 9, "Check the labels.")
     """
-    found = Guessing.of(y, outputs)
+    found, mistaken = Guessing.of(y, outputs), mistaken_classes(y, outputs)
     if found.at_chance:
-        warnings.warn(
+        what = (
             f"The accuracy on the reference set is at chance: {found.right} of {found.samples} "
             f"samples are classified correctly ({found.right / found.samples:.1%}), and guesses "
-            f"would get {found.expected:.1%}. {advice}",
-            AtChanceWarning,
-            stacklevel=_outside(),
+            f"would get {found.expected:.1%}."
         )
+    elif mistaken:
+        n_classes = labels_and_scores(y, outputs)[1].shape[1]
+        names = class_names or [str(number) for number in range(n_classes)]
+        pairs = [f"{names[label]} is taken for {names[other]}" for label, other in mistaken.items()]
+        what = (
+            "Samples of some classes are hardly ever classified correctly on the reference set, "
+            "which leaves next to nothing of the harmonic mean accuracy: "
+            f"{printable(', '.join(pairs))}."
+        )
+    else:
+        return
+    warnings.warn(f"{what} {advice}", AtChanceWarning, stacklevel=_outside())
 
 
 def _outside() -> int:

@@ -37,7 +37,9 @@ def measured(settings: Mapping[str, Any]) -> Measured:
         settings: Those of a result: what steered.
     """
     if settings.get("steering", "as_is") == "as_is":
-        return Measured("harmonic mean", "harmonic mean accuracy on the reference set", True)
+        full = "harmonic mean accuracy on the reference set"
+        before = ", before refitting," if settings.get("recovery") else ""
+        return Measured("harmonic mean", full + before, True)
     full = "harmonic mean accuracy of cross-fitted heads on the reference set"
     return Measured("cross-fitted mean", full, False)
 

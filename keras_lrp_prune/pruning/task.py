@@ -39,6 +39,7 @@ from keras_lrp_prune.surgery.building import Built, build
 from keras_lrp_prune.surgery.fidelity import check_copy
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 from keras_lrp_prune.surgery.sizing import sized
+from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras
@@ -165,7 +166,7 @@ class Task:
 
     def check_accuracy(self) -> None:
         """Warns (`AtChanceWarning`) if the model is no better than guesses on the reference set."""
-        warn_at_chance(self.reference.y, self._unpruned, _AT_CHANCE)
+        warn_at_chance(self.reference.y, self._unpruned, _AT_CHANCE, self.class_names)
 
     def latency_share(self) -> LatencyShare:
         """Measures models without some units; the chief's figures count for all workers."""
@@ -218,7 +219,15 @@ def read_task(
     check_fits(graph, samples.x)
     names = samples.class_names
     if class_names is not None:
-        names = checked_names(class_names, head.n_classes)
+        given = checked_names(class_names, head.n_classes)
+        if names is not None and given != names and set(given) == set(names):
+            raise DataError(
+                f"class_names are {printable(', '.join(given))}, but the reference set numbers its "
+                f"classes in the order {printable(', '.join(names))}. Names do not change what "
+                "samples are labelled as: load the samples with their classes in the order of the "
+                "model's outputs."
+            )
+        names = given
     check_same(graph, samples, strategy)
     structure = channel_structure(graph, tuple(protect))
     if not structure.n_units:
