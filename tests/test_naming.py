@@ -159,5 +159,5 @@ def test_training(by_brightness, folder):
 
 def test_names_that_contradict_those_of_the_samples_are_refused(by_brightness, folder):
     images = load_image_folder(folder, image_size=(8, 8))
-    with pytest.raises(klp.DataError, match="light, dark, but the reference set .* dark, light"):
+    with pytest.raises(klp.DataError, match=r"light, dark, but the reference set .* dark, light"):
         klp.prune(by_brightness, images, 0.3, class_names=["light", "dark"], verbose=0)
