@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,10 @@ DEFAULT_MEMORY = 2 * 2**30
 _LARGEST_BATCH = 256
 _STRATEGIES = ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
 _FLOAT = 4  # bytes
+_REORDERED = (
+    "the same samples in another order: a dataset that is shuffled anew each time (give "
+    "shuffle=False or a seed)"
+)
 Tensor = Any
 Function = Callable[[Tensor, Tensor], tuple[Any, Tensor]]
 
@@ -255,7 +259,7 @@ def check_same(
 
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
-    mine = fingerprint(graph, samples, {}).encode()
+    mine = json.dumps(fingerprint(graph, samples, {})).encode()
     differs = from_chief(mine, strategy) != mine
 
     def count(value: Tensor) -> Tensor:
@@ -270,25 +274,56 @@ def check_same(
         )
 
 
+class Fingerprint(TypedDict):
+    """Digests of what tells a run from others, part by part."""
+
+    model: str
+    data: str
+    samples: str  # those of `data`, in any order
+    settings: dict[str, str]
+
+
 def fingerprint(
     graph: ModelGraph,
     samples: ReferenceSet,
     settings: Mapping[str, Any],
     *,
     weights: bool = True,
-) -> str:
-    """Tells a run from others: settings, samples, layers and, unless they are trained, weights.
-
-    Returns:
-        A SHA-256 hex digest.
-    """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(samples.fingerprint().encode())
+) -> Fingerprint:
+    """Tells a run from others: settings, samples, layers and, unless they are trained, weights."""
+    digest = hashlib.sha256()
     for layer in graph.flat().layers.values():
         digest.update(f"{layer.name}:{layer.settings()}".encode())
         for array in layer.arrays().values() if weights else ():
             digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return {
+        "model": digest.hexdigest(),
+        "data": samples.fingerprint(),
+        "samples": samples.fingerprint(in_order=False),
+        "settings": {
+            name: hashlib.sha256(json.dumps(it, sort_keys=True, default=str).encode()).hexdigest()
+            for name, it in settings.items()
+        },
+    }
+
+
+def difference(found: Fingerprint, wanted: Fingerprint) -> str:
+    """What a run that was found has other than the one that is wanted; empty if nothing.
+
+    Example:
+    >>> difference({**mine, "model": "another"}, mine)
+    'another model'
+    """
+    there, here = found["settings"], wanted["settings"]
+    settings = [name for name in there | here if there.get(name) != here.get(name)]
+    reordered = found["samples"] == wanted["samples"]
+    others = {
+        "another model": found["model"] != wanted["model"],
+        f"other settings ({', '.join(settings)})": bool(settings),
+        "other data": not reordered,
+        _REORDERED: reordered and found["data"] != wanted["data"],
+    }
+    return " and ".join(what for what, differs in others.items() if differs)
 
 
 def _first_replicas(strategy: tf.distribute.Strategy, values: Tensor) -> Tensor:

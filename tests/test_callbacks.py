@@ -358,7 +358,7 @@ def test_states_of_another_run_are_refused_and_stay(trained, tmp_path):
         model = compiled(trained)
         model.optimizer.build(model.trainable_variables)
         model.optimizer.iterations.assign(step)
-        with pytest.raises(klp.CheckpointError, match="another model, other data or other setti"):
+        with pytest.raises(klp.CheckpointError, match=r"other settings \(criterion\)"):
             fit(model, other)
     assert there and {path: path.read_bytes() for path in tmp_path.iterdir()} == there
 

@@ -20,6 +20,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
 from keras_lrp_prune.control.history import StepRecord
 
 UNITS = 7
+THIS_RUN = {"model": "m", "data": "d", "samples": "s", "settings": {"seed": "0"}}
 
 
 def record(step):
@@ -33,7 +34,7 @@ def state(step=5):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    saved = Checkpoint(tmp_path_factory.mktemp("checkpoints"), "this run", UNITS)
+    saved = Checkpoint(tmp_path_factory.mktemp("checkpoints"), THIS_RUN, UNITS)
     saved.save(state())
     saved.whole = saved.path.read_bytes()
     return saved
@@ -86,7 +87,7 @@ def archive(described=None, **arrays):
 
 
 DESCRIBED = {
-    "fingerprint": "this run",
+    "fingerprint": THIS_RUN,
     "step": 5,
     "history": [record(0).to_dict()],
     "schedule": {"accepted": 0.1},
@@ -156,7 +157,7 @@ def test_an_archive_that_would_fill_the_memory_is_refused(checkpoint):
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
 def test_what_is_no_file_is_refused_at_once(tmp_path, make):
-    checkpoint = Checkpoint(tmp_path, "this run", UNITS)
+    checkpoint = Checkpoint(tmp_path, THIS_RUN, UNITS)
     make(checkpoint.path)
     assert_refused(checkpoint)
 
@@ -164,7 +165,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, make):
 # States, one for each step.
 
 
-def states(folder, fingerprint="this run"):
+def states(folder, fingerprint=THIS_RUN):
     return States(folder, fingerprint, UNITS)
 
 
@@ -176,8 +177,8 @@ def test_states_of_another_run_are_never_deleted(tmp_path):
         first.save(state(step))
     first.release()
     there = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    second = states(tmp_path, "another run")
-    with pytest.raises(klp.CheckpointError, match=r"another model, .* another state_dir"):
+    second = states(tmp_path, {**THIS_RUN, "model": "another"})
+    with pytest.raises(klp.CheckpointError, match=r"another model\. .* another state_dir"):
         second.hold()
     with pytest.raises(klp.CheckpointError, match="another model"):
         second.at(0)

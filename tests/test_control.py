@@ -325,12 +325,15 @@ def state(units=7, stopped=""):
     )
 
 
+RUN = {"model": "m", "data": "d", "samples": "s", "settings": {"seed": "0"}}
+
+
 def test_checkpoint_round_trip(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "deep" / "er", "run 1", 7)
+    checkpoint = Checkpoint(tmp_path / "deep" / "er", RUN, 7)
     assert checkpoint.load() is None
     checkpoint.save(state())
     checkpoint.save(state(stopped="done"))
-    loaded = Checkpoint(tmp_path / "deep" / "er", "run 1", 7).load()
+    loaded = Checkpoint(tmp_path / "deep" / "er", RUN, 7).load()
     assert (loaded.removed == state().removed).all() and loaded.removed.dtype == bool
     assert (loaded.step, loaded.history, loaded.schedule, loaded.stopped) == (
         *(5, [record(0), record(1)], {"step": 0.05, "accepted": 0.1}),
@@ -340,13 +343,20 @@ def test_checkpoint_round_trip(tmp_path):
 
 
 def test_checkpoint_of_another_run(tmp_path):
-    Checkpoint(tmp_path, "run 1", 7).save(state())
-    with pytest.raises(CheckpointError, match="another model, other data or other settings"):
-        Checkpoint(tmp_path, "run 2", 7).load()
+    Checkpoint(tmp_path, RUN, 7).save(state())
+    for parts, differs in {
+        "another model": {"model": "n"},
+        "other data": {"data": "e", "samples": "t"},
+        r"the same samples in another order: .* \(give shuffle=False or a seed\)": {"data": "e"},
+        r"other settings \(seed, rate\)": {"settings": {"seed": "1", "rate": "2"}},
+        r"another model and other settings \(seed\)": {"model": "n", "settings": {}},
+    }.items():
+        with pytest.raises(CheckpointError, match=rf"belongs to a run with {parts}\. Delete it"):
+            Checkpoint(tmp_path, {**RUN, **differs}, 7).load()
 
 
 def test_foreign_files_are_reported(tmp_path):
-    checkpoint = Checkpoint(tmp_path, "run 1", 7)
+    checkpoint = Checkpoint(tmp_path, RUN, 7)
     with checkpoint.path.open("wb") as file:
         np.save(file, np.arange(3))
     with pytest.raises(CheckpointError):
@@ -368,7 +378,7 @@ def test_foreign_files_are_reported(tmp_path):
 
 
 def test_failed_write_leaves_the_checkpoint_before_it(tmp_path):
-    checkpoint = Checkpoint(tmp_path, "run 1", 7)
+    checkpoint = Checkpoint(tmp_path, RUN, 7)
     checkpoint.save(state())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))

@@ -134,7 +134,9 @@ def test_single_weights_stay_frozen_in_what_is_saved(tmp_path):
     conv = next(layer for layer in model.layers if layer.weights)
     conv.kernel.trainable = False
     record = CycleRecord(1, 0.0, 8, 8, 8, "", {}, None, {})
-    store = CycleStore(tmp_path / "run", "this run")
+    store = CycleStore(
+        tmp_path / "run", {**dict.fromkeys(("model", "data", "samples"), ""), "settings": {}}
+    )
     store.save(Finished(record, {}, model))
     loaded = store.load(1, {}).model
     store.close()
@@ -144,15 +146,15 @@ def test_single_weights_stay_frozen_in_what_is_saved(tmp_path):
 
 def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(model, train, tmp_path):
     cycles(model, train, cycles=1, checkpoint_dir=tmp_path)
-    for options in (
-        {"target": 0.3},
-        {"tune_options": {"epochs": 2}},
-        {"prune_options": {"criterion": "l2"}},
-        {"seed": 1},
-        {"train": (train[0] + 1, train[1])},
-    ):
+    for differs, options in {
+        r"settings \(goals\)": {"target": 0.3},
+        r"settings \(tune_options, training\)": {"tune_options": {"epochs": 2}},
+        r"settings \(prune_options\)": {"prune_options": {"criterion": "l2"}},
+        r"settings \(.*training\)": {"seed": 1},
+        r"settings \(training\)": {"train": (train[0] + 1, train[1])},
+    }.items():
         arguments = {"train": train, "target": 0.5, **options}
-        with pytest.raises(klp.CheckpointError, match="another model, other data"):
+        with pytest.raises(klp.CheckpointError, match=f"with other {differs}"):
             cycles(model, cycles=1, checkpoint_dir=tmp_path, **arguments)
     (tmp_path / "cycle-1" / "cycle.json").write_text("{")
     with pytest.raises(klp.CheckpointError, match="cannot be read"):

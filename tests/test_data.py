@@ -108,6 +108,11 @@ def test_fingerprint_tells_samples_labels_and_dtypes_apart():
     ]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
+    whole, reordered, relabelled = (
+        reference_set(pair).fingerprint(in_order=False)
+        for pair in [(X, Y), (X[::-1], Y[::-1]), (X[::-1], Y)]
+    )
+    assert whole == reordered != relabelled
 
 
 def test_input_shape_may_leave_sizes_open():

@@ -267,7 +267,8 @@ def test_a_finished_run_gives_its_result_to_all_workers(both):
 
 
 @pytest.mark.parametrize(
-    ("section", "message"), [("another_run", "another model"), ("damaged", "cannot be read")]
+    ("section", "message"),
+    [("another_run", "other settings (target_rate"), ("damaged", "cannot be read")],
 )
 def test_an_unsuitable_checkpoint_is_an_error_on_all_workers(both, section, message):
     for found in both(section):

@@ -424,6 +424,8 @@ def test_checkpoint_of_another_run_is_refused(model, tmp_path):
     x, y = reference()
     with pytest.raises(klp.CheckpointError, match="other data"):
         prune(model, 0.1, data=(x * 0.5, y), checkpoint_dir=tmp_path)
+    with pytest.raises(klp.CheckpointError, match=r"same samples in another order: .* shuffle"):
+        prune(model, 0.1, data=(x[::-1], y[::-1]), checkpoint_dir=tmp_path)
     changed = keras.models.clone_model(model)
     changed.set_weights([array * 0.9 for array in model.get_weights()])
     with pytest.raises(klp.CheckpointError, match="another model"):

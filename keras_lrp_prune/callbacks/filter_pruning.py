@@ -291,7 +291,9 @@ class FilterPruning(keras.callbacks.Callback):
                 "criterion": self.criterion,
                 "min_accuracy": self.min_accuracy,
                 "budget": self.budget,
-                "watched": watched.fingerprint(),
+                "validation": None
+                if self._validation is None
+                else watched.fingerprint(in_order=False),
                 **{key: str(value) for key, value in self._task_options.items()},
                 **{key: str(value) for key, value in self._problem_options.items()},
             }

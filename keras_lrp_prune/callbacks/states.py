@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState, claimed
 from keras_lrp_prune.files import FolderLock
+from keras_lrp_prune.runtime import Fingerprint
 
 _PATTERN = "filters-{:010d}.npz"
 _ARGUMENT = "state_dir"
@@ -24,7 +25,9 @@ class States:
         units: Number of units that the masks are of.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: str, units: int) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], fingerprint: Fingerprint, units: int
+    ) -> None:
         self._folder = Path(folder)
         self._fingerprint, self._units = fingerprint, units
         self._lock: FolderLock | None = None

@@ -26,7 +26,7 @@ from keras_lrp_prune.files import (
     parsed_json,
     read_bytes,
 )
-from keras_lrp_prune.runtime import from_chief, is_chief
+from keras_lrp_prune.runtime import Fingerprint, difference, from_chief, is_chief
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -74,7 +74,7 @@ class RunState:
 class _Described(TypedDict):
     """What a checkpoint holds beside its masks."""
 
-    fingerprint: str
+    fingerprint: Fingerprint
     step: int
     history: list[StepRecord]
     schedule: dict[str, float]
@@ -96,7 +96,7 @@ class Checkpoint:
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        fingerprint: str,
+        fingerprint: Fingerprint,
         units: int,
         strategy: tf.distribute.Strategy | None = None,
         file: str = "pruning.npz",
@@ -146,11 +146,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"Checkpoint {str(self.path)!r} cannot be read ({error}). Delete it to start anew."
             ) from error
-        if fingerprint != self._fingerprint:
-            raise CheckpointError(
-                f"Checkpoint {str(self.path)!r} belongs to a run with another model, other data "
-                f"or other settings. Delete it, or choose another {self._argument}."
-            )
+        check_same_run(self.path, fingerprint, self._fingerprint, self._argument)
         if len(state.removed) != self._units:
             raise CheckpointError(
                 f"Checkpoint {str(self.path)!r} is damaged: it has {len(state.removed)} units, the "
@@ -158,7 +154,7 @@ class Checkpoint:
             )
         return state
 
-    def _parsed(self, data: bytes) -> tuple[str, RunState]:
+    def _parsed(self, data: bytes) -> tuple[Fingerprint, RunState]:
         """The fingerprint and the state; checksums are those of the archive."""
         with zipfile.ZipFile(BytesIO(data)) as archive:
             arrays = {
@@ -191,6 +187,27 @@ class Checkpoint:
             return read_bytes(self.path) or b"empty"
         except OSError as error:  # no archive either: all workers will say so
             return str(error).encode()
+
+
+def check_same_run(
+    path: Path, found: Fingerprint, wanted: Fingerprint, argument: str = "checkpoint_dir"
+) -> None:
+    """Checks that a checkpoint is of the run that wants to go on from it.
+
+    Args:
+        path: Of the checkpoint.
+        found: What it was of.
+        wanted: What this run is.
+        argument: What the user called the folder.
+
+    Raises:
+        CheckpointError: If it is not; the message says what differs.
+    """
+    if others := difference(found, wanted):
+        raise CheckpointError(
+            f"Checkpoint {str(path)!r} belongs to a run with {others}. Delete it, or choose "
+            f"another {argument}."
+        )
 
 
 def claimed(

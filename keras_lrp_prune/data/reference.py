@@ -62,8 +62,11 @@ class ReferenceSet:
         """Number of samples of each class, int64, shape `(n_classes,)`."""
         return np.bincount(self.y, minlength=self.n_classes)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, in_order: bool = True) -> str:
         """Hashes the samples and labels, to tell whether a later run sees the same ones.
+
+        Args:
+            in_order: Whether their order counts.
 
         Returns:
             The SHA-256 hex digest of shapes, dtypes and values.
@@ -77,8 +80,17 @@ class ReferenceSet:
         digest = hashlib.sha256()
         for array in (self.x, self.y):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            if in_order:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        if not in_order:
+            for one in sorted(map(_digest, self.x, self.y)):
+                digest.update(one)
         return digest.hexdigest()
+
+
+def _digest(x: np.ndarray, y: np.integer) -> bytes:
+    """Hashes one sample and its label."""
+    return hashlib.sha256(np.ascontiguousarray(x).tobytes() + y.tobytes()).digest()
 
 
 def reference_set(

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from keras_lrp_prune.control.checkpoint import CheckpointError, claimed
+from keras_lrp_prune.control.checkpoint import CheckpointError, check_same_run, claimed
 from keras_lrp_prune.files import formed, new_file, new_folder, read_json
 from keras_lrp_prune.finetuning.cycle_record import CycleRecord
 from keras_lrp_prune.graph.model_files import load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.graph.single_weights import freeze_weights, frozen_weights
+from keras_lrp_prune.runtime import Fingerprint
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +48,7 @@ class _SinceLater(TypedDict, total=False):
 
 
 class _Saved(_SinceLater):
-    identity: str
+    identity: Fingerprint
     kept: dict[str, list[int]]
     record: CycleRecord
 
@@ -63,7 +64,7 @@ class CycleStore:
         CheckpointError: If the folder cannot be written to, or another run is using it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], identity: str) -> None:
+    def __init__(self, folder: str | os.PathLike[str], identity: Fingerprint) -> None:
         self._folder, self._identity = Path(folder), identity
         self._lock = claimed(self._folder)
 
@@ -115,11 +116,7 @@ class CycleStore:
             raise self._damaged(path, error) from error
         if saved["record"].cycle != cycle:
             raise self._damaged(path, f"it is of cycle {saved['record'].cycle}")
-        if saved["identity"] != self._identity:
-            raise CheckpointError(
-                f"Checkpoint {str(path)!r} belongs to a run with another model, other data or "
-                "other settings. Delete it, or choose another checkpoint_dir."
-            )
+        check_same_run(path, saved["identity"], self._identity)
         try:
             model = load_model(path / _MODEL, "keras", compile=False, custom=custom)
             freeze_weights(model, saved.get("frozen_weights", ()))

@@ -21,7 +21,7 @@ from keras_lrp_prune.finetuning.steps import Steps, make_steps
 from keras_lrp_prune.finetuning.tuning import Plan, finetune, planned
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
-from keras_lrp_prune.runtime import CompiledForward, fingerprint
+from keras_lrp_prune.runtime import CompiledForward, Fingerprint, fingerprint
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import check_rate
 from keras_lrp_prune.surgery.making import custom_objects
@@ -175,7 +175,7 @@ class _Run:
             "training": described({**self._plan.settings, "data": self._plan.data.fingerprint}),
         }
 
-    def identity(self) -> str:
+    def identity(self) -> Fingerprint:
         """Tells the run from others: settings, samples, layers and weights."""
         return fingerprint(self._plan.source.graph, self._reference, self.settings())
 
