@@ -10,6 +10,8 @@ from keras import layers
 from test_finetuning import network, samples, tune
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.finetuning.unfreezing import check_unfreeze
+from keras_lrp_prune.graph.reading import read_model
 
 BASE = {"net/conv", "net/norm"}
 
@@ -64,6 +66,12 @@ CASES = {
         "(83 of 91 parameters); the rest is frozen.",
     ),
     "iterator": ("net", iter(["net/norm"]), HEAD | {"net/norm"}, "Training 3 of 4 layers"),
+    "no weights": (
+        "net",
+        ["relu", "net/norm"],
+        HEAD | {"net/norm"},
+        "Training 3 of 4 layers",
+    ),
     "of all": ("all", ["scores"], {"scores"}, "Training 1 of 4 layers"),
     "all of all": ("all", True, HEAD | BASE, "Training 4 of 4 layers"),
     "weight": ("kernel", ["hidden"], HEAD | BASE, "Training 4 of 4 layers with weights (55 of 91"),
@@ -131,13 +139,18 @@ def test_cycles_that_go_on_know_which_single_weight_is_frozen(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_list_of_all_layers_is_taken():
+    model = transfer()
+    check_unfreeze(read_model(model), tuple(layer.name for layer in model.layers))
+
+
 WRONG = {
     "name": (
         {"unfreeze": ["nett"]},
         ValueError,
         "'nett', which the model does not have. Did you mean 'net'",
     ),
-    "weights": ({"unfreeze": ["relu"]}, ValueError, "'relu', which has no weights"),
+    "weights": ({"unfreeze": ["relu"]}, ValueError, "relu: nothing that has weights to train"),
     "string": ({"unfreeze": "net"}, TypeError, "a list of layer names"),
     "number": ({"unfreeze": 3}, TypeError, "a list of layer names"),
 }

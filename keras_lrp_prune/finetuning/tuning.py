@@ -90,8 +90,8 @@ def finetune(
         optimizer: A Keras optimizer (copied, without its state) or its name; default Adam.
         augment: A Keras layer, or a function of a batch `x`, applied to training batches.
         unfreeze: What to train although it is frozen: `True`: all layers; or a list of layer names
-            (a nested model's name: all in it; `"base/conv"`: a layer in it). For this training
-            only: the tuned model has the flags of the one given.
+            (a nested model's name: all in it; `"base/conv"`: a layer in it; those without weights
+            change nothing). For this training only: the tuned model has the flags of the one given.
         freeze_batch_norm: Whether batch normalisation keeps its statistics, scale and offset.
         dropout_factor: What the rates of dropout layers are multiplied by while training, in
             [0, 1]. What is left of a layer stands less dropout than the whole did: Han et al. 2015

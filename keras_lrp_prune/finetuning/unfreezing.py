@@ -32,7 +32,7 @@ def check_unfreeze(graph: ModelGraph, names: Layers) -> None:
         names: What is to be trained although it is frozen.
 
     Raises:
-        ValueError: For a layer that the model does not have, or one without weights to train.
+        ValueError: For a layer that the model does not have, or only such as have no weights.
         UnsupportedModelError: If nothing would be trained.
     """
     if not names:
@@ -40,12 +40,12 @@ def check_unfreeze(graph: ModelGraph, names: Layers) -> None:
     if not names or isinstance(names, bool):
         return
     flat = graph.flat()
-    for name in names:
-        meant = flat.layers_called(name)
-        if not meant:
+    meant = {name: flat.layers_called(name) for name in names}
+    for name, found in meant.items():
+        if not found:
             raise ValueError(flat.no_layer("unfreeze", name))
-        if not any(layer.weights for layer in meant):
-            raise ValueError(f"unfreeze names layer {name!r}, which has no weights to train.")
+    if not any(layer.weights for found in meant.values() for layer in found):
+        raise ValueError(f"unfreeze names {', '.join(meant)}: nothing that has weights to train.")
 
 
 def unfreeze(built: Built, names: Layers) -> None:
