@@ -44,7 +44,8 @@ def number(within: str) -> Rule:
         if not _is_number(value):
             raise _wrong(name, f"a number in {within}", value)
         if not (above(value, low) and below(value, high)):
-            raise ValueError(f"{name} must lie in {within}, not {value}.")
+            advice = " (a share: 0.5 for half)" if value > high == 1 else ""
+            raise ValueError(f"{name} must lie in {within}, not {value}{advice}.")
         return float(value)
 
     return rule
@@ -152,6 +153,25 @@ def options(name: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def rate(name: str, value: Any) -> float:
+    """The rule for a pruning rate, in whose place labels come that are given by themselves."""
+    try:
+        return float(number("[0, 1)")(name, value))
+    except TypeError as error:
+        if isinstance(value, list | tuple) or len(getattr(value, "shape", ())):
+            raise TypeError(f"{error} Samples and labels are one argument: (x, y).") from None
+        raise
+
+
+def task(name: str, value: Any) -> Any:
+    """The rule for what is compared. A model can be called, too, but makes no tasks."""
+    makes = callable(value) and not hasattr(value, "layers")
+    if not makes and not (isinstance(value, tuple | list) and len(value) == 3):
+        takes = "(model, reference, test) as one tuple, or a function of the seed that returns it"
+        raise _wrong(name, takes, value)
+    return value
+
+
 def path(name: str, value: Any) -> str | os.PathLike[str]:
     """The rule for files and folders."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
@@ -190,7 +210,7 @@ _SEED = whole(0, _LARGEST_SEED)
 # The default of an argument follows no rule: `None` may stand for one.
 RULES: Mapping[str, Rule] = {
     # How much goes, and what stays.
-    "target_rate": number("[0, 1)"),
+    "target_rate": rate,
     "min_accuracy": _SHARE,
     "protect": layer_names,
     "min_channels": channels,
@@ -215,6 +235,7 @@ RULES: Mapping[str, Rule] = {
     "analyzer_options": options,
     "every_class": flag,
     "scored_once": flag,
+    "task": task,
     "batch_size": whole(1),
     "memory_budget": _POSITIVE,
     "worker_python": path,

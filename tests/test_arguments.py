@@ -4,6 +4,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +38,8 @@ TAKEN = [
     ("image_size", [16, np.int64(24)], (16, 24)),
     ("input_shape", (None, 8, 3), (None, 8, 3)),
     ("path", Path("a"), Path("a")),
+    ("task", (1, 2, 3), (1, 2, 3)),
+    ("task", len, len),
     ("analyzer_options", {"epsilon": 0.1}, {"epsilon": 0.1}),
 ]
 
@@ -47,6 +50,12 @@ REFUSED = [
     ("target_rate", np.True_, TypeError, "a number in [0, 1)"),
     ("target_rate", 0.5j, TypeError, "0.5j (complex)"),
     ("target_rate", np.array([0.5]), TypeError, "(ndarray)"),
+    ("target_rate", 50, ValueError, "in [0, 1), not 50 (a share: 0.5 for half)."),
+    ("target_rate", -1, ValueError, "in [0, 1), not -1."),
+    ("target_rate", np.array([0, 1]), TypeError, "Samples and labels are one argument: (x, y)."),
+    ("target_rate", [0, 1], TypeError, "Samples and labels are one argument: (x, y)."),
+    ("task", keras.Sequential(), TypeError, "(model, reference, test) as one tuple, or a function"),
+    ("task", (1, 2), TypeError, "(model, reference, test) as one tuple"),
     ("min_accuracy", "0.5", TypeError, "a number in [0, 1], not '0.5' (str)"),
     ("min_accuracy", 50, ValueError, "in [0, 1], not 50"),
     ("protect", None, TypeError, "a list of layer names, not None"),

@@ -298,7 +298,8 @@ class TestReading:
 
     @pytest.mark.parametrize("thing", [3, layers.Dense(2), "model.keras"])
     def test_what_is_no_model_is_refused(self, thing):
-        with pytest.raises(TypeError, match="Expected a Keras 3 model"):
+        advice = r" Load it: keras\.models\.load_model\('model\.keras'\)\." * isinstance(thing, str)
+        with pytest.raises(TypeError, match=rf"Expected a Keras 3 model.*{advice}$"):
             read_model(thing)
 
     def test_nested_layers_have_flat_names(self):

@@ -17,7 +17,6 @@ from keras_lrp_prune.comparison.methods import Method, make_method
 from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.comparison.storing import RunFolder, write_json
 from keras_lrp_prune.files import check_writable, new_members
-from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.report import (
     comparison_table,
     html_report,
@@ -230,8 +229,7 @@ def compare(
         check_writable(Path(folder))
     store = None if folder is None else RunFolder(folder, strategy)
     say = Console(stderr=True, quiet=not (verbose > 0 and is_chief(strategy)), highlight=False)
-    # A model can be called, too, but makes no tasks.
-    make_task = task if callable(task) and generation(task) is None else None
+    make_task = task if callable(task) else None
     runs: dict[str, list[MethodCurve]] = {method.name: [] for method in chosen}
     bench: Bench | None = None
     for seed in seeds:
@@ -266,8 +264,7 @@ def _check_once(what: str, given: Sequence[object]) -> None:
 def _triple(task: Any) -> Triple:
     if not isinstance(task, tuple | list) or len(task) != 3:
         raise TypeError(
-            "task takes (model, reference, test), or a function of the seed that returns them, "
-            f"not {type(task).__name__}."
+            f"task must return (model, reference, test) for a seed, not {type(task).__name__}."
         )
     return (task[0], task[1], task[2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 from typing import Any
 
@@ -66,8 +67,10 @@ def keras_of(model: Any) -> ModuleType:
     name = generation(model)
     module = keras_named(name) if name else None
     if module is None or not isinstance(model, module.Model):
+        is_path = isinstance(model, str | os.PathLike)
+        advice = f" Load it: keras.models.load_model({str(model)!r})." if is_path else ""
         raise TypeError(
             "Expected a Keras 3 model (keras.Model) or a legacy Keras model (tf_keras.Model), got "
-            f"{type(model).__module__}.{type(model).__qualname__}."
+            f"{type(model).__module__}.{type(model).__qualname__}.{advice}"
         )
     return module
