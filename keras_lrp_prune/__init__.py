@@ -43,6 +43,8 @@ _MODULES = {
     "harmonic_mean_accuracy": "keras_lrp_prune.evaluation",
     "AccuracyCurve": "keras_lrp_prune.evaluation",
     "AtChanceWarning": "keras_lrp_prune.evaluation",
+    "load_image_folder": "keras_lrp_prune.data",
+    "ImageFolder": "keras_lrp_prune.data",
     "DataError": "keras_lrp_prune.data",
     "WorkerError": "keras_lrp_prune.relevance.worker_process",
     "MissingInnvestigateError": "keras_lrp_prune.relevance.innvestigate_engine",
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
     from keras_lrp_prune.control import schedules as schedules
     from keras_lrp_prune.control.checkpoint import CheckpointError as CheckpointError
     from keras_lrp_prune.data import DataError as DataError
+    from keras_lrp_prune.data import ImageFolder as ImageFolder
+    from keras_lrp_prune.data import load_image_folder as load_image_folder
     from keras_lrp_prune.evaluation import AccuracyCurve as AccuracyCurve
     from keras_lrp_prune.evaluation import AtChanceWarning as AtChanceWarning
     from keras_lrp_prune.evaluation import harmonic_mean_accuracy as harmonic_mean_accuracy

@@ -317,12 +317,13 @@ CALLS: Mapping[str, Call] = {
         needs=("folder",),
     ),
     "load_image_folder": Call(
-        "load_image_folder({})",
+        "klp.load_image_folder({})",
         3,
         {
             "folder": ["images()", "str(images())"],
             "image_size": ["(8, 8)", "[np.int64(4), 6]"],
             "per_class": ["None", "1"],
+            "class_names": ["None", "['猫', 'a']"],
         },
         {
             "folder": ("None", *PATHS, "folder", "file", "folder / 'none'"),

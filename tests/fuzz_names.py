@@ -16,7 +16,6 @@ from PIL import Image
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.tfmot import PruningSchedule
-from keras_lrp_prune.data import load_image_folder
 from keras_lrp_prune.graph.generations import keras_of
 
 _FOLDER = TemporaryDirectory(prefix="fuzz-")
@@ -37,7 +36,6 @@ def names(found: Case, folder: Path) -> dict[str, Any]:
         **{it.__name__: it for it in (dataset, unranked, answering, unbuilt, subclassed)},
         **{it.__name__: it for it in (two_outputs, two_inputs, image_output, fitted, profiled)},
         **{it.__name__: it for it in (saved, damaged, images, converted, converted_from)},
-        "load_image_folder": load_image_folder,
     }
 
 

@@ -30,7 +30,6 @@ from fuzz_promises import FINGERPRINTS, PROMISES, nothing
 
 import keras_lrp_prune as klp
 from keras_lrp_prune import data, extras
-from keras_lrp_prune.data import load_image_folder
 
 # Seconds that no call takes, however slow the machine.
 _LIMIT = 240
@@ -61,8 +60,6 @@ class Drawn:
 
 def public(name: str) -> Any:
     """What a dotted name below the package stands for."""
-    if name == "load_image_folder":  # by its own import
-        return load_image_folder
     found = klp
     for part in name.split("."):
         found = getattr(found, part)

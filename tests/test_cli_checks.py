@@ -51,6 +51,12 @@ WRONG = {
     (*PRUNE, "--validation", "nowhere"): "image folder nowhere does not exist",
     (*PRUNE, "--validation", "others"): "others has the classes blue, but data has blue, red",
     (*PRUNE, "--per-class", "9"): "Class 'blue' has 1 samples, fewer than per_class=9",
+    (*PRUNE, "--class-names", "red"): "sub-folders of data: not named is 'blue'. Give the name",
+    (*PRUNE, "--class-names", "red, blue,rose"): "there is no sub-folder 'rose'. Give the name",
+    (*PRUNE, "--class-names", "red,red"): "The class name 'red' is given twice",
+    (*COMPARE, "--class-names", "red"): "not named is 'blue'",
+    ("relevance", "model.keras", "data", "--out", "out", "--class-names", "a,blue"): "folder 'a'",
+    ("prune", "damaged", "data", "--out", "out"): "damaged/result.json is damaged: class_names is",
     (*PRUNE, "--rate", "1.5"): "--rate must lie in [0, 1), not 1.5",
     (*PRUNE, "--rate", "nan"): "--rate must lie in [0, 1), not nan",
     (*PRUNE, "--min-accuracy", "75"): "--min-accuracy must lie in [0, 1], not 75",
@@ -88,6 +94,8 @@ WRONG = {
     EXPORT: "Give --saved-model, --litert or both",
     (*EXPORT, "--litert", "new.tflite", "--quantize", "magic"): "Unknown quantization 'magic'",
     (*INT8, "--litert", "new.tflite", "--io", "magic"): "Unknown type of --io 'magic'",
+    (*INT8, "--litert", "new.tflite", "--class-names", "red"): "not named is 'blue'",
+    (*EXPORT, "--litert", "new.tflite", "--class-names", "red"): "--class-names is for --repr",
     (*INT8, "--litert", "new.tflite", "--preprocess", "magic"): "Unknown --preprocess 'magic'",
     ("demo", "--out", "file/demo"): "'file' is not a folder",
     ("demo", "--seed", "-1"): "--seed must be from 0",
@@ -116,10 +124,12 @@ def folder(tmp_path_factory):
     for name in ("data/blue", "data/red", "held_out/blue", "held_out/red", "others/blue"):
         (root / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(root / name / "1.png")
-    for name in ("empty", "pruned"):
+    for name in ("empty", "pruned", "damaged"):
         (root / name).mkdir()
-    for name in ("model.keras", "pruned/model.keras", "file", "picture.svg"):
+    files = ("model.keras", "pruned/model.keras", "damaged/model.keras", "file", "picture.svg")
+    for name in files:
         (root / name).write_text("not read, as something else is wrong")
+    (root / "damaged" / "result.json").write_text('{"class_names": "blue"}')
     (root / "linked.keras").symlink_to("model.keras")
     (root / "link").symlink_to("pruned")
     return root

@@ -300,6 +300,33 @@ def test_drawn_images_are_those_of_draw_per_class(folder):
     np.testing.assert_array_equal(some.x, everything.x[drawn])
 
 
+def test_labels_follow_the_class_names(folder):
+    """Which images are drawn does not depend on the order."""
+    by_name = load_image_folder(folder, image_size=(6, 10), per_class=2, seed=3)
+    images = load_image_folder(
+        folder, image_size=(6, 10), per_class=2, seed=3, class_names=iter(["red", "blue"])
+    )
+    assert images.class_names == ("red", "blue") and images.y.tolist() == [0, 0, 1, 1]
+    assert images.files == by_name.files[2:] + by_name.files[:2]
+    np.testing.assert_array_equal(images.x, by_name.x[[2, 3, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "words"),
+    [
+        (["red"], DataError, "not named is 'blue'"),
+        (["red", "blue", "rose"], DataError, "there is no sub-folder 'rose'. Give"),
+        (["Red", "blue"], DataError, "there is no sub-folder 'Red'; not named is 'red'"),
+        (["red", "red"], DataError, "'red' is given twice"),
+        ("red", TypeError, "a list of names"),
+        ({"red", "blue"}, TypeError, "a list of names"),
+    ],
+)
+def test_class_names_are_those_of_the_sub_folders(folder, names, error, words):
+    with pytest.raises(error, match=words):
+        load_image_folder(folder, image_size=(6, 10), class_names=names)
+
+
 def test_a_single_class_can_be_read(folder):
     for file in (folder / "red").iterdir():
         file.unlink()

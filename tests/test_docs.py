@@ -26,6 +26,27 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+def test_what_the_api_lists_is_reached_from_the_package():
+    """But the formula of the energy estimate, and what rules and records need besides."""
+    import importlib
+    import inspect
+
+    import keras_lrp_prune as klp
+
+    entries = re.findall(r"^::: (.*)\.(\w+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    listed = [getattr(importlib.import_module(module), name) for module, name in entries]
+    wanted = {
+        it.__name__: it
+        for it in listed
+        if inspect.isfunction(it) or (inspect.isclass(it) and issubclass(it, Exception))
+    }
+    rooms = (klp, klp.export)
+    found = {name: getattr(room, name) for room in rooms for name in wanted if name in room.__all__}
+    assert wanted.keys() - found.keys() == {"energy"}
+    assert all(found[name] is wanted[name] for name in found)
+    assert klp.ImageFolder in listed
+
+
 def test_the_example_of_a_layer_rule_prunes_as_it_says(float64, monkeypatch, capsys):
     import keras
     from models import difference, images, make_live, masked_copy, pruned, random_removal

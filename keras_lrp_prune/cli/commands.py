@@ -19,6 +19,7 @@ from keras_lrp_prune.cli import choices
 from keras_lrp_prune.cli.options import (
     BatchOption,
     BudgetOption,
+    ClassNamesOption,
     CriterionOption,
     DataArgument,
     EngineOption,
@@ -84,6 +85,7 @@ def prune(
     validation: Annotated[
         Path | None, typer.Option(help="Folder of held-out images: reported, steers nothing.")
     ] = None,
+    class_names: ClassNamesOption = None,
     per_class: PerClassOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
@@ -109,6 +111,7 @@ def prune(
     Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.5
     --out pruned/
     """
+    from keras_lrp_prune.cli.class_order import split_names
     from keras_lrp_prune.cli.places import CHECKPOINT, RESULT
     from keras_lrp_prune.cli.task import check_numbers, checked_request, parsed_budget
 
@@ -127,6 +130,7 @@ def prune(
         data,
         outputs,
         validation=validation,
+        class_names=split_names(class_names),
         per_class=per_class,
         weights=weights,
         image_size=image_size,
@@ -188,6 +192,7 @@ def compare(
         str | None,
         typer.Option(help="Pruning rates, with commas between; default 0 to 0.95 by 0.05."),
     ] = None,
+    class_names: ClassNamesOption = None,
     per_class: PerClassOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
@@ -204,6 +209,7 @@ def compare(
     Example: keras-lrp-prune compare MobileNet flowers/ --test held_out/ --per-class 20
     --seeds 0,1,2 --out comparison/
     """
+    from keras_lrp_prune.cli.class_order import split_names
     from keras_lrp_prune.cli.places import COMPARISON
     from keras_lrp_prune.cli.task import check_numbers, checked_request, numbers
 
@@ -219,6 +225,7 @@ def compare(
         data,
         {"--out": (out, COMPARISON)},
         validation=test,
+        class_names=split_names(class_names),
         per_class=per_class,
         weights=weights,
         image_size=image_size,
@@ -245,7 +252,7 @@ def compare(
             recovery=choices.recovery(recovery),
             protect=protect or (),
             batch_size=batch_size,
-            class_names=request.class_names,
+            class_names=request.classes,
         )
     comparison.save(out)
     comparison.summary()
@@ -261,6 +268,7 @@ def relevance(
     analyzer: Annotated[
         str, typer.Option(help="An iNNvestigate analyzer.")
     ] = "lrp.sequential_preset_a",
+    class_names: ClassNamesOption = None,
     per_class: PerClassOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
@@ -274,6 +282,7 @@ def relevance(
     Writes relevance.npz (layer name: an array of classes by filters) and heatmaps.png (one image
     of each class).
     """
+    from keras_lrp_prune.cli.class_order import split_names
     from keras_lrp_prune.cli.places import RELEVANCE
     from keras_lrp_prune.cli.task import checked_request
     from keras_lrp_prune.relevance.analyzers import check_analyzer
@@ -284,6 +293,7 @@ def relevance(
         model,
         data,
         {"--out": (out, RELEVANCE)},
+        class_names=split_names(class_names),
         per_class=per_class,
         weights=weights,
         image_size=image_size,

@@ -44,6 +44,13 @@ BudgetOption = Annotated[
         "params, flops, energy or latency; can be repeated.",
     ),
 ]
+ClassNamesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the class folders, with commas between, in the order of the model's "
+        "outputs. Default: the order that a folder of prune knows; else sorted."
+    ),
+]
 PerClassOption = Annotated[
     int | None, typer.Option(help="Images drawn per class; default all.", min=1)
 ]

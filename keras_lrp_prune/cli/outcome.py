@@ -14,6 +14,10 @@ import typer
 from keras_lrp_prune.wording import printable
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_REMEDY = (
+    "If the sorted class folders are not in the order of the model's outputs, give --class-names "
+    "a,b,c (the order of the model's outputs)."
+)
 _P = ParamSpec("_P")
 
 
@@ -47,8 +51,9 @@ def better_than_chance(force: bool) -> Iterator[None]:
     """Makes it an error that a model is no better than guesses; with `force`, a line only."""
     from keras_lrp_prune.evaluation import AtChanceWarning
 
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        _complain("Warning", str(message))
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        remedy = _REMEDY if issubclass(category, AtChanceWarning) else ""
+        _complain("Warning", f"{message} {remedy}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always" if force else "error", AtChanceWarning)
@@ -56,7 +61,7 @@ def better_than_chance(force: bool) -> Iterator[None]:
         try:
             yield
         except AtChanceWarning as error:
-            raise ValueError(f"{error} To go on all the same, give --force.") from error
+            raise ValueError(f"{error} {_REMEDY} To go on all the same, give --force.") from error
 
 
 def fail(message: str, code: int) -> NoReturn:

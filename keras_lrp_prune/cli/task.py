@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from keras_lrp_prune.cli.backbones import (
     make_backbone,
     parsed,
 )
+from keras_lrp_prune.cli.class_order import class_order
 from keras_lrp_prune.cli.places import check_output
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
@@ -79,6 +81,7 @@ class Request:
         preprocess: What the model wants.
         batch_size: Images per batch.
         seed: Of the draw.
+        class_names: Names of the class folders in the order of the model's outputs, if given.
     """
 
     model: str
@@ -90,6 +93,7 @@ class Request:
     preprocess: str | None = None
     batch_size: int | None = None
     seed: int = 0
+    class_names: Sequence[str] | None = None
 
     def check(self) -> None:
         """Finds what is wrong with it, as far as that shows without TensorFlow.
@@ -105,19 +109,20 @@ class Request:
             if model_file(self.model) is not None:
                 raise DataError("--weights is for named backbones; a .keras file has its own.")
             check_weights(self.weights)
-        names = self.class_names
+        scan_image_folder(self.data, per_class=self.per_class)
+        names = self.classes
         if self.validation is not None:
             others = scan_image_folder(self.validation).class_names
-            if others != names:
+            if set(others) != set(names):
                 raise DataError(
                     f"{self.validation} has the classes {', '.join(others)}, but {self.data} has "
-                    f"{', '.join(names)}."
+                    f"{', '.join(sorted(names))}."
                 )
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, by their folders."""
-        return scan_image_folder(self.data, per_class=self.per_class).class_names
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by their folders, in the order of the model's outputs."""
+        return class_order(self.data, self.model, self.class_names)
 
     @property
     def inputs(self) -> list[Path]:
@@ -141,7 +146,7 @@ class Request:
         file = model_file(self.model)
         if file is not None:
             network, wanted = load_file(file), self.preprocess or "none"
-            _check_classes(network, self.data, self.class_names)
+            _check_classes(network, self.data, self.classes)
         else:
             size = self.image_size or DEFAULT_SIZE
             network = make_backbone(self.model, self.weights or IMAGENET, size)
@@ -151,7 +156,11 @@ class Request:
 
         def read(folder: Path, count: int | None) -> tuple[ImageFolder, np.ndarray]:
             images = load_image_folder(
-                folder, image_size=(height, width), per_class=count, seed=self.seed
+                folder,
+                image_size=(height, width),
+                per_class=count,
+                seed=self.seed,
+                class_names=self.classes,
             )
             x = in_channels(images.x, channels)
             return images, np.asarray(prepare(x.copy()), np.float32)

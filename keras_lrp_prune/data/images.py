@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.labels import draw_per_class
+from keras_lrp_prune.data.naming import checked_names
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
 
@@ -36,7 +38,7 @@ class ImageFolder:
     Attributes:
         x: Images, float32, RGB in 0..255, shape `(n, height, width, 3)`.
         y: Class of each image, an index into `class_names`, int64, shape `(n,)`.
-        class_names: Names of the sub-folders, sorted.
+        class_names: Names of the sub-folders, in the order of the labels.
         files: File of each image.
     """
 
@@ -56,6 +58,7 @@ def load_image_folder(
     image_size: tuple[int, int],
     per_class: int | None = None,
     seed: int = 0,
+    class_names: Iterable[str] | None = None,
 ) -> ImageFolder:
     """Reads labelled images from a folder with one sub-folder per class.
 
@@ -66,8 +69,11 @@ def load_image_folder(
         folder: The folder.
         image_size: `(height, width)` to resize each image to, bilinearly.
         per_class: Images to draw of each class; by default all. Only those drawn are read, and
-            they are those that `draw_per_class` draws from the labels of the whole folder.
+            they are those that `draw_per_class` draws from the labels of the whole folder, its
+            classes sorted: `class_names` does not change which.
         seed: Seed of the draw.
+        class_names: Names of all sub-folders in the order of the model's outputs, which the labels
+            follow; by default sorted.
 
     Returns:
         The images, ordered by class and file name.
@@ -75,7 +81,7 @@ def load_image_folder(
     Raises:
         DataNotFoundError: If the folder does not exist.
         DataError: If it is no folder, has no class sub-folder, a class has no image or fewer than
-            `per_class`, or an image cannot be read.
+            `per_class`, an image cannot be read, or `class_names` are not the sub-folders.
         TypeError, ValueError: For arguments of another type or outside their ranges.
 
     Example:
@@ -89,8 +95,10 @@ def load_image_folder(
         >>> flowers = load_image_folder(root, image_size=(24, 24))
         >>> flowers.class_names, flowers.x.shape
         (('daisy', 'tulip'), (2, 24, 24, 3))
+        >>> load_image_folder(root, image_size=(24, 24), class_names=["tulip", "daisy"]).class_names
+        ('tulip', 'daisy')
     """
-    found = scan_image_folder(folder, per_class=per_class, seed=seed)
+    found = scan_image_folder(folder, per_class=per_class, seed=seed, class_names=class_names)
     x = np.empty((len(found.files), *image_size, 3), np.float32)
     for i, file in enumerate(found.files):
         x[i] = _read_image(file, image_size)
@@ -108,7 +116,11 @@ class FoundImages:
 
 @checked
 def scan_image_folder(
-    folder: str | Path, *, per_class: int | None = None, seed: int = 0
+    folder: str | Path,
+    *,
+    per_class: int | None = None,
+    seed: int = 0,
+    class_names: Iterable[str] | None = None,
 ) -> FoundImages:
     """Finds the images that `load_image_folder` would read, and reads none.
 
@@ -116,6 +128,7 @@ def scan_image_folder(
         folder: The folder.
         per_class: Images to draw of each class; by default all.
         seed: Seed of the draw.
+        class_names: Names of all sub-folders, in the order of the labels; by default sorted.
 
     Returns:
         What there is.
@@ -123,11 +136,32 @@ def scan_image_folder(
     Raises:
         DataNotFoundError, DataError: As `load_image_folder` does, but for unreadable images.
     """
-    class_names, files, y = _scan(Path(folder))
+    found, files, y = _scan(Path(folder))
+    names = found if class_names is None else _in_order(found, class_names, folder)
     if per_class is not None:
-        chosen, _ = draw_per_class(y, per_class, seed, class_names=class_names)
+        chosen, _ = draw_per_class(y, per_class, seed, class_names=found)
         files, y = [files[i] for i in chosen], y[chosen]
-    return FoundImages(y, class_names, tuple(files))
+    labels = np.array([names.index(name) for name in found])[y]
+    order = np.argsort(labels, kind="stable")
+    return FoundImages(labels[order], names, tuple(files[i] for i in order))
+
+
+def _in_order(
+    found: tuple[str, ...], class_names: Iterable[str], folder: str | Path
+) -> tuple[str, ...]:
+    """The class names as they are given, which have to be those of the sub-folders found."""
+    names = checked_names(class_names)
+    differences = {
+        "there is no sub-folder": [name for name in names if name not in found],
+        "not named is": [name for name in found if name not in names],
+    }
+    told = [f"{what} {', '.join(map(repr, which))}" for what, which in differences.items() if which]
+    if told:
+        raise DataError(
+            f"The class names are not those of the sub-folders of {folder}: {'; '.join(told)}. "
+            "Give the name of each sub-folder once, in the order of the model's outputs."
+        )
+    return names
 
 
 def _scan(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:

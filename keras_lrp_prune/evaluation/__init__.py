@@ -1,6 +1,11 @@
 """How good a model is for each class: accuracies, their harmonic mean, curves over the rate."""
 
-from keras_lrp_prune.evaluation.chance import AtChanceWarning, Guessing, warn_at_chance
+from keras_lrp_prune.evaluation.chance import (
+    USUAL_CAUSES,
+    AtChanceWarning,
+    Guessing,
+    warn_at_chance,
+)
 from keras_lrp_prune.evaluation.curves import AccuracyCurve
 from keras_lrp_prune.evaluation.metrics import (
     ClassMetrics,
@@ -12,6 +17,7 @@ from keras_lrp_prune.evaluation.metrics import (
 )
 
 __all__ = [
+    "USUAL_CAUSES",
     "AccuracyCurve",
     "AtChanceWarning",
     "ClassMetrics",

@@ -17,9 +17,15 @@ from keras_lrp_prune.wording import printable
 # The usual level of a test: of models that guess, one in twenty passes for better.
 _LEVEL = 0.05
 
-
 # Of fewer samples of a class, all may be wrong by accident.
 _ENOUGH = 5
+
+USUAL_CAUSES = (
+    "Usual causes: the samples are not preprocessed as those that the model was trained on "
+    "(0..255, 0..1, -1..1, or the preprocess_input of its application); the classes are numbered "
+    "in another order than the model's outputs; its outputs are not what they are taken for "
+    "(without a softmax or sigmoid they are read as logits)."
+)
 
 
 class AtChanceWarning(UserWarning):
@@ -113,9 +119,14 @@ def mistaken_classes(y: Any, outputs: Any) -> dict[int, int]:
 
 
 def warn_at_chance(
-    y: Any, outputs: Any, advice: str, class_names: Sequence[str] | None = None
+    y: Any,
+    outputs: Any,
+    advice: str,
+    class_names: Sequence[str] | None = None,
+    *,
+    where: str = "the reference set",
 ) -> None:
-    """Warns (`AtChanceWarning`) if a model classifies reference samples no better than guesses.
+    """Warns (`AtChanceWarning`) if a model classifies samples no better than guesses.
 
     Or if it does so for the samples of single classes. The warning names the line outside this
     package that led here.
@@ -125,6 +136,7 @@ def warn_at_chance(
         outputs: Scores or probabilities, shape `(n, n_classes)`.
         advice: What that means, and what usually causes it.
         class_names: What the classes are called, if it is known.
+        where: What the samples are called.
 
     Example:
         >>> warn_at_chance([0, 1] * 9, [[0.9, 0.1], [0.2, 0.8]] * 9, "Check the labels.")
@@ -132,7 +144,7 @@ def warn_at_chance(
     found, mistaken = Guessing.of(y, outputs), mistaken_classes(y, outputs)
     if found.at_chance:
         what = (
-            f"The accuracy on the reference set is at chance: {found.right} of {found.samples} "
+            f"The accuracy on {where} is at chance: {found.right} of {found.samples} "
             f"samples are classified correctly ({found.right / found.samples:.1%}), and guesses "
             f"would get {found.expected:.1%}."
         )
@@ -141,7 +153,7 @@ def warn_at_chance(
         names = class_names or [str(number) for number in range(n_classes)]
         pairs = [f"{names[label]} is taken for {names[other]}" for label, other in mistaken.items()]
         what = (
-            "Samples of some classes are hardly ever classified correctly on the reference set, "
+            f"Samples of some classes are hardly ever classified correctly on {where}, "
             "which leaves next to nothing of the harmonic mean accuracy: "
             f"{printable(', '.join(pairs))}."
         )

@@ -12,7 +12,13 @@ import numpy as np
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import reference_set, shown_names
-from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy, probabilities
+from keras_lrp_prune.evaluation import (
+    USUAL_CAUSES,
+    class_accuracies,
+    harmonic_mean_accuracy,
+    probabilities,
+    warn_at_chance,
+)
 from keras_lrp_prune.export.running import LiteRTModel
 from keras_lrp_prune.export.signature import checked_model
 from keras_lrp_prune.graph.heads import Head, read_head
@@ -94,7 +100,8 @@ def compare_litert(
 ) -> LiteRTComparison:
     """Measures the accuracy of each class by a `.tflite` file and by the Keras model.
 
-    Costs one pass of each over the samples. Needs the extra `litert`.
+    Costs one pass of each over the samples. Needs the extra `litert`. Warns (`AtChanceWarning`) if
+    the Keras model classifies them no better than guesses would.
 
     Args:
         model: The classifier, or what `prune` returned: logits, softmax or a single sigmoid unit.
@@ -126,6 +133,8 @@ def compare_litert(
     run = LiteRTModel(path, threads=threads)
     by_keras = _decisive(CompiledForward(found)(samples.x), head)
     by_litert = _decisive(run(samples.x), head)
+    names = getattr(model, "class_names", None) or samples.class_names
+    warn_at_chance(samples.y, by_keras, USUAL_CAUSES, names, where="the samples to compare on")
     keras_accuracies = class_accuracies(samples.y, by_keras)
     litert_accuracies = class_accuracies(samples.y, by_litert)
     return LiteRTComparison(
@@ -136,7 +145,7 @@ def compare_litert(
         agreement=float(np.mean(by_keras.argmax(axis=1) == by_litert.argmax(axis=1))),
         support=samples.class_counts,
         file_size=Path(path).stat().st_size,
-        class_names=getattr(model, "class_names", None) or samples.class_names,
+        class_names=names,
     )
 
 

@@ -18,7 +18,7 @@ from keras_lrp_prune.data import (
     checked_names,
     reference_set,
 )
-from keras_lrp_prune.evaluation import probabilities, warn_at_chance
+from keras_lrp_prune.evaluation import USUAL_CAUSES, probabilities, warn_at_chance
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.finite import check_finite
@@ -48,12 +48,7 @@ if TYPE_CHECKING:
 
 _FEW = 4  # samples on which a copy must compute what the model does
 
-_AT_CHANCE = (
-    "Which filters go would be decided by noise. Usual causes: the samples are not preprocessed as "
-    "those that the model was trained on (0..255, 0..1, -1..1, or the preprocess_input of its "
-    "application); the classes are numbered in another order than the model's outputs; its outputs "
-    "are not what they are taken for (without a softmax or sigmoid they are read as logits)."
-)
+_AT_CHANCE = f"Which filters go would be decided by noise. {USUAL_CAUSES}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""In which order the folders of classes are: that of the model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from keras_lrp_prune.data import DataError, checked_names, scan_image_folder
+from keras_lrp_prune.files import formed, read_json
+
+_RECORD = "result.json"  # in a folder that `prune` wrote
+
+
+class _Record(TypedDict, total=False):
+    """What is read of it here."""
+
+    class_names: tuple[str, ...] | None
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """The names of an option that takes several, with commas between.
+
+    Example:
+    >>> split_names("tulip, rose")
+    ('tulip', 'rose')
+    """
+    return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def class_order(data: Path, model: str, given: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the sub-folders, in the order of the model's outputs as far as it is known.
+
+    Args:
+        data: Folder with one sub-folder of images per class.
+        model: A `MODEL`; a folder that `prune` wrote knows the order, if it has these classes.
+        given: The order that a user gave; goes before that.
+
+    Returns:
+        The names, sorted if nothing else is known.
+
+    Raises:
+        DataError: If the images cannot be used, other names are given, or the record of a result
+            is damaged.
+    """
+    if given is not None:
+        return scan_image_folder(data, class_names=given).class_names
+    found, known = scan_image_folder(data).class_names, _recorded(Path(model) / _RECORD)
+    return found if known is None or set(known) != set(found) else known
+
+
+def _recorded(file: Path) -> tuple[str, ...] | None:
+    """The class names that the record of a result holds, if there is one and it does."""
+    if not file.is_file():
+        return None
+    try:
+        names = formed(read_json(file), _Record).get("class_names")
+        return None if names is None else checked_names(names)
+    except ValueError as error:
+        raise DataError(
+            f"{file} is damaged: {error}. Give the order of the model's outputs by --class-names."
+        ) from error
