@@ -14,18 +14,18 @@ import keras_lrp_prune as klp
 class TestShortfall:
     """What `FilterPruning` says when a schedule ended short of what was asked."""
 
-    def fit(self, caplog, schedule, epochs=1, **options):
+    def fit(self, caplog, schedule, epochs=1, optimizer="sgd", **options):
         keras.utils.set_random_seed(0)
         x, y = reference()
         model = keras.Sequential(
             [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(40), layers.Dense(10)]
         )
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         pruning = klp.callbacks.FilterPruning((x, y), schedule, criterion="l1", **options)
         caplog.clear()
         model.fit(x, y, epochs=epochs, batch_size=20, callbacks=[pruning], verbose=0)
-        said = [record.getMessage() for record in caplog.records]
-        return [line for line in said if "ended" in line]
+        self.said = [record.getMessage() for record in caplog.records]
+        return [line for line in self.said if "ended" in line]
 
     @pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")
     def test_is_one_line(self, caplog):
@@ -51,6 +51,17 @@ class TestShortfall:
         assert not self.fit(caplog, ConstantSparsity(0.5, 0, frequency=1))
         assert not self.fit(caplog, klp.schedules.AccuracyAware(frequency=2)), "a mere bound"
         assert not self.fit(caplog, klp.schedules.EqualSteps(0.2), budget={"params": 0.7})
+
+    @pytest.mark.filterwarnings("ignore::keras_lrp_prune.AtChanceWarning")
+    def test_lost_classes_are_named_with_what_helps(self, caplog):
+        names = [f"digit {number}" for number in range(10)]
+        constant = ConstantSparsity(0.9, 0, frequency=1)
+        self.fit(caplog, constant, class_names=names)
+        (line,) = [said for said in self.said if "classes at 0" in said]
+        assert re.search(r"mean accuracy on the watched samples is 0\.0000 \(.*'digit \d'", line)
+        assert "use prune(), which refits, and then finetune()" in line
+        self.fit(caplog, ConstantSparsity(0.1, 0, frequency=1000), epochs=15, optimizer="adam")
+        assert not [said for said in self.said if "refits" in said]
 
 
 class TestOver:

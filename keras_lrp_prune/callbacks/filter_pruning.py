@@ -19,6 +19,7 @@ from keras_lrp_prune.callbacks.training_run import (
     check_not_over,
     check_optimizers,
     check_trains,
+    losses,
     optimizers_of,
     shortfall,
     strategy_of,
@@ -69,7 +70,8 @@ class FilterPruning(keras.callbacks.Callback):
     After `fit` the model is masked, and `pruned_model()` gives the small one. The zeros in the
     weights tell what is masked: if another callback brings back those of an earlier epoch,
     `pruned_model()` is that of then. Where training ended before what was asked for was reached (a
-    schedule's final sparsity, a budget), a line says so.
+    schedule's final sparsity, a budget), a line says so, and so it does where classes were lost:
+    unlike `prune`, nothing is refitted here, so that layers that are frozen cannot adapt.
 
     Args:
         reference: The few labelled samples that filters are scored on: `(x, y)` arrays, `y` sparse
@@ -231,6 +233,8 @@ class FilterPruning(keras.callbacks.Callback):
         run.stop()
         if short := shortfall(run, self._pace, self.history, to_budget=self.budget is not None):
             _log.warning(short)
+        if lost := losses(run, self.class_names):
+            _log.warning(lost)
         run.check_accuracy()
         run.check_counted()
 

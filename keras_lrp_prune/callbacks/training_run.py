@@ -19,6 +19,7 @@ from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import (
     class_accuracies,
+    harmonic_mean_accuracy,
     probabilities,
     soft_class_accuracies,
     warn_at_chance,
@@ -34,6 +35,7 @@ from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
 
 _LEAST_EPSILON = 1e-15
+_NAMED = 5  # classes in a line
 
 _AT_CHANCE = (
     "Filters were chosen by it. Usual causes: the reference set is not preprocessed as the "
@@ -275,6 +277,31 @@ def check_not_over(run: TrainingRun, pace: Pace, now: int, *, may_undo: bool) ->
         f"The schedule ends at optimizer step {end}, but training begins at step {now} (a model "
         "that is loaded with its optimizer, or was trained before, keeps the count): compile the "
         f"model anew, or let the schedule begin at {now}."
+    )
+
+
+def losses(run: TrainingRun, class_names: Sequence[str] | None) -> str | None:
+    """What to do where classes were lost to pruning, at the end of training; `None` if none were.
+
+    Args:
+        run: The training.
+        class_names: What the classes are called, if it is known.
+    """
+    if not run.removed.any():
+        return None
+    accuracies, _ = run.accuracies()
+    mean = harmonic_mean_accuracy(accuracies)
+    if mean > 1 / len(accuracies):
+        return None
+    names = range(len(accuracies)) if class_names is None else class_names
+    lost = [repr(name) for name, found in zip(names, accuracies, strict=True) if not found]
+    listed = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+    return (
+        f"With a pruning rate of {run.rate(run.removed):.1%} the harmonic mean accuracy on the "
+        f"watched samples is {mean:.4f}" + (f" (classes at 0: {listed})" if lost else "") + ". "
+        "FilterPruning refits nothing, and layers that are frozen cannot make up for what went: "
+        "prune less, train longer, or, for a frozen base, use prune(), which refits, and then "
+        "finetune()."
     )
 
 
