@@ -27,6 +27,7 @@ from keras_lrp_prune.callbacks.training_run import (
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import checked_names
@@ -46,6 +47,7 @@ from keras_lrp_prune.runtime import (
     scope,
 )
 from keras_lrp_prune.selection.choice import choose
+from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import without
 from keras_lrp_prune.surgery.building import rebuild
@@ -371,7 +373,7 @@ class FilterPruning(keras.callbacks.Callback):
         undo = run.mask.set(proposal)
         hard, soft = run.accuracies()
         rate = run.rate(proposal)
-        reason = self._objection(hard, soft, rate)
+        reason, _ = Judge(self._pace, self.min_accuracy).objection(Evaluation(hard, soft), rate)
         record = StepRecord.of(now, rate, hard, soft, run.cost(proposal), reason=reason)
         self.history.append(record)
         if reason:
@@ -408,13 +410,3 @@ class FilterPruning(keras.callbacks.Callback):
         proposal = without(run.removed, run.goal.trimmed(run.removed, bundles))
         taken = structure.unit_sizes[proposal & ~run.removed].sum()
         return proposal if taken and taken - missing <= missing else None
-
-    def _objection(self, hard: np.ndarray, soft: np.ndarray, rate: float) -> str:
-        """Why a step is undone; empty if it is not."""
-        reached = harmonic_mean_accuracy(hard)
-        if self.min_accuracy is not None and reached < self.min_accuracy:
-            self._pace.smaller_step(rate)
-            return f"floor: the harmonic mean accuracy would fall to {reached:.4f}"
-        if not self._pace.observe(soft, rate):
-            return "the soft harmonic mean accuracy fell too far"
-        return ""

@@ -10,9 +10,9 @@ import numpy as np
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.cost import CostModel
-from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.choice import choose
@@ -166,25 +166,17 @@ class PruningLoop:
             state.stopped = "every group is at its floor"
             return False
         evaluation = known or self.examiner.evaluate(proposal)
-        reason = self._objection(evaluation, self._rate(proposal))
+        judge = Judge(self.pace, self.min_accuracy, self.accuracy)
+        reason, smaller = judge.objection(evaluation, self._rate(proposal))
         self._record(state, proposal, evaluation, reason)
         if not reason:
             state.removed = proposal
             state.rejected = np.zeros_like(proposal)
             return True
         state.rejected = proposal
-        if reason.startswith("floor") and not self.pace.smaller_step(self._rate(proposal)):
+        if not smaller:
             state.stopped = reason
         return False
-
-    def _objection(self, evaluation: Evaluation, rate: float) -> str:
-        """Why a proposal is not kept; empty if it is."""
-        hard = harmonic_mean_accuracy(evaluation.hard)
-        if self.min_accuracy is not None and hard < self.min_accuracy:
-            return f"floor: the {self.accuracy} would fall to {hard:.4f}"
-        if not self.pace.observe(evaluation.soft, rate):
-            return "the soft harmonic mean accuracy fell too far"
-        return ""
 
     def _proposal(
         self, scores: Scores, state: RunState, rate: float
