@@ -25,7 +25,7 @@ DEFAULT_MEMORY = 2 * 2**30
 _LARGEST_BATCH = 256
 _STRATEGIES = ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
 _FLOAT = 4  # bytes
-_REORDERED = (
+REORDERED = (
     "the same samples in another order: a dataset that is shuffled anew each time (give "
     "shuffle=False or a seed)"
 )
@@ -321,7 +321,7 @@ def difference(found: Fingerprint, wanted: Fingerprint) -> str:
         "another model": found["model"] != wanted["model"],
         f"other settings ({', '.join(settings)})": bool(settings),
         "other data": not reordered,
-        _REORDERED: reordered and found["data"] != wanted["data"],
+        REORDERED: reordered and found["data"] != wanted["data"],
     }
     return " and ".join(what for what, differs in others.items() if differs)
 

@@ -14,7 +14,14 @@ from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.comparison.storing import RunFolder
 
 SETTINGS = {"rates": [0.0, 0.5], "recovery": None}
-IDENTITY = {"reference": "r", "test": "t", "layers": [["dense", {}]], "norms": [1.0, 2.0]}
+SAMPLES = {"reference": "s", "test": "s"}
+IDENTITY = {
+    "reference": "r",
+    "test": "t",
+    "samples": SAMPLES,
+    "layers": [["dense", {}]],
+    "norms": [1.0, 2.0],
+}
 L1 = METHODS["l1"]
 CURVE = MethodCurve(
     *(np.array([0.0, 0.5]), np.ones((2, 3)), np.array([0.0, 0.5]), "l1", 0, "digest"),
@@ -36,6 +43,16 @@ def loaded(path):
 
 def test_a_run_comes_back(path):
     assert loaded(path).to_dict() == CURVE.to_dict()
+
+
+def test_other_data_are_told_from_those_in_another_order(path):
+    for differs, words in (
+        ({"test": "u"}, r"a run with the same samples in another order: .* shuffle=False"),
+        ({"test": "u", "samples": {**SAMPLES, "test": "u"}}, r"a run with other test data\."),
+        ({"reference": "u", "samples": {"reference": "", "test": "s"}}, "another reference set"),
+    ):
+        with pytest.raises(klp.CheckpointError, match=words):
+            RunFolder(path.parents[1]).load(L1, 0, {**IDENTITY, **differs})
 
 
 DEEP = "[" * 100_000 + "]" * 100_000

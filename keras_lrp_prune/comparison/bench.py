@@ -140,6 +140,10 @@ class Bench:
         return {
             "reference": self._task.reference.fingerprint(),
             "test": self._test.fingerprint(),
+            "samples": {
+                "reference": self._task.reference.fingerprint(in_order=False),
+                "test": self._test.fingerprint(in_order=False),
+            },
             "layers": [layer.settings() for layer in layers],
             "norms": [
                 float(np.linalg.norm(np.asarray(array, np.float64)))

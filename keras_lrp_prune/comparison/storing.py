@@ -15,7 +15,7 @@ from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.files import formed, new_file, parsed_json, read_bytes
 from keras_lrp_prune.graph.plain import json_default
-from keras_lrp_prune.runtime import from_chief, is_chief
+from keras_lrp_prune.runtime import REORDERED, from_chief, is_chief
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,7 +24,13 @@ _FOLDER = "runs"
 _SAME_NORM = 1e-4
 
 
-class _Task(TypedDict):
+class _SinceLater(TypedDict, total=False):
+    """What older versions did not write."""
+
+    samples: dict[str, str]  # those of each part, in any order
+
+
+class _Task(_SinceLater):
     reference: str
     test: str
     layers: list[Any]
@@ -89,11 +95,12 @@ class RunFolder:
             f"another method {method.name!r}": run["method"] == _as_json(method.describe())
             and run["curve"]["method"] == method.name,
             "another seed": run["curve"]["seed"] == seed,
-            "another reference set": run["task"]["reference"] == identity["reference"],
-            "other test data": run["task"]["test"] == identity["test"],
             "another model": _same_model(run["task"], identity),
         }
-        others = [what for what, is_same in same.items() if not is_same]
+        others = [
+            *(what for what, is_same in same.items() if not is_same),
+            *_other_data(run["task"], identity),
+        ]
         if others:
             raise CheckpointError(
                 f"{str(self._folder / name)!r} is of a run with {' and '.join(others)}. Choose "
@@ -165,6 +172,16 @@ def _text(path: Path) -> str:
 
 def _as_json(data: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(data, default=json_default))
+
+
+def _other_data(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What of the data differs, or only their order."""
+    known = there.get("samples", {})
+    return [
+        REORDERED if known.get(part) == here["samples"][part] else what
+        for part, what in {"reference": "another reference set", "test": "other test data"}.items()
+        if there[part] != here[part]
+    ]
 
 
 def _same_model(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
