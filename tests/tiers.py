@@ -13,51 +13,61 @@ FULL = 200
 # Tests of the slow tier, as patterns of their names, by what the quick tier has in their place.
 # Tests that are slow in themselves are marked where they stand.
 SLOW = {
-    "VGG16, ResNet50V2, MobileNetV2 and MobileNetV3Small": (
-        r"test_applications\.py::test_masked_equals_rebuilt\["
-        r"(?!VGG16|ResNet50V2|MobileNetV2|MobileNetV3Small)",
+    "VGG16 and MobileNetV3Small": (
+        r"test_applications\.py::test_masked_equals_rebuilt\[(?!VGG16|MobileNetV3Small)",
     ),
     "several replicas in one process, which share batches and add up as workers do": (
         r"test_distribution\.py::test_the_(code_of_the_page|script_for)",
         r"test_distribution\.py::test_(there_are_two_workers|workers_|the_chief_|a_finished_run)",
         r"test_distribution\.py::test_an_unsuitable_checkpoint",
     ),
-    "the tests of what the pages show, and two of the pages": (
-        r"test_docs\.py::test_code_of_a_page_runs\[(?!explain|profile)",
+    "the tests of what the pages show, and one of the pages": (
+        r"test_docs\.py::test_code_of_a_page_runs\[(?!explain)",
     ),
-    "the package imported first, and last": (
+    "the package imported last": (
         r"test_imports\.py::test_tf_keras_and_environment_stay\["
-        r"(?!.*-import (tensorflow; import keras; import keras_lrp_prune\]"
-        r"|keras_lrp_prune; import tensorflow; import keras\]))",
+        r"(?!keras 3-import tensorflow; import keras; import keras_lrp_prune\])",
+        r"test_imports\.py::test_the_probe_sees_a_change",
     ),
     "one network, analyzer or option of each kind": (
-        r"test_innvestigate\.py::test_relevance_is_conserved\[(?!chain)",
+        r"test_innvestigate\.py::test_relevance_is_conserved\[(?!chain-lrp\.z\])",
         r"test_innvestigate\.py::test_families_equal_the_formulas\[(?!vgg|mobilenet\b)",
         r"test_innvestigate\.py::test_rules_equal_the_formulas\[(?!lrp\.(epsilon|z_plus)\])",
         r"test_innvestigate\.py::test_mask_on_a_live_engine_equals_a_fresh_engine\[(?!resnet_v2)",
         r"test_innvestigate\.py::test_every_other_analyzer_works\[(?!lrp\.alpha_beta)",
         r"test_innvestigate\.py::test_z_is_gradient_times_input_in_relu_networks\[(?!squeezenet)",
+        r"test_native\.py::test_relevance_is_conserved\[(chain|concatenated)",
         r"test_native\.py::test_every_analyzer_equals_innvestigate\["
         r"(?!lrp\.(z|alpha_2_beta_1|sequential_preset_a)\])",
         r"test_native\.py::test_every_family_equals_innvestigate\[(?!vgg|mobilenet_v2|densenet)",
         r"test_native\.py::test_options_equal_innvestigate\[(?!lrp\.(epsilon|alpha_beta))",
         r"test_refresh\.py::test_new_weights_and_the_mask_that_stays\[innvestigate-resnet_v2",
         r"test_distribution\.py::test_(a_run|the_result).*\[(?!lrp\.sequential_preset_a)",
+        r"test_callbacks\.py::test_training_goes_on_after_a_crash\[(?!7-True|epoch-False)",
         r"test_callbacks\.py::test_masked_equals_rebuilt_after_training\[(?!vgg|mobilenet_v2)",
         r"test_callbacks\.py::test_criteria_see_the_weights_of_now\[.*innvestigate",
         r"test_surgery\.py::test_masked_equals_rebuilt\[float32-(?!vgg|nested)",
         r"test_surgery\.py::test_rebuilt_model_needs_nothing_of_this_package\[(?!nested)",
         r"test_legacy\.py::test_lrp_is_that_of_the_same_keras_3_model\[(?!lrp\.z\])",
-        r"test_layer_rules\.py::test_criteria_score_what_they_make\[(bidirectional|recurrent)-[al]",
+        r"test_layer_rules\.py::test_criteria_score_what_they_make\[(bidirectional|recurrent-[al])",
+        r"test_finetuning\.py::test_loss_is_the_formula\[(1\.0|None.*-[sp])",
+        r"test_finetuning\.py::test_the_form_of_the_outputs_does_not_matter\[(?!softmax-True)",
+        r"test_frozen\.py::test_recovery_keeps_the_flags\[head-(?!kernel)",
+        r"test_cost\.py::test_applications\[DenseNet121",
+        r"test_docstrings\.py::test_example_runs\[CyclesResult",
         r"test_prune\.py::test_resumes_where_it_was_interrupted\[lrp\.sequential_preset_a",
-        r"test_steering\.py::test_a_recovered_point_of_a_curve.*\[accuracy-aware-.*head",
-        r"test_steering\.py::test_recovery_brings_held_out_accuracy_back\[lrp\..*head",
+        r"test_steering\.py::test_a_recovered_point_of_a_curve.*\[(?!accuracy-aware.*02-least_s|l1.*\+)",
+        r"test_steering\.py::test_recovery_brings_held_out.*\[(?!lrp\..*-least_s|taylor-head\+)",
         r"test_trials\.py::test_criteria_without_contributions_have_trials_too\[(?!taylor)",
     ),
     "tests of its parts, which fail first where it would": (
         r"test_balance\.py::test_more_accurate_than_single_relevances",
         r"test_budget\.py::test_latency_budget_ends_between_met_and_not_met",
         r"test_cli\.py::test_compare_a_named_backbone",
+        r"test_cycles\.py::test_one_cycle_is_prune_and_finetune",
+        r"test_export\.py::test_litert_files_are_smaller",
+        r"test_profile\.py::test_legacy_model_of_an_open_size",
+        r"test_unfreezing\.py::test_cycles_that_go_on_know_which_single_weight_is_frozen",
         r"test_docstrings\.py::test_example_runs\[[pP]rofile",
         r"test_trials\.py::test_a_run_with_trials_resumes_to_the_same_result",
         r"test_trials\.py::test_without_trials_one_way_alone_decides",
