@@ -66,13 +66,21 @@ def run(folder: Path, checkpoint: Path) -> int:
         )
     except klp.WorkerError as error:
         print(error, file=sys.stderr)
-        return LEFT_BEHIND if psutil.Process().children() else WORKER_ERROR
+        return LEFT_BEHIND if left_behind() else WORKER_ERROR
     outcome = {
         "kept": {name: kept.tolist() for name, kept in result.kept.items()},
         "history": [record.to_dict() for record in result.history],
     }
     (checkpoint / "outcome.json").write_text(json.dumps(outcome))
-    return LEFT_BEHIND if psutil.Process().children() else 0
+    return LEFT_BEHIND if left_behind() else 0
+
+
+def left_behind() -> bool:
+    """Whether there is a process beside the worker that waits for the next run, if one does."""
+    from keras_lrp_prune.relevance.worker_process import borrow
+
+    borrow().close()
+    return bool(psutil.Process().children())
 
 
 @dataclass
