@@ -355,7 +355,7 @@ def run_side(networks: Path, folder: Path, names: list[str]) -> None:
         own.mkdir()
         try:
             found = RUNS[name](Side(klp, networks, own))
-        except Exception:  # the other runs are worth having
+        except Exception:  # what it raises is what this run found; both sides are reported
             found = {"error": traceback.format_exc()}
         text = json.dumps(found, default=str)
         (folder / f"{name}.json").write_text(text.replace(str(folder), "FOLDER"))

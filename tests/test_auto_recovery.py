@@ -14,7 +14,8 @@ from pruning_models import digits, digits_model, reference
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.pruning.advice import advice
-from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief, _stands, recovery_lines
+from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief, recovery_lines
+from keras_lrp_prune.pruning.remaining import stands
 
 QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
 
@@ -217,4 +218,4 @@ def test_a_refit_that_loses_much_is_refused(disturbed, capsys):
     ],
 )
 def test_when_a_refit_stands(before, after, floor, kept):
-    assert _stands(before, after, floor) is kept
+    assert stands(before, after, floor) is kept

@@ -22,7 +22,7 @@ from tiers import examples
 import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks import FilterPruning
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.held_channel_mask import HeldChannelMask
 
 SCHEDULE = tfmot.sparsity.keras.PolynomialDecay(0.1, 0.5, begin_step=2, end_step=12, frequency=2)
 ADAM = keras.optimizers.Adam
@@ -65,7 +65,7 @@ class Watch(Callback):
     def on_train_begin(self, logs=None):
         graph = read_model(self.model).flat()
         _, structure = analysed(self.model)
-        self.mask = HeldMask(structure, graph.layers)
+        self.mask = HeldChannelMask(structure, graph.layers)
         self.structure = structure
 
     def on_train_batch_begin(self, batch, logs=None):

@@ -12,7 +12,7 @@ from test_callbacks import SCHEDULE, Crash, Watch, compiled, fit
 
 from keras_lrp_prune.callbacks import FilterPruning
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.held_channel_mask import HeldChannelMask
 from keras_lrp_prune.prunables.slots import slots_of
 
 OPTIMIZERS = keras.optimizers
@@ -32,7 +32,7 @@ def pruner(schedule=SCHEDULE, **options):
 def zeros(model):
     """The share of filters that are zero in the model."""
     _, structure = analysed(model)
-    return structure.rate(HeldMask(structure, read_model(model).flat().layers).found())
+    return structure.rate(HeldChannelMask(structure, read_model(model).flat().layers).found())
 
 
 def scaled(**options):

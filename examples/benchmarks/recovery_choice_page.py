@@ -25,8 +25,7 @@ TEXT = Template("""\
 Written by `python examples/benchmarks/recovery_choice.py --data DATA --out runs/ --page` from its
 runs. `prune(recovery="auto")`, the default, is `"least_squares"`; this is what it was chosen by.
 (It leaves the weights as they are where refitting would lose more than a quarter of the harmonic
-mean accuracy on the reference set. Looked at for seven of the networks with 10 images per class,
-at 10 to 70 %: it never happened.)
+mean accuracy on the reference set; figures below are of least squares.)
 
 - Decisions are taken on the reference set, drawn anew from training images for each seed, by the
   default in steps of 10 %. They are judged on *other training images*, which are neither in the

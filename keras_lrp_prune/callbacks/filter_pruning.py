@@ -19,7 +19,6 @@ from keras_lrp_prune.callbacks.training_run import (
     check_not_over,
     check_optimizers,
     check_trains,
-    losses,
     optimizers_of,
     shortfall,
     strategy_of,
@@ -32,7 +31,7 @@ from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
-from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.held_channel_mask import HeldChannelMask
 from keras_lrp_prune.pruning.task import Task, read_task
 from keras_lrp_prune.relevance.criteria import (
     check_criterion,
@@ -46,10 +45,7 @@ from keras_lrp_prune.runtime import (
     fingerprint,
     scope,
 )
-from keras_lrp_prune.selection.choice import choose
-from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import without
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
@@ -201,8 +197,12 @@ class FilterPruning(keras.callbacks.Callback):
         run = self._running()
         if run.begun is None:
             now = run.step
-            run.begin(now)
-            self._resume(run, now)
+            try:
+                run.begin(now)
+                self._resume(run, now)
+            except BaseException:
+                run.stop()
+                raise
             self._answer(run, now)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -223,7 +223,7 @@ class FilterPruning(keras.callbacks.Callback):
         if logs is not None:
             run = self._running()
             run.check_finite()
-            hard, _ = run.accuracies()
+            hard = run.accuracies().hard
             logs["pruning_rate"] = self.pruning_rate
             logs["harmonic_mean_accuracy"] = harmonic_mean_accuracy(hard)
             logs["worst_class"] = int(np.argmin(hard))
@@ -235,9 +235,8 @@ class FilterPruning(keras.callbacks.Callback):
         run.stop()
         if short := shortfall(run, self._pace, self.history, to_budget=self.budget is not None):
             _log.warning(short)
-        if lost := losses(run, self.class_names):
+        if lost := run.losses(self.class_names):
             _log.warning(lost)
-        run.check_accuracy()
         run.check_counted()
 
     @property
@@ -307,7 +306,7 @@ class FilterPruning(keras.callbacks.Callback):
             states = States(self._state_dir, identity, task.structure.n_units)
         with scope(strategy):
             optimizers = partial(optimizers_of, self.model)
-            mask = HeldMask(task.structure, task.flat.layers, optimizers)
+            mask = HeldChannelMask(task.structure, task.flat.layers, optimizers)
             forward = CompiledForward(self.model, task.batch_size, strategy)
         return TrainingRun(
             model=self.model,
@@ -341,12 +340,10 @@ class FilterPruning(keras.callbacks.Callback):
             check_not_over(run, self._pace, now, may_undo=self.min_accuracy is not None)
             if run.answered != now:  # else the `fit` before this one ended with the answer
                 run.answered = now - 1
+            self._pace.go_on_at(run.rate(run.removed))
         else:
             run.removed, run.answered = state.removed, state.step
             self.history = list(state.history)
-        if state is None:
-            self._pace.go_on_at(run.rate(run.removed))
-        else:
             self._pace.set_state(state.schedule)
         run.mask.set(run.removed)
         if run.removed.any():
@@ -367,15 +364,14 @@ class FilterPruning(keras.callbacks.Callback):
     def _prune(self, run: TrainingRun, now: int, goal: float) -> None:
         """Tries the next units as a mask, and keeps or undoes it."""
         run.check_finite()
-        proposal = self._proposal(run, goal)
+        proposal = run.proposal(self._pace, goal)
         if proposal is None:
             return
         undo = run.mask.set(proposal)
-        hard, soft = run.accuracies()
-        rate = run.rate(proposal)
-        reason, _ = Judge(self._pace, self.min_accuracy).objection(Evaluation(hard, soft), rate)
-        record = StepRecord.of(now, rate, hard, soft, run.cost(proposal), reason=reason)
-        self.history.append(record)
+        found, rate = run.accuracies(), run.rate(proposal)
+        reason = Judge(self._pace, self.min_accuracy).verdict(found, rate).objection
+        cost = run.cost(proposal)
+        self.history.append(StepRecord.of(now, rate, found.hard, found.soft, cost, reason=reason))
         if reason:
             undo()
             _log.info("Step %d, pruning rate %.1f %%, undone: %s", now, 100 * rate, reason)
@@ -385,28 +381,3 @@ class FilterPruning(keras.callbacks.Callback):
             nothing = np.zeros_like(proposal)
             known = self._pace.get_state()
             run.states.save(RunState(run.removed, nothing, now, self.history, known))
-
-    def _proposal(self, run: TrainingRun, goal: float) -> np.ndarray | None:
-        """The units that would be masked, unless fewer come nearer to the goal.
-
-        A step of an adaptive schedule may be smaller than a unit; then one goes, up to its end.
-        """
-        structure, limits = run.task.structure, run.task.limits
-        missing = (self._pace.end(goal) - run.rate(run.removed)) * structure.unit_sizes.sum()
-        if missing < structure.unit_sizes.min() / 2:
-            return None
-        if run.goal.reached(run.removed):
-            return None
-        scores, soft = run.examine()
-        self._pace.rebase(soft)
-        bundles = choose(
-            *(structure, run.removed, scores, goal),
-            gains=run.goal.gains(run.removed),
-            limits=limits,
-            order=self._pace.selection.order,
-            pool=self._pace.selection.pool,
-            class_accuracies=soft,
-        )
-        proposal = without(run.removed, run.goal.trimmed(run.removed, bundles))
-        taken = structure.unit_sizes[proposal & ~run.removed].sum()
-        return proposal if taken and taken - missing <= missing else None

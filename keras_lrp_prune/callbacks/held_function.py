@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.prunable import HeldMask
 
 
 class HeldFunction:

@@ -18,21 +18,23 @@ from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import (
-    class_accuracies,
     harmonic_mean_accuracy,
     probabilities,
-    soft_class_accuracies,
     warn_at_chance,
 )
 from keras_lrp_prune.graph.finite import not_finite
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.prunables.held_mask import HeldMask
+from keras_lrp_prune.prunables.prunable import HeldMask
 from keras_lrp_prune.prunables.slots import optimizers_within
 from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.report import enumeration
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
+from keras_lrp_prune.selection.choice import choose
+from keras_lrp_prune.selection.examiner import Evaluation
+from keras_lrp_prune.selection.ranking import without
 
 _LEAST_EPSILON = 1e-15
 _NAMED = 5  # classes in a line
@@ -129,11 +131,13 @@ class TrainingRun:
         """The pruning rate."""
         return self.task.structure.rate(removed)
 
-    def accuracies(self) -> tuple[np.ndarray, np.ndarray]:
-        """Hard and soft class accuracies of the model as it is; costs one forward pass."""
-        found = probabilities(self.forward(self.watched.x), self.task.head.kind)
-        y = self.watched.y
-        return class_accuracies(y, found), soft_class_accuracies(y, found)
+    def probabilities(self, samples: ReferenceSet) -> np.ndarray:
+        """Class probabilities by the model as it is; costs one forward pass."""
+        return probabilities(self.forward(samples.x), self.task.head.kind)
+
+    def accuracies(self) -> Evaluation:
+        """Accuracies of the model as it is on the watched samples; costs one forward pass."""
+        return Evaluation.of(self.watched.y, self.probabilities(self.watched))
 
     def examine(self) -> tuple[Scores, np.ndarray]:
         """Scores of the units by the weights as they are, and soft class accuracies."""
@@ -142,15 +146,64 @@ class TrainingRun:
         criterion.refresh()
         if isinstance(criterion, LRP) and self.watched is self.task.reference:
             scores, found = criterion.examine(self.removed)
-            return scores, soft_class_accuracies(self.watched.y, found)
-        return criterion.scores(self.removed), self.accuracies()[1]
+            return scores, Evaluation.of(self.watched.y, found).soft
+        return criterion.scores(self.removed), self.accuracies().soft
 
-    def check_accuracy(self) -> None:
-        """Warns if filters went by a reference set that the model knows nothing of, in the end."""
-        if self.removed.any():
-            samples = self.task.reference
-            found = probabilities(self.forward(samples.x), self.task.head.kind)
-            warn_at_chance(samples.y, found, _AT_CHANCE, self.task.class_names)
+    def proposal(self, pace: Pace, rate: float) -> np.ndarray | None:
+        """The units that would be masked for a rate, unless fewer come nearer to it.
+
+        A step of an adaptive schedule may be smaller than a unit; then one goes, up to its end.
+
+        Args:
+            pace: Says how much goes, and how it is chosen.
+            rate: What it asks for.
+        """
+        structure, removed = self.task.structure, self.removed
+        missing = (pace.end(rate) - self.rate(removed)) * structure.unit_sizes.sum()
+        if missing < structure.unit_sizes.min() / 2 or self.goal.reached(removed):
+            return None
+        scores, soft = self.examine()
+        pace.rebase(soft)
+        bundles = choose(
+            *(structure, removed, scores, rate),
+            gains=self.goal.gains(removed),
+            limits=self.task.limits,
+            order=pace.selection.order,
+            pool=pace.selection.pool,
+            class_accuracies=soft,
+        )
+        proposal = without(removed, self.goal.trimmed(removed, bundles))
+        taken = structure.unit_sizes[proposal & ~removed].sum()
+        return proposal if taken and taken - missing <= missing else None
+
+    def losses(self, class_names: Sequence[str] | None) -> str | None:
+        """What to do where classes were lost to pruning, at the end; `None` if none were.
+
+        Warns, too, if filters went by a reference set that the model knows nothing of. It costs a
+        forward pass over the reference set, and one over the watched samples if they are others.
+
+        Args:
+            class_names: What the classes are called, if it is known.
+        """
+        if not self.removed.any():
+            return None
+        samples = self.task.reference
+        found = self.probabilities(samples)
+        warn_at_chance(samples.y, found, _AT_CHANCE, class_names)
+        watched = found if self.watched is samples else self.probabilities(self.watched)
+        accuracies = Evaluation.of(self.watched.y, watched).hard
+        mean = harmonic_mean_accuracy(accuracies)
+        if mean > 1 / len(accuracies):
+            return None
+        names = range(len(accuracies)) if class_names is None else class_names
+        lost = [repr(name) for name, right in zip(names, accuracies, strict=True) if not right]
+        where = f" (classes at 0: {enumeration(lost, _NAMED)})" if lost else ""
+        return (
+            f"With a pruning rate of {self.rate(self.removed):.1%} the harmonic mean accuracy on "
+            f"the watched samples is {mean:.4f}{where}. FilterPruning refits nothing, and layers "
+            "that are frozen cannot make up for what went: prune less, train longer, or, for a "
+            "frozen base, use prune(), which refits, and then finetune()."
+        )
 
     def check_finite(self) -> None:
         """Checks that training has not diverged, before outputs or scores are taken for news."""
@@ -272,36 +325,10 @@ def check_not_over(run: TrainingRun, pace: Pace, now: int, *, may_undo: bool) ->
     rate = RateGoal(run.task.structure, run.task.limits, asked) if asked is not None else None
     if run.goal.reached(run.removed) or (rate is not None and rate.reached(run.removed)):
         return
-    run.stop()
     raise ValueError(
         f"The schedule ends at optimizer step {end}, but training begins at step {now} (a model "
         "that is loaded with its optimizer, or was trained before, keeps the count): compile the "
         f"model anew, or let the schedule begin at {now}."
-    )
-
-
-def losses(run: TrainingRun, class_names: Sequence[str] | None) -> str | None:
-    """What to do where classes were lost to pruning, at the end of training; `None` if none were.
-
-    Args:
-        run: The training.
-        class_names: What the classes are called, if it is known.
-    """
-    if not run.removed.any():
-        return None
-    accuracies, _ = run.accuracies()
-    mean = harmonic_mean_accuracy(accuracies)
-    if mean > 1 / len(accuracies):
-        return None
-    names = range(len(accuracies)) if class_names is None else class_names
-    lost = [repr(name) for name, found in zip(names, accuracies, strict=True) if not found]
-    listed = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
-    return (
-        f"With a pruning rate of {run.rate(run.removed):.1%} the harmonic mean accuracy on the "
-        f"watched samples is {mean:.4f}" + (f" (classes at 0: {listed})" if lost else "") + ". "
-        "FilterPruning refits nothing, and layers that are frozen cannot make up for what went: "
-        "prune less, train longer, or, for a frozen base, use prune(), which refits, and then "
-        "finetune()."
     )
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.evaluation import class_accuracies
-from keras_lrp_prune.pruning.recovering import recover
+from keras_lrp_prune.pruning.remaining import Remaining
 from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import Problem
-from keras_lrp_prune.runtime import CompiledForward, scope
-from keras_lrp_prune.surgery.building import build
-from keras_lrp_prune.surgery.kept import kept_without
 
 
 class RebuiltModels:
@@ -39,11 +35,6 @@ class RebuiltModels:
         Returns:
             float64, shape `(classes,)`.
         """
-        task = self._task
-        refitted = recover(
-            task.flat, self._problem, removed, self._recovery, task.keras_module
-        ).graph
-        with scope(task.strategy):
-            small = build(refitted, kept_without(task.structure, removed), task.keras_module).model
-            forward = CompiledForward(small, task.batch_size, task.strategy)
-        return class_accuracies(samples.y, task.probabilities(forward, samples))
+        left = Remaining(self._task, removed)
+        graph = left.recovered(self._problem, self._recovery).graph
+        return left.class_accuracies(graph, samples)

@@ -10,6 +10,19 @@ from keras_lrp_prune.selection.examiner import Evaluation
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What becomes of a proposal.
+
+    Args:
+        objection: Why it does not stand; empty if it does.
+        is_final: Whether a smaller one would not stand either.
+    """
+
+    objection: str = ""
+    is_final: bool = False
+
+
+@dataclass(frozen=True)
 class Judge:
     """Says whether a proposal stands: before a floor, then by what the schedule makes of it.
 
@@ -23,20 +36,12 @@ class Judge:
     min_accuracy: float | None = None
     accuracy: str = "harmonic mean accuracy"
 
-    def objection(self, evaluation: Evaluation, rate: float) -> tuple[str, bool]:
-        """Why a proposal does not stand, and whether a smaller one might.
-
-        Args:
-            evaluation: Of what it leaves.
-            rate: Its pruning rate.
-
-        Returns:
-            The reason, empty if it stands; whether the next proposal will be smaller.
-        """
+    def verdict(self, evaluation: Evaluation, rate: float) -> Verdict:
+        """Judges a proposal of that pruning rate by what it leaves."""
         hard = harmonic_mean_accuracy(evaluation.hard)
         if self.min_accuracy is not None and hard < self.min_accuracy:
-            reason = f"floor: the {self.accuracy} would fall to {hard:.4f}"
-            return reason, self.pace.smaller_step(rate)
+            objection = f"floor: the {self.accuracy} would fall to {hard:.4f}"
+            return Verdict(objection, is_final=not self.pace.smaller_step(rate))
         if not self.pace.observe(evaluation.soft, rate):
-            return "the soft harmonic mean accuracy fell too far", True
-        return "", True
+            return Verdict("the soft harmonic mean accuracy fell too far")
+        return Verdict()

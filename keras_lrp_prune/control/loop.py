@@ -167,15 +167,15 @@ class PruningLoop:
             return False
         evaluation = known or self.examiner.evaluate(proposal)
         judge = Judge(self.pace, self.min_accuracy, self.accuracy)
-        reason, smaller = judge.objection(evaluation, self._rate(proposal))
-        self._record(state, proposal, evaluation, reason)
-        if not reason:
+        verdict = judge.verdict(evaluation, self._rate(proposal))
+        self._record(state, proposal, evaluation, verdict.objection)
+        if not verdict.objection:
             state.removed = proposal
             state.rejected = np.zeros_like(proposal)
             return True
         state.rejected = proposal
-        if not smaller:
-            state.stopped = reason
+        if verdict.is_final:
+            state.stopped = verdict.objection
         return False
 
     def _proposal(

@@ -44,6 +44,10 @@ class AdaptiveSchedule(Protocol):
         """Shrinks the next proposal below the last; False if that was the smallest."""
         ...
 
+    def go_on_at(self, sparsity: float) -> None:
+        """Goes on from that sparsity, with nothing known of how it came about."""
+        ...
+
     def get_state(self) -> dict[str, float]:
         """What it has learnt."""
         ...
@@ -206,7 +210,7 @@ class AdaptivePace(Pace):
 
     def go_on_at(self, rate: float) -> None:
         """See `Pace`."""
-        self.set_state({**self.get_state(), "accepted": rate})
+        self.schedule.go_on_at(rate)
 
 
 def make_pace(schedule: Any, *, trials: bool) -> Pace:

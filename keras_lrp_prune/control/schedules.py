@@ -216,6 +216,10 @@ class AccuracyAware(PruningSchedule):
         self._step.assign(max(step * self.shrink, self.min_step))
         return True
 
+    def go_on_at(self, sparsity: float) -> None:
+        """Goes on from that sparsity, with nothing known of how it came about."""
+        self._accepted.assign(sparsity)
+
     def get_state(self) -> dict[str, float]:
         """What the schedule has learnt, to go on with later."""
         return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keras_lrp_prune.callers import outside
 from keras_lrp_prune.evaluation.metrics import labels_and_scores
 from keras_lrp_prune.wording import printable
 
@@ -149,9 +148,11 @@ def warn_at_chance(
             f"would get {found.expected:.1%}."
         )
     elif mistaken:
-        n_classes = labels_and_scores(y, outputs)[1].shape[1]
-        names = class_names or [str(number) for number in range(n_classes)]
-        pairs = [f"{names[label]} is taken for {names[other]}" for label, other in mistaken.items()]
+        names = dict(enumerate(class_names)) if class_names else {}
+        pairs = [
+            f"{names.get(label, label)} is taken for {names.get(other, other)}"
+            for label, other in mistaken.items()
+        ]
         what = (
             f"Samples of some classes are hardly ever classified correctly on {where}, "
             "which leaves next to nothing of the harmonic mean accuracy: "
@@ -159,14 +160,4 @@ def warn_at_chance(
         )
     else:
         return
-    warnings.warn(f"{what} {advice}", AtChanceWarning, stacklevel=_outside())
-
-
-def _outside() -> int:
-    """The `stacklevel` of the caller outside this package, as its own caller would give it."""
-    package = __name__.partition(".")[0]
-    inside = (package, functools.__name__)
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
-        level, frame = level + 1, frame.f_back
-    return level
+    warnings.warn(f"{what} {advice}", AtChanceWarning, stacklevel=outside())

@@ -139,8 +139,8 @@ def in_words(by_flags: Trained, trained: Trained, *, new_statistics: bool = Fals
         f"({trained.parameters:,} of {trained.all_parameters:,} parameters)"
     )
     if trained.parameters == trained.all_parameters:
-        line += ", those that are frozen in the model included."
-        return f"{line} {_STATISTICS}" if new_statistics else line
-    advice = ": unfreeze=True trains it too" if trained == by_flags else ""
-    line += f"; the rest is frozen{advice}."
-    return f"{line} {_STATISTICS}" if new_statistics else line
+        rest = ", those that are frozen in the model included."
+    else:
+        advice = ": unfreeze=True trains it too" if trained == by_flags else ""
+        rest = f"; the rest is frozen{advice}."
+    return f"{line}{rest}" + (f" {_STATISTICS}" if new_statistics else "")

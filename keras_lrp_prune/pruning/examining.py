@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
@@ -33,7 +32,7 @@ class OnePass:
         """See `Examiner`."""
         self._scores, found = self._criterion.examine(removed)
         self._removed = removed
-        return _evaluation(self._y, found)
+        return Evaluation.of(self._y, found)
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
@@ -75,7 +74,7 @@ class TwoPasses:
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
         found = self._steering.probabilities(self._rows_of(removed), removed)
-        return _evaluation(self._reference.y, found)
+        return Evaluation.of(self._reference.y, found)
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
@@ -122,7 +121,3 @@ def make_examiner(
     if isinstance(criterion, LRP) and not trials:
         return OnePass(problem, criterion)
     return TwoPasses(problem, criterion, AsIs(problem))
-
-
-def _evaluation(y: np.ndarray, found: np.ndarray) -> Evaluation:
-    return Evaluation(class_accuracies(y, found), soft_class_accuracies(y, found))

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import one_of
-from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy, probabilities
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.pruning.steering import LinearHead
 from keras_lrp_prune.recovery.least_squares import refit_layers
 from keras_lrp_prune.recovery.weights import Weights, with_weights
 from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.report import reason_lines
-from keras_lrp_prune.runtime import CompiledForward, from_chief, scope
+from keras_lrp_prune.runtime import CompiledForward, from_chief
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import kept_without
 
@@ -36,9 +35,6 @@ AUTO = "auto"
 # Without labels, so that no head and no small class stands in its way; docs/recovery-choice.md has
 # what it was chosen by.
 _BEST = "least_squares"
-# A refit that loses more than this share of the harmonic mean accuracy on the reference set is
-# none. Steering has raised the accuracy there, but not by as much.
-_MOST_LOST = 0.25
 # More layers than these, for one reason, are only counted in the summary.
 _MOST_SKIPPED = 2
 
@@ -91,7 +87,6 @@ def recover(
     recovery: str | None,
     keras: ModuleType,
     *,
-    floor: float | None = None,
     on_part: Callable[[float], None] = lambda part: None,
 ) -> Recovered:
     """Refits what is left of a model, in closed form but for the head's logistic regression.
@@ -100,25 +95,14 @@ def recover(
         graph: The whole model.
         problem: The same model, flat, and the reference set.
         removed: Units that are gone, bool, shape `(units,)`.
-        recovery: One of `RECOVERIES`, or `"auto"`: what serves best, unless it loses much of the
-            accuracy on the reference set, or crosses the floor; two forward passes tell.
+        recovery: One of `RECOVERIES`.
         keras: The Keras that the model is of.
-        floor: Harmonic mean accuracy below which `"auto"` does not refit.
         on_part: Called with the share of the layers that are refitted.
 
     Raises:
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
         ValueError: If layers are to be refitted to a single image.
     """
-    if recovery == AUTO:
-        refitted = recover(graph, problem, removed, _BEST, keras, on_part=on_part)
-        before, after = (
-            _harmonic_mean(each, problem, removed, keras) for each in (graph, refitted.graph)
-        )
-        if _stands(before, after, floor):
-            return refitted
-        lost = f"refitting would take the harmonic mean accuracy from {before:.4f} to {after:.4f}"
-        return Recovered(graph, refused=lost)
     parts = RECOVERIES[recovery]
     skipped: Mapping[str, str] = {}
     flat = problem.graph
@@ -145,23 +129,6 @@ def recover(
         graph = with_weights(graph, _from_chief(fitted, problem.strategy))
         skipped = {name: reason for name, reason in skipped.items() if name != head.name}
     return Recovered(graph, skipped, recovery)
-
-
-def _harmonic_mean(
-    graph: ModelGraph, problem: Problem, removed: np.ndarray, keras: ModuleType
-) -> float:
-    """The harmonic mean accuracy on the reference set of what is left of a model."""
-    with scope(problem.strategy):
-        small = build(graph, kept_without(problem.structure, removed), keras).model
-        forward = CompiledForward(small, problem.batch_size, problem.strategy)
-    found = probabilities(forward(problem.reference.x), problem.head.kind)
-    return harmonic_mean_accuracy(class_accuracies(problem.reference.y, found))
-
-
-def _stands(before: float, after: float, floor: float | None) -> bool:
-    """Whether a refit that leads from one harmonic mean accuracy to another is kept."""
-    crosses = floor is not None and after < floor <= before
-    return after >= (1 - _MOST_LOST) * before and not crosses
 
 
 def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:

@@ -16,7 +16,7 @@ from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.cost import CostModel, Shares, check_budget
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
-from keras_lrp_prune.pruning.advice import measured
+from keras_lrp_prune.pruning.advice import ends, measured
 from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.pruning.progress import PruningProgress
 from keras_lrp_prune.pruning.recovering import (
@@ -24,8 +24,8 @@ from keras_lrp_prune.pruning.recovering import (
     RECOVERIES,
     check_recovery,
     chosen_recovery,
-    recover,
 )
+from keras_lrp_prune.pruning.remaining import Remaining
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.steering import chosen_steering
 from keras_lrp_prune.pruning.task import Task, read_task
@@ -44,8 +44,6 @@ from keras_lrp_prune.runtime import (
 )
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.trials import Trials
-from keras_lrp_prune.surgery.building import rebuild
-from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:
     import keras
@@ -267,25 +265,20 @@ def prune(
                 on_step=progress.show,
             ).run()
     with progress.stage("refitting", shown=chosen is not None):
-        recovered = recover(
-            *(task.graph, problem, state.removed, recovery, task.keras_module),
-            floor=min_accuracy,
-            on_part=progress.advance,
-        )
+        last = ends(state.history)[1].harmonic_mean if accuracy.of_model else None
+        left = Remaining(task, state.removed, masked=last)
+        recovered = left.recovered(problem, recovery, floor=min_accuracy, on_part=progress.advance)
     settings["asked_recovery"] = recovery
     settings["recovery"] = recovered.recovery
     settings["refit_refused"] = recovered.refused
     settings["not_recovered"] = dict(recovered.skipped)
     if allowed is not None:
         settings["remaining"] = {name: shares(name, state.removed) for name in allowed}
-    kept = kept_without(task.structure, state.removed)
-    small = rebuild(recovered.graph, kept, task.keras_module)
-    forward = task.forward(small)
 
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
         found = {
             "before": task.unpruned_probabilities(samples),
-            "after": task.probabilities(forward, samples),
+            "after": left.probabilities(recovered.graph, samples),
         }
         return {
             when: classification_report(samples.y, each).as_dict() for when, each in found.items()
@@ -297,7 +290,7 @@ def prune(
         held_out_reports = None if held_out is None else reports(held_out)
         progress.advance(1.0)
     return PruningResult(
-        model=small,
+        model=left.model(recovered.graph),
         kept=task.structure.kept_filters(state.removed),
         history=tuple(state.history),
         cost_before=cost(np.zeros_like(state.removed)),

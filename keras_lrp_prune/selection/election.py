@@ -39,7 +39,7 @@ def balanced(
     Args:
         prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
-        scores: Score of each unit, summed over its filters, float, same shape.
+        scores: Score of each unit, summed over what goes with it, float, same shape.
         contributions: What each unit adds to each sample, float, shape `(samples, units)`.
         gains: What is gained by each unit, such as its filters or FLOPs, shape `(units,)`.
         sparsity: Pruning rate to reach.
@@ -65,8 +65,8 @@ def balanced(
 
 
 def _elected(bundles: list[Bundle], lost: np.ndarray, gained: np.ndarray, need: float) -> list[int]:
-    """Which bundles go, for `need` filters in all; `lost` has a row for each bundle."""
-    filters = np.array([bundle.filters for bundle in bundles])
+    """Which bundles go, for a size of `need` in all; `lost` has a row for each bundle."""
+    sizes = np.array([bundle.size for bundle in bundles])
     odd = {bundle.group: index for index, bundle in enumerate(bundles) if bundle.odd}
     waits_for = np.array([-1 if one.odd else odd.get(one.group, -1) for one in bundles])
     gained = np.maximum(gained, _LEAST_GAIN)
@@ -77,10 +77,10 @@ def _elected(bundles: list[Bundle], lost: np.ndarray, gained: np.ndarray, need: 
         ready = ~taken & ((waits_for < 0) | taken[waits_for])
         growth = np.where(ready, (2 * along + squared) / gained, np.inf)
         best = int(np.argmin(growth))
-        if elected and filters[best] - need > need:
+        if elected and sizes[best] - need > need:
             break  # nearer to the goal without it
         along += lost @ lost[best]
-        need -= filters[best]
+        need -= sizes[best]
         taken[best] = True
         elected.append(best)
     return elected

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
+from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
 from keras_lrp_prune.relevance.scores import Scores
 
 
@@ -16,6 +17,11 @@ class Evaluation:
 
     hard: np.ndarray
     soft: np.ndarray
+
+    @classmethod
+    def of(cls, y: np.ndarray, probabilities: np.ndarray) -> Self:
+        """Those of samples of classes `y`, by their class probabilities `(samples, classes)`."""
+        return cls(class_accuracies(y, probabilities), soft_class_accuracies(y, probabilities))
 
 
 class Examiner(Protocol):

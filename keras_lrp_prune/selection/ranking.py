@@ -23,7 +23,7 @@ def propose(
     Args:
         prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
-        scores: Score of each unit, summed over its filters, float, same shape.
+        scores: Score of each unit, summed over what goes with it, float, same shape.
         sparsity: Pruning rate to reach.
         limits: What every group keeps.
 
@@ -52,14 +52,14 @@ class Bundle:
 
     Args:
         units: Which.
-        filters: How many filters they are.
-        score: Of the units, per filter.
+        size: How much goes with them (filters, weights).
+        score: Of the units, relative to that.
         group: Number of the group.
         odd: Whether it makes the width a multiple, so that it goes before all others of the group.
     """
 
     units: np.ndarray
-    filters: int
+    size: int
     score: float
     group: int
     odd: bool
@@ -69,16 +69,16 @@ def cheapest_first(
     prunable: Prunable, removed: np.ndarray, scores: np.ndarray, limits: Limits
 ) -> list[Bundle]:
     """All units that may go, in bundles with ascending scores; arguments as those of `propose`."""
-    filters = prunable.unit_sizes
+    sizes = prunable.unit_sizes
     bundles = []
-    per_filter = scores / filters
+    relative = scores / sizes
     for number, group in enumerate(prunable.groups):
         left = group.units[~removed[group.units]]
-        left = left[np.argsort(per_filter[left], kind="stable")]
+        left = left[np.argsort(relative[left], kind="stable")]
         start, score = 0, -np.inf
         for size in bundle_sizes(len(left), group.size, limits):
             units = left[start : start + size]
-            count = int(filters[units].sum())
+            count = int(sizes[units].sum())
             # Equal but for float rounding: never less than the bundle that goes before.
             score = max(score, float(scores[units].sum() / count))
             bundles.append(Bundle(units, count, score, number, size != limits.round_to))
@@ -87,10 +87,10 @@ def cheapest_first(
 
 
 def nearest(prunable: Prunable, removed: np.ndarray, bundles: Sequence[Bundle], goal: float) -> int:
-    """How many of the first bundles have to go, at least one, to come nearest to `goal` filters."""
+    """How many of the first bundles have to go, at least one, to come nearest to that size."""
     if not bundles:
         return 0
-    after = prunable.unit_sizes[removed].sum() + np.cumsum([one.filters for one in bundles])
+    after = prunable.unit_sizes[removed].sum() + np.cumsum([one.size for one in bundles])
     return int(np.argmin(np.abs(after - goal))) + 1
 
 

@@ -22,22 +22,22 @@ def largest_rate(prunable: Prunable, limits: Limits) -> float:
 
 def rate_tolerance(prunable: Prunable, limits: Limits) -> float:
     """Half the pruning rate of the largest bundle of units that can go at once; 0 if none can."""
-    filters = prunable.unit_sizes
+    sizes = prunable.unit_sizes
     largest = max(
         (
-            filters[group.units].max() * size
+            sizes[group.units].max() * count
             for group in prunable.groups
-            for size in bundle_sizes(group.size, group.size, limits)
+            for count in bundle_sizes(group.size, group.size, limits)
         ),
         default=0,
     )
-    return float(largest / filters.sum() / 2) if largest else 0.0
+    return float(largest / sizes.sum() / 2) if largest else 0.0
 
 
 def is_nearest(prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
     """Whether no more units, however small, bring the pruning rate nearer to `rate`."""
-    filters = prunable.unit_sizes
-    return bool((rate * filters.sum() - filters[removed].sum()) < filters.min() / 2)
+    sizes = prunable.unit_sizes
+    return bool((rate * sizes.sum() - sizes[removed].sum()) < sizes.min() / 2)
 
 
 def check_rate(what: str, rate: float, prunable: Prunable, limits: Limits) -> None:

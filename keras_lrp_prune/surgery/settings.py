@@ -6,6 +6,7 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+from keras_lrp_prune.callers import outside
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.surgery.making import custom_objects
@@ -67,7 +68,7 @@ def warn_of_own_class(source: Any, model: Any) -> None:
         warnings.warn(
             f"Model {source.name!r} is a {cls.__qualname__}; the new one is a plain "
             f"{type(model).__name__} model, without a train_step or other methods of its own.",
-            stacklevel=4,
+            stacklevel=outside(),
         )
 
 
@@ -98,7 +99,7 @@ def compile_like(source: Any, model: Any, keras: ModuleType) -> None:
         warnings.warn(
             f"Model {source.name!r} is compiled with something that cannot be copied: {error} "
             "Call compile() on the new model yourself.",
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 

@@ -17,7 +17,7 @@ from keras_lrp_prune.prunables.prunable import Undo
 from keras_lrp_prune.prunables.slots import Slot, slots_of
 
 
-class HeldMask:
+class HeldChannelMask:
     """Zeroes the weights of removed units in a live Keras 3 model, and keeps them at zero.
 
     Each weight gets a `keras.constraints.Constraint`, which the optimizer applies in the same
@@ -35,7 +35,7 @@ class HeldMask:
         optimizers: Gives those that train the model; they need not be built yet.
 
     Example:
-    >>> mask = HeldMask(structure, graph.flat().layers, lambda: [model.optimizer])
+    >>> mask = HeldChannelMask(structure, graph.flat().layers, lambda: [model.optimizer])
     >>> mask.set(removed)  # bool, shape (units,)
     >>> with mask.holding():  # steps that are traced (or run eagerly) here hold it
     ...     model.train_function(iterator)

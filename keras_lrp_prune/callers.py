@@ -1,0 +1,16 @@
+"""Who called: the line of a user's that a warning is about."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+
+def outside() -> int:
+    """The `stacklevel` of the caller outside this package, as its own caller would give it."""
+    package = __name__.partition(".")[0]
+    inside = (package, functools.__name__)
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
+        level, frame = level + 1, frame.f_back
+    return level

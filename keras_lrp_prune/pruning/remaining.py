@@ -1,0 +1,121 @@
+"""What is left of a model after some units went: refitted, rebuilt and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
+from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.pruning.recovering import AUTO, Recovered, chosen_recovery, recover
+from keras_lrp_prune.pruning.task import Task
+from keras_lrp_prune.relevance.criteria import Problem
+from keras_lrp_prune.runtime import CompiledForward
+from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.kept import kept_without
+
+if TYPE_CHECKING:
+    import keras
+
+# A refit that loses more than this share of the harmonic mean accuracy on the reference set is
+# none. Steering has raised the accuracy there, but not by as much.
+_MOST_LOST = 0.25
+
+
+class Remaining:
+    """What is left of a model without some units, with its own weights or with others.
+
+    Each version is rebuilt, traced and measured on the reference set once, and only if it is asked
+    for.
+
+    Args:
+        task: The model and the reference set.
+        removed: Units that are gone, bool, shape `(units,)`.
+        masked: Harmonic mean accuracy on the reference set of the model with its own weights, if
+            it is known from a mask: what is masked and what is rebuilt give the same.
+    """
+
+    def __init__(self, task: Task, removed: np.ndarray, masked: float | None = None) -> None:
+        self._task, self._removed, self._masked = task, removed, masked
+        self._versions: dict[int, _Version] = {}
+
+    def recovered(
+        self,
+        problem: Problem,
+        recovery: str | None,
+        *,
+        floor: float | None = None,
+        on_part: Callable[[float], None] = lambda part: None,
+    ) -> Recovered:
+        """Refits what is left.
+
+        Args:
+            problem: The same model, flat, and the reference set.
+            recovery: As in `prune`; `"auto"`: what serves best, unless it loses much of the
+                accuracy on the reference set, or crosses the floor.
+            floor: Harmonic mean accuracy below which `"auto"` does not refit.
+            on_part: Called with the share of the layers that are refitted.
+
+        Raises:
+            UnsupportedModelError, ValueError: As `recover` does.
+        """
+        task, chosen = self._task, chosen_recovery(recovery)
+        done = recover(
+            task.graph, problem, self._removed, chosen, task.keras_module, on_part=on_part
+        )
+        if recovery != AUTO:
+            return done
+        before, after = self.harmonic_mean(task.graph), self.harmonic_mean(done.graph)
+        if stands(before, after, floor):
+            return done
+        lost = f"refitting would take the harmonic mean accuracy from {before:.4f} to {after:.4f}"
+        return Recovered(task.graph, refused=lost)
+
+    def model(self, graph: ModelGraph) -> keras.Model:
+        """What is left of a graph of the model, with the graph's weights."""
+        return self._version(graph).model
+
+    def probabilities(self, graph: ModelGraph, samples: ReferenceSet) -> np.ndarray:
+        """Class probabilities `(samples, classes)` by that model."""
+        version = self._version(graph)
+        if samples is not self._task.reference:
+            return self._task.probabilities(version.forward, samples)
+        if version.on_reference is None:
+            version.on_reference = self._task.probabilities(version.forward, samples)
+        return version.on_reference
+
+    def class_accuracies(self, graph: ModelGraph, samples: ReferenceSet) -> np.ndarray:
+        """Accuracy of each class by that model, float64, shape `(classes,)`."""
+        return class_accuracies(samples.y, self.probabilities(graph, samples))
+
+    def harmonic_mean(self, graph: ModelGraph) -> float:
+        """The harmonic mean accuracy of that model on the reference set."""
+        if graph is self._task.graph and self._masked is not None:
+            return self._masked
+        return harmonic_mean_accuracy(self.class_accuracies(graph, self._task.reference))
+
+    def _version(self, graph: ModelGraph) -> _Version:
+        task = self._task
+        if id(graph) not in self._versions:
+            kept = kept_without(task.structure, self._removed)
+            model = rebuild(graph, kept, task.keras_module)
+            self._versions[id(graph)] = _Version(graph, model, task.forward(model))
+        return self._versions[id(graph)]
+
+
+@dataclass
+class _Version:
+    graph: ModelGraph  # kept, so that its id stays its own
+    model: keras.Model
+    forward: CompiledForward
+    on_reference: np.ndarray | None = None
+
+
+def stands(before: float, after: float, floor: float | None) -> bool:
+    """Whether a refit that leads from one harmonic mean accuracy to another is kept."""
+    crosses = floor is not None and after < floor <= before
+    return after >= (1 - _MOST_LOST) * before and not crosses
