@@ -267,7 +267,7 @@ def during_fit(side: Side, schedule: Any) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
     model = side.network("residual")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
+    model.compile(keras.optimizers.SGD(0.001, momentum=0.9), loss)
     pruning = side.klp.callbacks.FilterPruning(reference(), schedule, validation=digits()[1])
     (x, y), _ = digits()
     fitted = model.fit(x[:320], y[:320], epochs=2, batch_size=32, verbose=0, callbacks=[pruning])
