@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from precision import TOLERANCE
 from tiers import FULL, is_left_out, stale
 
 # Building a model takes a while. `make test` uses the first profile, `make test-slow` the second;
@@ -24,9 +25,6 @@ settings.register_profile("quick", max_examples=FULL // 8, derandomize=True, **_
 settings.register_profile("full", max_examples=FULL, derandomize=True, **_COMMON)
 settings.register_profile("long", max_examples=25 * FULL, print_blob=True, **_COMMON)
 settings.load_profile("quick")
-
-# Largest difference between two ways to compute the same outputs, relative to the largest one.
-TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
 
 def pytest_addoption(parser):
@@ -40,7 +38,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     names = [item.nodeid for item in items]
     if config.args == ["tests"] and stale(names):
-        raise pytest.UsageError(f"tests/tiers.py names tests that are gone: {stale(names)}")
+        raise pytest.UsageError(f"tests/support/tiers.py names tests that are gone: {stale(names)}")
     for item in items:
         if is_left_out(item.nodeid):
             item.add_marker(pytest.mark.slow)

@@ -1,0 +1,73 @@
+"""The code in the documentation runs as it stands there, page by page."""
+
+import re
+
+import pytest
+from places import DOCS
+
+PAGES = (
+    *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
+    *("deploy", "finetuning"),
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
+    from keras_lrp_prune.graph.rules import table
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table, "_REGISTERED", {})
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), namespace)
+    assert capsys.readouterr().out
+
+
+def test_what_the_api_lists_is_reached_from_the_package():
+    """But the formula of the energy estimate, and what rules and records need besides."""
+    import importlib
+    import inspect
+
+    import keras_lrp_prune as klp
+
+    entries = re.findall(r"^::: (.*)\.(\w+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    listed = [getattr(importlib.import_module(module), name) for module, name in entries]
+    wanted = {
+        it.__name__: it
+        for it in listed
+        if inspect.isfunction(it) or (inspect.isclass(it) and issubclass(it, Exception))
+    }
+    rooms = (klp, klp.export)
+    found = {name: getattr(room, name) for room in rooms for name in wanted if name in room.__all__}
+    assert wanted.keys() - found.keys() == {"energy"}
+    assert all(found[name] is wanted[name] for name in found)
+    assert klp.ImageFolder in listed
+
+
+def test_the_example_of_a_layer_rule_prunes_as_it_says(float64, monkeypatch, capsys):
+    import keras
+    from models import difference, images, make_live, masked_copy, pruned, random_removal
+
+    from keras_lrp_prune.graph.analysis import channel_structure
+    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.rules import table
+
+    monkeypatch.setattr(table, "_REGISTERED", {})
+    page = (DOCS / "supported-models.md").read_text()
+    start, end = page.index("class Gain"), page.index("print(klp.explain(mine))")
+    code = re.sub(r"```\n.*?```python\n", "", page[start:end], flags=re.DOTALL)
+    namespace = {"keras": keras, "klp": __import__("keras_lrp_prune")}
+    exec(code, namespace)
+    model = make_live(namespace["mine"])
+    structure = channel_structure(read_model(model))
+    assert {group.name: group.size for group in structure.groups} == {"conv": 16, "project": 8}
+    removed = random_removal(structure, 0.5)
+    copy, mask = masked_copy(model)
+    x = images(model)
+    plain = copy.model(x)
+    mask.set(removed)
+    masked = copy.model(x)
+    assert difference(plain, masked) > 1e-3
+    assert difference(pruned(model, removed)(x), masked) <= 1e-9
