@@ -15,7 +15,7 @@ from functools import wraps
 from inspect import Parameter, signature
 from itertools import pairwise
 from numbers import Real
-from typing import Any, ParamSpec, TypeGuard, TypeVar
+from typing import Any, ParamSpec, Self, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -311,6 +311,29 @@ def as_taken(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str
         name: value if name in free or name not in RULES else RULES[name](name, value)
         for name, value in given.items()
     }
+
+
+class Checked:
+    """A frozen dataclass whose fields follow the rules of the arguments that they are called after.
+
+    They are checked once, when it is made; the fields are what the rules return.
+
+    Example:
+    >>> @dataclass(frozen=True)
+    ... class Batches(Checked):
+    ...     batch_size: int | None = None
+    >>> Batches(np.int64(8))
+    Batches(batch_size=8)
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in as_taken(type(self), vars(self)).items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def taken_from(cls, given: Mapping[str, Any]) -> Self:
+        """One with those of the arguments that its fields are called after."""
+        return cls(**{name: given[name] for name in signature(cls).parameters if name in given})
 
 
 def _is_default(parameter: Parameter | None, value: Any) -> bool:

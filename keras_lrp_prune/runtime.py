@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from keras_lrp_prune.arguments import Checked
 from keras_lrp_prune.data import ReferenceSet, cast
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
@@ -226,6 +228,41 @@ def scope(strategy: tf.distribute.Strategy | None) -> AbstractContextManager:
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether this worker writes files and draws progress: exactly one does."""
     return strategy is None or strategy.extended.should_checkpoint
+
+
+@dataclass(frozen=True)
+class Execution(Checked):
+    """How a run is computed; but for the seed, nothing that it decides hangs on it.
+
+    Args:
+        batch_size: Samples per batch and replica; `None`: as many as the memory budget allows.
+        memory_budget: Bytes that the activations of one batch may take on each replica.
+        strategy: `tf.distribute` strategy to run under.
+        seed: For what is drawn at random.
+        verbose: How much is shown; 0 is nothing.
+
+    Raises:
+        TypeError, ValueError: For arguments outside their ranges, or a strategy that does not
+            compute the same on every replica at the same time.
+    """
+
+    batch_size: int | None = None
+    memory_budget: float = DEFAULT_MEMORY
+    strategy: tf.distribute.Strategy | None = None
+    seed: int = 0
+    verbose: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strategy(self.strategy)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether this worker shows how far the run is: the chief does."""
+        return self.verbose > 0 and is_chief(self.strategy)
+
+
+DEFAULT_EXECUTION = Execution()
 
 
 def from_chief(data: bytes, strategy: tf.distribute.Strategy | None) -> bytes:

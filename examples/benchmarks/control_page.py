@@ -16,8 +16,8 @@ from control_text import FROZEN as FROZEN_TEXT
 from control_text import RECOVERY as RECOVERY_TEXT
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.comparison.comparing import FIGURES
-from keras_lrp_prune.comparison.record import MethodCurve
+from keras_lrp_prune.comparison.comparison import FIGURES
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import plot_curves
 

@@ -28,12 +28,12 @@ from trained_networks import TRAINED
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
-from keras_lrp_prune.comparison.rebuilding import RebuiltModels
-from keras_lrp_prune.comparison.storing import write_json
+from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
+from keras_lrp_prune.comparison.run_folder import write_json
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.heads import linear_head
-from keras_lrp_prune.pruning.task import read_task
-from keras_lrp_prune.runtime import DEFAULT_MEMORY
-from keras_lrp_prune.selection.limits import Limits
 
 RATES = (0.3, 0.5, 0.7)
 # The default, but in steps of 10 %: half of the work.
@@ -74,20 +74,13 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
     start = time.perf_counter()
     draw = control.Draw(data, per_class, control.SELECTION_SEED + seed, selection=True)
     model, reference, held_out = NETWORKS[name].make(draw, cache)
-    task = read_task(
-        model,
-        reference,
-        limits=Limits(1, 1),
-        protect=(),
-        batch_size=None,
-        memory_budget=DEFAULT_MEMORY,
-        strategy=None,
-    )
+    task = read_subject(model, reference)
     judged = task.samples(held_out, "held-out images")
-    problem = task.problem(seed=seed, analyzer_options={})
+    problem = task.problem(seed=seed)
 
     def accuracies(removed: np.ndarray, recovery: str | None) -> list[float]:
-        return RebuiltModels(task, problem, recovery).class_accuracies(removed, judged).tolist()
+        models = RebuiltModels(task, problem, Recovery(recovery))
+        return models.class_accuracies(removed, judged).tolist()
 
     found: dict[str, Any] = {
         "has_head": linear_head(task.flat) is not None,
@@ -104,7 +97,7 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
             NETWORKS[name].rates,
             refit_head=refit_head,
             seed=seed,
-            engine="native",
+            engine=CriterionChoice(engine="native"),
         )
         found["seconds"][f"decisions, head {refit_head}"] = decisions.seconds
         for option in options:

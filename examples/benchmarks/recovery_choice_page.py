@@ -16,7 +16,7 @@ import numpy as np
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 
 OPTIONS = ("None", "head", "least_squares", "head+least_squares")
-# What "auto" comes to: see `chosen_recovery`.
+# What "auto" comes to: see `Recovery.chosen`.
 AUTO = "least_squares"
 
 TEXT = Template("""\

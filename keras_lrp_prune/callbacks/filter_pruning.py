@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.arguments import or_none, path
 from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import (
@@ -28,24 +29,21 @@ from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import make_pace
-from keras_lrp_prune.cost import CostModel, Shares, check_budget
-from keras_lrp_prune.data import checked_names
+from keras_lrp_prune.cost import CostModel, Shares
+from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.examination.channel_limits import ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.subject import Subject, read_subject
+from keras_lrp_prune.examination.target import Target
 from keras_lrp_prune.prunables.held_channel_mask import HeldChannelMask
-from keras_lrp_prune.pruning.task import Task, read_task
-from keras_lrp_prune.relevance.criteria import (
-    check_criterion,
-    default_criterion,
-    make_criterion,
-)
-from keras_lrp_prune.relevance.engines import check_engine
 from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
     CompiledForward,
+    Execution,
     fingerprint,
     scope,
 )
-from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.surgery.building import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
@@ -121,7 +119,6 @@ class FilterPruning(keras.callbacks.Callback):
     >>> pruning.pruned_model().save("small.keras")
     """
 
-    @checked
     def __init__(
         self,
         reference: Any,
@@ -144,30 +141,19 @@ class FilterPruning(keras.callbacks.Callback):
         worker_python: str | None = None,
     ) -> None:
         super().__init__()
-        check_engine(engine)
-        self.criterion = default_criterion(engine) if criterion is None else criterion
-        check_criterion(self.criterion)
+        self._choice = CriterionChoice(criterion, analyzer_options or {}, engine, worker_python)
+        self._target = Target(None, budget, min_accuracy)
+        self._limits = ChannelLimits(protect, min_channels, round_to)
+        self._execution = Execution(batch_size, memory_budget, seed=seed)
         self._pace = make_pace(schedule, trials=False)
         if self._pace.selection.trials:
             raise ValueError("trials=True is for klp.prune; during model.fit there are none.")
-        self.min_accuracy = min_accuracy
-        self.budget = None if budget is None else check_budget(budget)
+        self.criterion = self._choice.name
+        self.min_accuracy, self.budget = self._target.min_accuracy, self._target.budget
+        self.class_names = None if class_names is None else checked_names(class_names)
         self.history: list[StepRecord] = []
         self._reference, self._validation = reference, validation
-        self._state_dir = state_dir
-        self._task_options: dict[str, Any] = {
-            "limits": Limits(min_channels, round_to),
-            "protect": protect,
-            "batch_size": batch_size,
-            "memory_budget": memory_budget,
-        }
-        self.class_names = None if class_names is None else checked_names(class_names)
-        self._problem_options: dict[str, Any] = {
-            "seed": seed,
-            "analyzer_options": dict(analyzer_options or {}),
-            "engine": engine,
-            "worker_python": worker_python,
-        }
+        self._state_dir = or_none(path)("state_dir", state_dir)
         self._run: TrainingRun | None = None
 
     def __repr__(self) -> str:
@@ -266,7 +252,7 @@ class FilterPruning(keras.callbacks.Callback):
                 "Weights of an earlier epoch were restored: the pruning rate is %.1f %%, not %.1f.",
                 *(100 * run.rate(masked), 100 * run.rate(run.removed)),
             )
-        return rebuild(run.task.graph, kept_without(run.task.structure, masked), keras)
+        return rebuild(run.subject.graph, kept_without(run.subject.structure, masked), keras)
 
     def _running(self) -> TrainingRun:
         if self._run is None:
@@ -275,60 +261,69 @@ class FilterPruning(keras.callbacks.Callback):
 
     def _prepared(self) -> TrainingRun:
         strategy = strategy_of(self.model)
-        task = read_task(
-            *(self.model, self._reference),
-            **self._task_options,
-            strategy=strategy,
+        subject = read_subject(
+            self.model,
+            self._reference,
+            self._limits,
+            replace(self._execution, strategy=strategy),
             class_names=self.class_names,
         )
-        self.class_names = task.class_names
-        cost = CostModel(task.flat, task.structure)
-        goal = self._goal(task, cost)
-        watched = task.reference
+        self.class_names = subject.class_names
+        cost = CostModel(subject.flat, subject.structure)
+        goal = self._goal(subject, cost)
+        watched = subject.reference
         if self._validation is not None:
-            watched = task.samples(self._validation, "validation data")
-        task.working_copy()  # checks that the model can be rebuilt as it is
-        problem = task.problem(**self._problem_options)
-        states = None
-        if self._state_dir is not None:
-            settings = {
-                "schedule": self.schedule.get_config(),
-                "criterion": self.criterion,
-                "min_accuracy": self.min_accuracy,
-                "budget": self.budget,
-                "validation": None
-                if self._validation is None
-                else watched.fingerprint(in_order=False),
-                **{key: str(value) for key, value in self._task_options.items()},
-                **{key: str(value) for key, value in self._problem_options.items()},
-            }
-            identity = fingerprint(task.graph, task.reference, settings, weights=False)
-            states = States(self._state_dir, identity, task.structure.n_units)
+            watched = subject.samples(self._validation, "validation data")
+        subject.working_copy()  # checks that the model can be rebuilt as it is
+        problem = subject.problem(self._choice, seed=self._execution.seed)
         with scope(strategy):
             optimizers = partial(optimizers_of, self.model)
-            mask = HeldChannelMask(task.structure, task.flat.layers, optimizers)
-            forward = CompiledForward(self.model, task.batch_size, strategy)
+            mask = HeldChannelMask(subject.structure, subject.flat.layers, optimizers)
+            forward = CompiledForward(self.model, subject.batch_size, strategy)
         return TrainingRun(
             model=self.model,
-            task=task,
+            subject=subject,
             watched=watched,
             forward=forward,
             mask=mask,
             held=HeldFunction(self.model, mask),
             cost=cost,
             goal=goal,
-            states=states,
-            make_criterion=lambda: make_criterion(self.criterion, problem),
-            removed=np.zeros(task.structure.n_units, bool),
+            states=self._states(subject, watched),
+            make_criterion=lambda: self._choice.make(problem),
+            removed=np.zeros(subject.structure.n_units, bool),
         )
 
-    def _goal(self, task: Task, cost: CostModel) -> Goal:
+    def _states(self, subject: Subject, watched: ReferenceSet) -> States | None:
+        """Where each step is saved, if anywhere."""
+        if self._state_dir is None:
+            return None
+        choice, execution = self._choice, self._execution
+        settings = {
+            "schedule": self.schedule.get_config(),
+            "criterion": self.criterion,
+            "min_accuracy": self.min_accuracy,
+            "budget": self.budget,
+            "validation": None if self._validation is None else watched.fingerprint(in_order=False),
+            "limits": str(subject.limits),
+            "protect": str(self._limits.protect),
+            "batch_size": str(execution.batch_size),
+            "memory_budget": str(execution.memory_budget),
+            "seed": str(execution.seed),
+            "analyzer_options": str(choice.analyzer_options),
+            "engine": str(choice.engine),
+            "worker_python": str(choice.worker_python),
+        }
+        identity = fingerprint(subject.graph, subject.reference, settings, weights=False)
+        return States(self._state_dir, identity, subject.structure.n_units)
+
+    def _goal(self, subject: Subject, cost: CostModel) -> Goal:
         """What ends pruning before the schedule does, if anything; what ends it is checked."""
         if self.budget is None:
-            self._pace.check(task.structure, task.limits)
-            return RateGoal(task.structure, task.limits, 1.0)
-        shares = Shares(cost, task.latency_share())
-        goal = BudgetGoal(task.structure, task.limits, self.budget, shares)
+            self._pace.check(subject.structure, subject.limits)
+            return RateGoal(subject.structure, subject.limits, 1.0)
+        shares = Shares(cost, subject.latency_share())
+        goal = BudgetGoal(subject.structure, subject.limits, self.budget, shares)
         goal.check()
         return goal
 

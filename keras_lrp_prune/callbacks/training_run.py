@@ -22,12 +22,12 @@ from keras_lrp_prune.evaluation import (
     probabilities,
     warn_at_chance,
 )
+from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.finite import not_finite
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.prunables.prunable import HeldMask
 from keras_lrp_prune.prunables.slots import optimizers_within
-from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.report import enumeration
@@ -53,7 +53,7 @@ class TrainingRun:
 
     Args:
         model: The live model.
-        task: What was read of it.
+        subject: What was read of it.
         watched: The samples on which accuracies are watched.
         forward: The live model's forward pass.
         mask: On the live model.
@@ -71,7 +71,7 @@ class TrainingRun:
     """
 
     model: keras.Model
-    task: Task
+    subject: Subject
     watched: ReferenceSet
     forward: CompiledForward
     mask: HeldMask
@@ -129,11 +129,11 @@ class TrainingRun:
 
     def rate(self, removed: np.ndarray) -> float:
         """The pruning rate."""
-        return self.task.structure.rate(removed)
+        return self.subject.structure.rate(removed)
 
     def probabilities(self, samples: ReferenceSet) -> np.ndarray:
         """Class probabilities by the model as it is; costs one forward pass."""
-        return probabilities(self.forward(samples.x), self.task.head.kind)
+        return probabilities(self.forward(samples.x), self.subject.head.kind)
 
     def accuracies(self) -> Evaluation:
         """Accuracies of the model as it is on the watched samples; costs one forward pass."""
@@ -144,7 +144,7 @@ class TrainingRun:
         criterion = self.criterion
         assert criterion is not None  # made when training starts
         criterion.refresh()
-        if isinstance(criterion, LRP) and self.watched is self.task.reference:
+        if isinstance(criterion, LRP) and self.watched is self.subject.reference:
             scores, found = criterion.examine(self.removed)
             return scores, Evaluation.of(self.watched.y, found).soft
         return criterion.scores(self.removed), self.accuracies().soft
@@ -158,7 +158,7 @@ class TrainingRun:
             pace: Says how much goes, and how it is chosen.
             rate: What it asks for.
         """
-        structure, removed = self.task.structure, self.removed
+        structure, removed = self.subject.structure, self.removed
         missing = (pace.end(rate) - self.rate(removed)) * structure.unit_sizes.sum()
         if missing < structure.unit_sizes.min() / 2 or self.goal.reached(removed):
             return None
@@ -167,7 +167,7 @@ class TrainingRun:
         bundles = choose(
             *(structure, removed, scores, rate),
             gains=self.goal.gains(removed),
-            limits=self.task.limits,
+            limits=self.subject.limits,
             order=pace.selection.order,
             pool=pace.selection.pool,
             class_accuracies=soft,
@@ -187,7 +187,7 @@ class TrainingRun:
         """
         if not self.removed.any():
             return None
-        samples = self.task.reference
+        samples = self.subject.reference
         found = self.probabilities(samples)
         warn_at_chance(samples.y, found, _AT_CHANCE, class_names)
         watched = found if self.watched is samples else self.probabilities(self.watched)
@@ -207,7 +207,7 @@ class TrainingRun:
 
     def check_finite(self) -> None:
         """Checks that training has not diverged, before outputs or scores are taken for news."""
-        if bad := not_finite(self.task.flat):
+        if bad := not_finite(self.subject.flat):
             raise FloatingPointError(
                 f"Training diverged: {bad} holds NaN or infinite numbers at step {self.step}. "
                 "Lower the learning rate, or clip gradients."
@@ -322,7 +322,7 @@ def check_not_over(run: TrainingRun, pace: Pace, now: int, *, may_undo: bool) ->
         return
     if run.removed.any() and (asked is None or may_undo or pace.reads_accuracies):
         return
-    rate = RateGoal(run.task.structure, run.task.limits, asked) if asked is not None else None
+    rate = RateGoal(run.subject.structure, run.subject.limits, asked) if asked is not None else None
     if run.goal.reached(run.removed) or (rate is not None and rate.reached(run.removed)):
         return
     raise ValueError(
@@ -347,7 +347,7 @@ def shortfall(
     if not to_budget:
         if asked is None:
             return None
-        goal = RateGoal(run.task.structure, run.task.limits, asked)
+        goal = RateGoal(run.subject.structure, run.subject.limits, asked)
         missing = f"the schedule was to end at {asked:.1%}"
     if goal.reached(run.removed):
         return None

@@ -4,116 +4,125 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.arguments import Checked
 from keras_lrp_prune.comparison.decisions import Decisions, decide
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import Method
-from keras_lrp_prune.comparison.rebuilding import RebuiltModels
-from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.pruning.advice import measured
-from keras_lrp_prune.pruning.progress import PruningProgress
-from keras_lrp_prune.pruning.recovering import (
-    RECOVERIES,
-    check_recovery,
-    chosen_recovery,
-)
-from keras_lrp_prune.pruning.steering import LinearHead
-from keras_lrp_prune.pruning.task import read_task
-from keras_lrp_prune.relevance.criteria import Problem
-from keras_lrp_prune.relevance.engines import check_engine
-from keras_lrp_prune.runtime import DEFAULT_MEMORY, check_same, check_strategy, is_chief
-from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
+from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
+from keras_lrp_prune.examination.refit import FROZEN, Recovery
+from keras_lrp_prune.examination.steering import LinearHead, measured
+from keras_lrp_prune.examination.subject import read_subject
+from keras_lrp_prune.report.progress import PruningProgress
+from keras_lrp_prune.runtime import DEFAULT_EXECUTION, Execution, check_same, is_chief
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
 DEFAULT_RATES = tuple(number / 20 for number in range(20))
 _TIMINGS = 5
 
 
-class Bench:
-    """Gives the curve of any method on one task; arguments as those of `accuracy_curve`."""
+@dataclass(frozen=True)
+class Conditions(Checked):
+    """What is the same for all methods that are compared.
 
-    @checked
-    def __init__(
-        self,
-        model: keras.Model,
-        reference: Any,
-        test: Any,
-        rates: Sequence[float] | None = None,
-        *,
-        recovery: str | None = None,
-        engine: str = "auto",
-        protect: Sequence[str] = (),
-        min_channels: float = 1,
-        round_to: int = 1,
-        batch_size: int | None = None,
-        memory_budget: float = DEFAULT_MEMORY,
-        strategy: tf.distribute.Strategy | None = None,
-        worker_python: str | None = None,
-        class_names: Iterable[str] | None = None,
-    ) -> None:
-        check_engine(engine)
-        check_recovery(recovery)
-        check_strategy(strategy)
-        self._rates = list(DEFAULT_RATES if rates is None else rates)
-        self._task = read_task(
-            model,
-            reference,
-            limits=Limits(min_channels, round_to),
-            protect=protect,
-            batch_size=batch_size,
-            memory_budget=memory_budget,
-            strategy=strategy,
-            class_names=class_names,
+    Args:
+        rates: Pruning rates to measure at.
+        recovery: What is refitted at each of them.
+        engine: What computes LRP, and where; criteria are those of the methods.
+        limits: What stays.
+        execution: How it is computed; seeds are those of the runs.
+        class_names: What the classes are called, if it is known.
+    """
+
+    rates: Sequence[float] = DEFAULT_RATES
+    recovery: Recovery = FROZEN
+    engine: CriterionChoice = DEFAULT_CRITERION
+    limits: ChannelLimits = DEFAULT_LIMITS
+    execution: Execution = DEFAULT_EXECUTION
+    class_names: Iterable[str] | None = None
+
+    @classmethod
+    def of(cls, rates: Sequence[float] | None, given: Mapping[str, Any]) -> Self:
+        """Those that arguments of `accuracy_curve` ask for; others have its defaults.
+
+        Raises:
+            TypeError, ValueError: As `accuracy_curve` does.
+        """
+        return cls(
+            rates=DEFAULT_RATES if rates is None else rates,
+            recovery=Recovery(given.get("recovery")),
+            engine=CriterionChoice.taken_from(given),
+            limits=ChannelLimits.taken_from(given),
+            execution=Execution.taken_from(given),
+            class_names=given.get("class_names"),
         )
-        self._test = self._task.samples(test, "test data")
-        check_same(self._task.graph, self._test, strategy)
-        self._asked, self._recovery = recovery, chosen_recovery(recovery)
-        if "head" in RECOVERIES[self._recovery]:
-            LinearHead(self._problem(), refit=True)  # an error before any work, if there is none
-        self._engine = engine
-        self._worker_python = worker_python
-        self._strategy = strategy
+
+
+class Bench:
+    """Gives the curve of any method on one task.
+
+    Args:
+        model: As in `accuracy_curve`.
+        reference: As in `accuracy_curve`.
+        test: As in `accuracy_curve`.
+        conditions: The same for all methods.
+    """
+
+    def __init__(
+        self, model: keras.Model, reference: Any, test: Any, conditions: Conditions
+    ) -> None:
+        limits, execution = conditions.limits, conditions.execution
+        self._rates = list(conditions.rates)
+        self._recovery, self._engine = conditions.recovery, conditions.engine
+        self._subject = read_subject(
+            model, reference, limits, execution, class_names=conditions.class_names
+        )
+        self._test = self._subject.samples(test, "test data")
+        check_same(self._subject.graph, self._test, execution.strategy)
+        if self._recovery.refits_head:
+            LinearHead(self._subject.problem(), refit=True)  # an error before any work
         self.settings = {
             "rates": self._rates,
-            "recovery": self._recovery,
-            "engine": engine,
-            "protect": list(protect),
-            "min_channels": min_channels,
-            "round_to": round_to,
+            "recovery": self._recovery.chosen,
+            "engine": self._engine.engine,
+            "protect": list(limits.protect),
+            "min_channels": limits.min_channels,
+            "round_to": limits.round_to,
         }
-        self._task.check_accuracy()
+        self._subject.check_accuracy()
 
     def curve(self, method: Method, seed: int = 0, verbose: int = 0) -> MethodCurve:
         """Prunes by the method, then measures; see `accuracy_curve`."""
-        enabled = verbose > 0 and is_chief(self._strategy)
         last = max(self._rates[-1], 1e-9)
         progress = PruningProgress(
-            lambda record: record.rate / last, class_names=self._task.class_names, enabled=enabled
+            lambda record: record.rate / last,
+            class_names=self._subject.class_names,
+            enabled=verbose > 0 and is_chief(self._subject.strategy),
         )
         with progress.stage("pruning"):
             decisions = decide(
-                self._task,
+                self._subject,
                 method,
                 self._rates,
-                refit_head="head" in RECOVERIES[self._recovery],
-                seed=seed,
                 engine=self._engine,
-                worker_python=self._worker_python,
-                on_steering=lambda steering: progress.name_mean(
-                    measured({"steering": steering}).short
-                ),
+                refit_head=self._recovery.refits_head,
+                seed=seed,
+                on_steering=lambda steering: progress.name_mean(measured(steering).short),
                 on_step=progress.show,
             )
-        rate = self._task.structure.rate
-        models = RebuiltModels(self._task, self._problem(seed), self._asked)
+        rate = self._subject.structure.rate
+        problem = self._subject.problem(seed=seed)  # what is recovered; nothing is scored
+        models = RebuiltModels(self._subject, problem, self._recovery)
         with progress.stage("measuring"):
             accuracies = self._measured(decisions.masks, models, progress.advance)
         return MethodCurve(
@@ -136,12 +145,12 @@ class Bench:
         Weights are told apart by their norms: a head that is fitted anew may differ in the last
         bits.
         """
-        layers = self._task.flat.layers.values()
+        layers = self._subject.flat.layers.values()
         return {
-            "reference": self._task.reference.fingerprint(),
+            "reference": self._subject.reference.fingerprint(),
             "test": self._test.fingerprint(),
             "samples": {
-                "reference": self._task.reference.fingerprint(in_order=False),
+                "reference": self._subject.reference.fingerprint(in_order=False),
                 "test": self._test.fingerprint(in_order=False),
             },
             "layers": [layer.settings() for layer in layers],
@@ -152,19 +161,15 @@ class Bench:
             ],
         }
 
-    def _problem(self, seed: int = 0) -> Problem:
-        """What is recovered; nothing is scored."""
-        return self._task.problem(seed=seed, analyzer_options={})
-
     @cached_property
     def _forward_seconds(self) -> float:
         """Seconds of a forward pass of the unpruned model over the reference set."""
-        forward = self._task.unpruned_forward
-        forward(self._task.reference.x)  # is traced
+        forward = self._subject.unpruned_forward
+        forward(self._subject.reference.x)  # is traced
         seconds = []
         for _ in range(_TIMINGS):
             start = time.perf_counter()
-            forward(self._task.reference.x)
+            forward(self._subject.reference.x)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.comparison.bench import Bench
+from keras_lrp_prune.comparison.bench import DEFAULT_RATES, Bench, Conditions
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import Method, make_method
-from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.runtime import DEFAULT_MEMORY
+from keras_lrp_prune.examination.channel_limits import ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.runtime import DEFAULT_MEMORY, Execution
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
 
-@checked
 def accuracy_curve(
     model: keras.Model,
     reference: Any,
@@ -87,20 +88,13 @@ def accuracy_curve(
     (3, 10)
     """
     chosen = make_method(method)
-    bench = Bench(
-        model,
-        reference,
-        test,
-        rates,
-        recovery=recovery,
-        engine=engine,
-        protect=protect,
-        min_channels=min_channels,
-        round_to=round_to,
-        batch_size=batch_size,
-        memory_budget=memory_budget,
-        strategy=strategy,
-        worker_python=worker_python,
+    conditions = Conditions(
+        rates=DEFAULT_RATES if rates is None else rates,
+        recovery=Recovery(recovery),
+        engine=CriterionChoice(engine=engine, worker_python=worker_python),
+        limits=ChannelLimits(protect, min_channels, round_to),
+        execution=Execution(batch_size, memory_budget, strategy, seed, verbose),
         class_names=class_names,
     )
-    return bench.curve(chosen, seed, verbose)
+    bench = Bench(model, reference, test, conditions)
+    return bench.curve(chosen, conditions.execution.seed, conditions.execution.verbose)

@@ -17,11 +17,11 @@ from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel
-from keras_lrp_prune.pruning.examining import make_examiner
-from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.pruning.task import Task
-from keras_lrp_prune.relevance.criteria import LRP, Criterion, default_criterion, make_criterion
-from keras_lrp_prune.selection.examiner import Examiner
+from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
+from keras_lrp_prune.examination.examiners import make_examiner
+from keras_lrp_prune.examination.steering import chosen_steering
+from keras_lrp_prune.examination.subject import Subject
+from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
 from keras_lrp_prune.selection.reach import largest_rate
 from keras_lrp_prune.selection.trials import Trials
 
@@ -58,14 +58,13 @@ class Decisions:
 
 
 def decide(
-    task: Task,
+    subject: Subject,
     method: Method,
     rates: Sequence[float],
     *,
+    engine: CriterionChoice = DEFAULT_CRITERION,
     refit_head: bool = False,
     seed: int = 0,
-    engine: str = "auto",
-    worker_python: str | None = None,
     on_steering: Callable[[str], None] = lambda steering: None,
     on_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Decisions:
@@ -74,75 +73,47 @@ def decide(
     Beyond the largest rate that the limits leave, what is left there stays.
 
     Args:
-        task: The model and its reference set.
+        subject: The model and its reference set.
         method: How to prune.
         rates: Pruning rates, increasing.
+        engine: What computes LRP, and where; the criterion is that of the method.
         refit_head: Whether the linear head will be fitted anew: where accuracies steer, they are
             those of heads fitted to what is left.
         seed: For the criterion `"random"`.
-        engine: What computes LRP.
-        worker_python: Interpreter that has iNNvestigate.
         on_steering: Called, before the first step, with what steers.
         on_step: Called with the record of each step.
     """
-    problem = task.problem(
-        seed=seed,
-        analyzer_options=method.analyzer_options,
-        engine=engine,
-        worker_python=worker_python,
-    )
-    unpruned = np.zeros(task.structure.n_units, bool)
-    criterion_name = method.criterion or default_criterion(engine)
-    with closing(make_criterion(criterion_name, problem)) as scored:
-        pace = make_pace(method.schedule(), trials=True)
-        # Where accuracies play no part, nothing is fitted to learn them.
-        refit_head = refit_head and pace.reads_accuracies
+    choice = replace(engine, criterion=method.criterion, analyzer_options=method.analyzer_options)
+    problem, pace = subject.problem(choice, seed=seed), make_pace(method.schedule(), trials=True)
+    # Where accuracies play no part, nothing is fitted to learn them.
+    refit_head = refit_head and pace.reads_accuracies
+    with closing(choice.make(problem)) as scored:
         steering = chosen_steering(
             pace.selection.steering,
             problem,
-            lambda: task.unpruned_probabilities(task.reference),
+            lambda: subject.unpruned_probabilities(subject.reference),
             refit_head=refit_head,
         )
         on_steering(steering)
         trials = pace.selection.trials
-        in_one_pass = (
-            isinstance(scored, LRP)
-            and not method.scored_once
-            and steering == "as_is"
-            and not trials
-        )
-        criterion = scored if in_one_pass else _TimedCriterion(scored)
-        examined = make_examiner(
-            problem,
-            ScoredOnce(criterion) if method.scored_once else criterion,
-            steering,
-            refit_head=refit_head,
-            trials=trials,
-        )
-        # Tracing, and the start of processes, are no cost of the method.
-        scored.scores(unpruned)
-        examined.evaluate(unpruned)
-        timed = _TimedExaminer(examined)
+        timed = _TimedExaminer(problem, scored, method, steering, refit_head, trials)
         start = time.perf_counter()
         loop = PruningLoop(
-            prunable=task.structure,
+            prunable=subject.structure,
             examiner=timed,
             pace=pace,
-            cost=CostModel(task.flat, task.structure),
-            goal=RateGoal(task.structure, task.limits, 0.0),
-            limits=task.limits,
+            cost=CostModel(subject.flat, subject.structure),
+            goal=RateGoal(subject.structure, subject.limits, 0.0),
+            limits=subject.limits,
             trials=Trials(timed) if trials else None,
             on_step=on_step,
         )
         masks = _from_rate_to_rate(loop, rates)
         seconds = time.perf_counter() - start
-    evaluations = timed.evaluate.seconds
     return Decisions(
         masks=masks,
-        forward_passes=0 if in_one_pass else len(evaluations),
-        scorings=criterion.scores.seconds
-        if isinstance(criterion, _TimedCriterion)
-        else evaluations,
+        forward_passes=timed.forward_passes,
+        scorings=timed.scorings,
         seconds=seconds,
         engine=scored.engine.name if isinstance(scored, LRP) else None,
     )
@@ -184,9 +155,40 @@ class _TimedCriterion:
 
 
 class _TimedExaminer:
-    """An examiner whose evaluations are timed."""
+    """An examiner whose passes are timed, but for the first ones.
 
-    def __init__(self, examined: Examiner) -> None:
+    Those trace functions, and wait for processes to start: no cost of the method.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        scored: Criterion,
+        method: Method,
+        steering: str,
+        refit_head: bool,
+        trials: bool,
+    ) -> None:
+        judged = steering != "as_is" or trials
+        self._in_one_pass = isinstance(scored, LRP) and not method.scored_once and not judged
+        criterion = scored if self._in_one_pass else _TimedCriterion(scored)
+        examined = make_examiner(
+            problem,
+            ScoredOnce(criterion) if method.scored_once else criterion,
+            steering,
+            refit_head=refit_head,
+            trials=trials,
+        )
+        unpruned = np.zeros(problem.structure.n_units, bool)
+        scored.scores(unpruned)
+        examined.evaluate(unpruned)
         self.evaluate = _Timed(examined.evaluate)
         self.scores = examined.scores
         self.unpruned_scores = examined.unpruned_scores
+        timed = criterion.scores if isinstance(criterion, _TimedCriterion) else self.evaluate
+        self.scorings: Sequence[float] = timed.seconds
+
+    @property
+    def forward_passes(self) -> int:
+        """Number of forward passes that were none of the criterion's."""
+        return 0 if self._in_one_pass else len(self.evaluate.seconds)

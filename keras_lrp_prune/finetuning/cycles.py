@@ -14,6 +14,7 @@ from keras_lrp_prune.arguments import as_taken, checked
 from keras_lrp_prune.cost import Cost, CostModel
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.evaluation import classification_report, probabilities
+from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.finetuning.cycle_record import CycleRecord, CyclesResult
 from keras_lrp_prune.finetuning.cycle_store import CycleStore, Finished, described
 from keras_lrp_prune.finetuning.session import compile_for
@@ -22,7 +23,6 @@ from keras_lrp_prune.finetuning.tuning import Plan, finetune, planned
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
 from keras_lrp_prune.runtime import CompiledForward, Fingerprint, fingerprint
-from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import check_rate
 from keras_lrp_prune.surgery.making import custom_objects
 from keras_lrp_prune.surgery.settings import compile_like, same_weight_flags
@@ -154,16 +154,12 @@ class _Run:
             reference, n_classes=source.head.n_classes, input_shape=source.input_shape
         )
         flat = sized(source.graph, self._reference.x.shape[1:], keras)
-        self._structure = channel_structure(flat, tuple(prune_options.get("protect", ())))
+        limits = ChannelLimits.taken_from(prune_options)
+        self._structure = channel_structure(flat, tuple(limits.protect))
         self._first = CostModel(flat, self._structure)()
         self._prunable = int(self._structure.unit_sizes.sum())
-        self._check_last_rate()
-
-    def _check_last_rate(self) -> None:
-        options, last = self._prune_options, self._steps.last_rate
-        limits = Limits(options.get("min_channels", 1), options.get("round_to", 1))
-        if last is not None:
-            check_rate("The pruning rate", last, self._structure, limits)
+        if (last := steps.last_rate) is not None:
+            check_rate("The pruning rate", last, self._structure, limits.of_groups)
 
     def settings(self) -> dict[str, Any]:
         """What the run was asked for, as JSON-able data."""

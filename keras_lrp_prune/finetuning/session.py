@@ -8,16 +8,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.finetuning.logits import check_head, with_logits
-from keras_lrp_prune.finetuning.result import TuningResult
-from keras_lrp_prune.finetuning.samples import TrainingData
-from keras_lrp_prune.finetuning.unfreezing import (
+from keras_lrp_prune.finetuning.frozen_layers import (
     check_trains,
     in_words,
     normalising,
     unfreeze,
     what_trains,
 )
+from keras_lrp_prune.finetuning.logits import check_head, with_logits
+from keras_lrp_prune.finetuning.samples import TrainingData
+from keras_lrp_prune.finetuning.tuning_result import TuningResult
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
@@ -138,7 +138,7 @@ class Session:
         verbose: int,
     ) -> TuningResult:
         """Trains; the arguments are those of a `Plan`."""
-        from keras_lrp_prune.finetuning.watching import Watch
+        from keras_lrp_prune.finetuning.watch import Watch
 
         if self._trains and verbose:
             print(self._trains)

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from keras_lrp_prune.arguments import number, several, whole
 from keras_lrp_prune.cost import Cost, check_budget
-
-DEFAULT_TARGET_RATE = 0.5
+from keras_lrp_prune.examination.target import DEFAULT_TARGET_RATE
 
 _COUNTS: Mapping[str, Callable[[Cost], int]] = {
     "filters": lambda cost: cost.filters,

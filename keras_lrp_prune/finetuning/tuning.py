@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.arguments import checked, several
 from keras_lrp_prune.data import ReferenceSet, checked_names
+from keras_lrp_prune.finetuning.frozen_layers import check_unfreeze
 from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
-from keras_lrp_prune.finetuning.result import TuningResult
 from keras_lrp_prune.finetuning.samples import TrainingData, held_out_data, training_data
 from keras_lrp_prune.finetuning.session import Classifier, Session, check_teacher, read_classifier
-from keras_lrp_prune.finetuning.unfreezing import check_unfreeze
+from keras_lrp_prune.finetuning.tuning_result import TuningResult
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.pruning import PruningResult
 

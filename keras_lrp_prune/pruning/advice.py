@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.examination.refit import AUTO
+from keras_lrp_prune.examination.steering import Measured, measured
+from keras_lrp_prune.report import reason_lines
 
 if TYPE_CHECKING:
     from keras_lrp_prune.pruning.result import PruningResult
 
 # Losses below are those of any pruning; and with this many samples of each class, more tell little.
 _FEW_POINTS, _MANY_SAMPLES = 0.05, 100
+# More layers than these, for one reason, are only counted in the summary.
+_MOST_SKIPPED = 2
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the accuracies of a run's steps are those of, in words.
-
-    Attributes:
-        short: What the harmonic mean is called where there is little room.
-        full: The same, to be read in a sentence.
-        of_model: Whether they are those of the model itself.
-    """
-
-    short: str
-    full: str
-    of_model: bool
-
-
-def measured(settings: Mapping[str, Any]) -> Measured:
-    """What the accuracies of a run's steps are those of.
-
-    Args:
-        settings: Those of a result: what steered.
-    """
-    if settings.get("steering", "as_is") == "as_is":
-        full = "harmonic mean accuracy on the reference set"
-        before = ", before refitting," if settings.get("recovery") else ""
-        return Measured("harmonic mean", full + before, True)
-    full = "harmonic mean accuracy of cross-fitted heads on the reference set"
-    return Measured("cross-fitted mean", full, False)
+def measured_by(settings: Mapping[str, Any]) -> Measured:
+    """What the accuracies of a run's steps are those of, by the settings of its result."""
+    steering = settings.get("steering", "as_is")
+    return measured(steering, refits=bool(settings.get("recovery")))
 
 
 def ends(history: Sequence[StepRecord]) -> tuple[StepRecord, StepRecord]:
@@ -56,7 +37,7 @@ def fall(result: PruningResult) -> tuple[float, float, str]:
     """
     if result.validation is not None:
         reports, where = result.validation, "held out"
-    elif measured(result.settings).of_model:
+    elif measured_by(result.settings).of_model:
         reports, where = result.reference, "reference set"
     else:
         first, last = ends(result.history)
@@ -77,9 +58,23 @@ def advice(result: PruningResult) -> str | None:
     )
 
 
+def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
+    """What a summary says of the recovery of a run, by its settings.
+
+    Returns:
+        What `"auto"` came to, if that was asked for, and the layers that could not be refitted.
+    """
+    chosen = []
+    if settings.get("asked_recovery") == AUTO:
+        why = settings.get("refit_refused") or "chosen by 'auto'"
+        chosen = [f"Recovery: {settings['recovery'] or 'none'} ({why})"]
+    skipped = settings.get("not_recovered", {})
+    return chosen + reason_lines("Not refitted", skipped, _MOST_SKIPPED)
+
+
 def _lost_by_refitting(result: PruningResult) -> float:
     """How far the harmonic mean accuracy on the reference set fell after the last step."""
-    if result.settings.get("recovery") is None or not measured(result.settings).of_model:
+    if result.settings.get("recovery") is None or not measured_by(result.settings).of_model:
         return 0.0
     return ends(result.history)[1].harmonic_mean - result.reference["after"]["harmonic_mean"]
 

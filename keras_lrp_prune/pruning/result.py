@@ -26,8 +26,7 @@ from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_files import digest, load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.graph.single_weights import freeze_weights, frozen_weights
-from keras_lrp_prune.pruning.advice import advice, ends, fall, measured
-from keras_lrp_prune.pruning.recovering import recovery_lines
+from keras_lrp_prune.pruning.advice import advice, ends, fall, measured_by, recovery_lines
 from keras_lrp_prune.pruning.saved_record import checked_record
 from keras_lrp_prune.report import (
     before_after_table,
@@ -167,7 +166,7 @@ class PruningResult:
     def _rows(self) -> list[tuple[object, ...]]:
         """Costs and accuracies before and after."""
         rows = cost_rows(self.cost_before, self.cost_after)
-        fitted = "" if measured(self.settings).of_model else " (fitted on it)"
+        fitted = "" if measured_by(self.settings).of_model else " (fitted on it)"
         rows.append(accuracy_row(f"reference set{fitted}", self.reference))
         rows += self._steps_rows()
         if self.validation is not None:
@@ -177,7 +176,7 @@ class PruningResult:
     def _steps_rows(self) -> Iterator[tuple[object, ...]]:
         """What the steps went by, where it is not what the model achieves in the end."""
         first, last = (f"{record.harmonic_mean:.4f}" for record in ends(self.history))
-        if not measured(self.settings).of_model:
+        if not measured_by(self.settings).of_model:
             yield "Harmonic mean of cross-fitted heads, reference set", first, last
         elif self._refits_layers:
             yield "Harmonic mean before refitting, reference set", None, last
@@ -209,7 +208,7 @@ class PruningResult:
                 {"rate": rate, "harmonic_mean": self.validation[when]["harmonic_mean"]}
                 for rate, when in ((0.0, "before"), (self.rate, "after"))
             ]
-        of_model = measured(self.settings).of_model
+        of_model = measured_by(self.settings).of_model
         refitted, title = None, "Accuracy on the reference set while pruning"
         if of_model and self._refits_layers:
             after = self.reference["after"]["harmonic_mean"]

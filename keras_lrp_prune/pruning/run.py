@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.control.checkpoint import Checkpoint, claimed
-from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
-from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.cost import CostModel, Shares, check_budget
-from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.evaluation import classification_report
-from keras_lrp_prune.pruning.advice import ends, measured
-from keras_lrp_prune.pruning.examining import make_examiner
-from keras_lrp_prune.pruning.progress import PruningProgress
-from keras_lrp_prune.pruning.recovering import (
-    AUTO,
-    RECOVERIES,
-    check_recovery,
-    chosen_recovery,
-)
-from keras_lrp_prune.pruning.remaining import Remaining
+from keras_lrp_prune.examination.channel_limits import ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.refit import AUTO, Recovery
+from keras_lrp_prune.examination.target import Target
 from keras_lrp_prune.pruning.result import PruningResult
-from keras_lrp_prune.pruning.steering import chosen_steering
-from keras_lrp_prune.pruning.task import Task, read_task
-from keras_lrp_prune.relevance.criteria import (
-    LRP,
-    check_criterion,
-    default_criterion,
-    make_criterion,
-)
-from keras_lrp_prune.relevance.engines import check_engine
-from keras_lrp_prune.runtime import (
-    DEFAULT_MEMORY,
-    check_strategy,
-    fingerprint,
-    is_chief,
-)
-from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.trials import Trials
+from keras_lrp_prune.pruning.stages import PruneOptions, prepare, report, search
+from keras_lrp_prune.runtime import DEFAULT_MEMORY, Execution
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-DEFAULT_TARGET_RATE = 0.5
 
-
-@checked
 def prune(
     model: keras.Model,
     reference: Any,
@@ -170,157 +136,15 @@ def prune(
     >>> result.model.save("small.keras")
     >>> half = klp.prune(model, (x, y), budget={"flops": 0.5, "params": 0.4})
     """
-    # Not at the top: it brings TensorFlow.
-    from keras_lrp_prune.control.pace import make_pace
-    from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
-
-    check_engine(engine)
-    criterion = default_criterion(engine) if criterion is None else criterion
-    check_criterion(criterion)
-    check_strategy(strategy)
-    check_recovery(recovery)
-    if budget is not None and target_rate is not None:
-        raise ValueError("Give target_rate or budget, not both.")
-    allowed = None if budget is None else check_budget(budget)
-    pace = None if schedule is None else make_pace(schedule, trials=True)
-    task = read_task(
-        model,
-        reference,
-        limits=Limits(min_channels, round_to),
-        protect=protect,
-        batch_size=batch_size,
-        memory_budget=memory_budget,
-        strategy=strategy,
-        class_names=class_names,
+    options = PruneOptions(
+        target=Target(target_rate, budget, min_accuracy),
+        criterion=CriterionChoice(criterion, analyzer_options or {}, engine, worker_python),
+        recovery=Recovery(recovery),
+        limits=ChannelLimits(protect, min_channels, round_to),
+        execution=Execution(batch_size, memory_budget, strategy, seed, verbose),
+        schedule=schedule,
+        checkpoint_dir=checkpoint_dir,
     )
-    held_out = None if validation is None else task.samples(validation, "validation data")
-    chosen = chosen_recovery(recovery)
-    cost = CostModel(task.flat, task.structure)
-    shares = Shares(cost, task.latency_share())
-    goal: RateGoal | BudgetGoal
-    if allowed is None:
-        rate = DEFAULT_TARGET_RATE if target_rate is None else target_rate
-        goal = RateGoal(task.structure, task.limits, rate)
-    else:
-        goal = BudgetGoal(task.structure, task.limits, allowed, shares)
-    goal.check()
-    if pace is None:
-        end = max(FINAL_SPARSITY, goal.rate)
-        pace = make_pace(AccuracyAware(final_sparsity=end), trials=True)
-    settings = {
-        "target_rate": goal.rate if allowed is None else None,
-        "budget": allowed,
-        "min_accuracy": min_accuracy,
-        "schedule": pace.schedule.get_config(),
-        "criterion": criterion,
-        "analyzer_options": dict(analyzer_options or {}),
-        "recovery": chosen,
-        "protect": list(protect),
-        "min_channels": min_channels,
-        "round_to": round_to,
-        "batch_size": task.batch_size,
-        "seed": seed,
-    }
-    with _held_checkpoint(checkpoint_dir, task, settings) as checkpoint:
-        problem = task.problem(
-            seed=seed,
-            analyzer_options=settings["analyzer_options"],
-            engine=engine,
-            worker_python=worker_python,
-        )
-        task.check_accuracy()
-        refits = "head" in RECOVERIES[chosen]
-        settings["steering"] = chosen_steering(
-            pace.selection.steering,
-            problem,
-            lambda: task.unpruned_probabilities(task.reference),
-            refit_head=refits,
-        )
-        accuracy = measured(settings)
-        progress = PruningProgress(
-            lambda record: goal.progress(record.rate, record.cost),
-            class_names=task.class_names,
-            enabled=verbose > 0 and is_chief(strategy),
-        )
-        progress.name_mean(accuracy.short)
-        with closing(make_criterion(criterion, problem)) as scored, progress.stage("pruning"):
-            settings["engine"] = scored.engine.name if isinstance(scored, LRP) else None
-            settings["trials"] = pace.selection.trials
-            examiner = make_examiner(
-                *(problem, scored, settings["steering"]),
-                refit_head=refits,
-                trials=settings["trials"],
-            )
-            state = PruningLoop(
-                prunable=task.structure,
-                examiner=examiner,
-                pace=pace,
-                cost=cost,
-                goal=goal,
-                limits=task.limits,
-                trials=Trials(examiner, min_accuracy) if settings["trials"] else None,
-                min_accuracy=min_accuracy,
-                accuracy=accuracy.full,
-                checkpoint=checkpoint,
-                on_step=progress.show,
-            ).run()
-    with progress.stage("refitting", shown=chosen is not None):
-        last = ends(state.history)[1].harmonic_mean if accuracy.of_model else None
-        left = Remaining(task, state.removed, masked=last)
-        recovered = left.recovered(problem, recovery, floor=min_accuracy, on_part=progress.advance)
-    settings["asked_recovery"] = recovery
-    settings["recovery"] = recovered.recovery
-    settings["refit_refused"] = recovered.refused
-    settings["not_recovered"] = dict(recovered.skipped)
-    if allowed is not None:
-        settings["remaining"] = {name: shares(name, state.removed) for name in allowed}
-
-    def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
-        found = {
-            "before": task.unpruned_probabilities(samples),
-            "after": left.probabilities(recovered.graph, samples),
-        }
-        return {
-            when: classification_report(samples.y, each).as_dict() for when, each in found.items()
-        }
-
-    with progress.stage("measuring"):
-        reference_reports = reports(task.reference)
-        progress.advance(0.5)
-        held_out_reports = None if held_out is None else reports(held_out)
-        progress.advance(1.0)
-    return PruningResult(
-        model=left.model(recovered.graph),
-        kept=task.structure.kept_filters(state.removed),
-        history=tuple(state.history),
-        cost_before=cost(np.zeros_like(state.removed)),
-        cost_after=cost(state.removed),
-        reference=reference_reports,
-        validation=held_out_reports,
-        settings=settings,
-        stopped=state.stopped,
-        rate=task.structure.rate(state.removed),
-        protected=task.structure.protected,
-        barriers=task.structure.barriers,
-        uncounted=cost.uncounted,
-        class_names=task.class_names,
-    )
-
-
-@contextmanager
-def _held_checkpoint(
-    folder: str | os.PathLike[str] | None, task: Task, settings: Mapping[str, Any]
-) -> Iterator[Checkpoint | None]:
-    """The checkpoint of a run in a folder that is held for it; `None` without a folder.
-
-    Raises:
-        CheckpointError: Before any work, if it does not fit the run.
-    """
-    if folder is None:
-        yield None
-        return
-    with claimed(folder, task.strategy) or nullcontext():
-        identity = fingerprint(task.graph, task.reference, settings)
-        checkpoint = Checkpoint(folder, identity, task.structure.n_units, task.strategy)
-        checkpoint.load()
-        yield checkpoint
+    run = prepare(model, reference, options, validation=validation, class_names=class_names)
+    found = search(run)
+    return report(run, found)

@@ -407,16 +407,14 @@ CRITERIA = [
 
 @pytest.mark.parametrize(("criterion", "engine"), CRITERIA)
 def test_criteria_see_the_weights_of_now(trained, criterion, engine):
-    from keras_lrp_prune.pruning.task import read_task
+    from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+    from keras_lrp_prune.examination.subject import read_subject
     from keras_lrp_prune.relevance.criteria import make_criterion
-    from keras_lrp_prune.selection.limits import Limits
 
     model = compiled(trained)
 
     def problem():
-        options = {"batch_size": None, "memory_budget": 2**30, "strategy": None}
-        task = read_task(model, reference(), limits=Limits(), protect=(), **options)
-        return task.problem(seed=0, analyzer_options={}, engine=engine)
+        return read_subject(model, reference()).problem(CriterionChoice(engine=engine))
 
     nothing = np.zeros(problem().structure.n_units, bool)
     kept = make_criterion(criterion, problem())

@@ -168,8 +168,8 @@ def test_errors_come_before_the_slow_imports(outcomes, line):
 
 def test_names_are_those_that_the_library_knows():
     from keras_lrp_prune.comparison import DEFAULT_METHODS, METHODS
+    from keras_lrp_prune.examination.refit import AUTO, RECOVERIES
     from keras_lrp_prune.export.converting import _QUANTIZATIONS, InputOutput
-    from keras_lrp_prune.pruning.recovering import AUTO, RECOVERIES
     from keras_lrp_prune.relevance.criteria import CRITERIA
     from keras_lrp_prune.relevance.engines import ENGINES
     from keras_lrp_prune.report.figures import FORMATS

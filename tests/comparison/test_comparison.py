@@ -16,24 +16,29 @@ from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import METHODS, Method
-from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import class_accuracies
-from keras_lrp_prune.pruning.task import read_task
+from keras_lrp_prune.examination.channel_limits import ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.relevance.criteria import make_criterion
 from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.runtime import Execution
 from keras_lrp_prune.selection.examiner import Evaluation
-from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import rate_tolerance
 
 EqualSteps = klp.schedules.EqualSteps
 RATES = (0.0, 0.2, 0.5)
 ONE_SHOT = [name for name, method in METHODS.items() if method.scored_once]
+
+
+NATIVE = CriterionChoice(engine="native")
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +58,8 @@ def task(model):
 
 
 def make_task(model, limits=None, strategy=None):
-    return read_task(
-        model,
-        reference(),
-        limits=limits or Limits(),
-        protect=(),
-        batch_size=None,
-        memory_budget=2**30,
-        strategy=strategy,
+    return read_subject(
+        model, reference(), limits or ChannelLimits(), Execution(None, 2**30, strategy)
     )
 
 
@@ -138,15 +137,15 @@ def test_each_rate_is_met_within_half_a_group(model, test_data, task, name):
 )
 def test_one_shot_methods_take_prefixes_of_one_order(task, name, twentieths):
     rates = [number / 20 for number in twentieths]
-    masks = decide(task, METHODS[name], rates, engine="native").masks
+    masks = decide(task, METHODS[name], rates, engine=NATIVE).masks
     assert (masks[1:] >= masks[:-1]).all(), "what is gone stays gone"
-    alone = [decide(task, METHODS[name], [rate], engine="native").masks[0] for rate in rates]
+    alone = [decide(task, METHODS[name], [rate], engine=NATIVE).masks[0] for rate in rates]
     assert (masks == np.stack(alone)).all(), "no rate depends on those before it"
 
 
 def test_one_shot_lrp_does_not_score_again(task):
-    once = decide(task, METHODS["lrp-one-shot"], [0.3, 0.6], engine="native")
-    again = decide(task, METHODS["lrp-iterative"], [0.3, 0.6], engine="native")
+    once = decide(task, METHODS["lrp-one-shot"], [0.3, 0.6], engine=NATIVE)
+    again = decide(task, METHODS["lrp-iterative"], [0.3, 0.6], engine=NATIVE)
     assert len(once.scorings) == 1 and once.forward_passes == 3
     # Twelve steps of 5 %, and the unpruned model; its passes give the accuracies too.
     assert len(again.scorings) == 13 and again.forward_passes == 0
@@ -157,7 +156,7 @@ def test_one_shot_lrp_does_not_score_again(task):
 def test_pxp_ranks_by_the_magnitude_of_relevance(task):
     def scores(criterion, **options):
         method = Method("one", criterion, analyzer_options=options)
-        problem = task.problem(seed=0, analyzer_options=method.analyzer_options, engine="native")
+        problem = task.problem(CriterionChoice(criterion, method.analyzer_options, "native"))
         with closing(make_criterion(criterion, problem)) as scored:
             return scored.scores(np.zeros(task.structure.n_units, bool)).by_class
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import METHODS, Method
-from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.comparison.storing import RunFolder
+from keras_lrp_prune.comparison.run_folder import RunFolder
 
 SETTINGS = {"rates": [0.0, 0.5], "recovery": None}
 SAMPLES = {"reference": "s", "test": "s"}

@@ -293,9 +293,9 @@ def test_goes_on_to_the_same_result(model, tmp_path):
 
 
 def test_unreachable_budgets_are_refused_before_any_work(model, monkeypatch):
-    from keras_lrp_prune.pruning import run
+    from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 
-    monkeypatch.setattr(run, "make_criterion", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(CriterionChoice, "make", lambda *args: pytest.fail("work was done"))
     for name in KEYS:
         with pytest.raises(ValueError, match=rf"{name}=0.001 .*smallest share.* is 0\.") as error:
             prune(model, budget={"flops": 0.5, name: 0.001})

@@ -452,7 +452,7 @@ FUNCTIONS = {
     "json.dump": (),
     "pickle.dump": (),
     "np.save": ("demo.py",),
-    "np.savez": ("control/checkpoint.py", "pruning/recovering.py"),  # recovering: to memory
+    "np.savez": ("control/checkpoint.py", "examination/refit.py"),  # refit: to memory
     "np.savez_compressed": (),
     "model.save": ("graph/model_files.py", "cost/measuring.py"),
     "model.export": ("demo.py",),

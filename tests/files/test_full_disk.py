@@ -7,7 +7,7 @@ import tf_keras
 from full_disk import full_disk
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.comparison.storing import write_json
+from keras_lrp_prune.comparison.run_folder import write_json
 
 X, Y = np.random.default_rng(0).random((12, 4), np.float32), np.arange(12) % 3
 

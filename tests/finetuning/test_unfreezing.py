@@ -10,7 +10,7 @@ from finetuning_models import network, samples, tune
 from keras import layers
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.finetuning.unfreezing import check_unfreeze
+from keras_lrp_prune.finetuning.frozen_layers import check_unfreeze
 from keras_lrp_prune.graph.reading import read_model
 
 BASE = {"net/conv", "net/norm"}

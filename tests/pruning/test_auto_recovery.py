@@ -13,9 +13,9 @@ from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.pruning.advice import advice
-from keras_lrp_prune.pruning.recovering import RECOVERIES, _from_chief, recovery_lines
-from keras_lrp_prune.pruning.remaining import stands
+from keras_lrp_prune.examination.refit import RECOVERIES, _from_chief
+from keras_lrp_prune.examination.remainder import stands
+from keras_lrp_prune.pruning.advice import advice, recovery_lines
 
 QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
 

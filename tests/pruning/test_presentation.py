@@ -16,7 +16,7 @@ import keras_lrp_prune as klp
 from keras_lrp_prune import demo
 from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.pruning.advice import advice
-from keras_lrp_prune.pruning.progress import PruningProgress
+from keras_lrp_prune.report.progress import PruningProgress
 
 LONG = "a name as long as a line is wide " * 3
 NAMES = ("zero", "one", "two <b>", "three", LONG, "five", "six", "seven", "eight", "nine")
@@ -134,7 +134,7 @@ def test_bars_fit_80_columns_through_all_stages(model, terminal):
 
 def test_the_bar_says_how_long_it_will_take(frozen, terminal, monkeypatch):
     written, now = terminal(), [100.0]
-    monkeypatch.setattr("keras_lrp_prune.pruning.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("keras_lrp_prune.report.progress.time.monotonic", lambda: now[0])
     progress = PruningProgress(lambda record: record.rate / 0.5)
     progress.name_mean("cross-fitted mean")
     first = frozen.history[0]
@@ -152,7 +152,7 @@ def test_the_bar_says_how_long_it_will_take(frozen, terminal, monkeypatch):
 
 def test_steps_of_a_checkpoint_tell_no_speed(frozen, terminal, monkeypatch):
     written, now = terminal(), [100.0]
-    monkeypatch.setattr("keras_lrp_prune.pruning.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("keras_lrp_prune.report.progress.time.monotonic", lambda: now[0])
     progress = PruningProgress(lambda record: record.rate)
     with progress.stage("pruning"):
         for rate in (0.0, 0.3, 0.6):  # at once

@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from trained import trained
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.comparison.bench import Bench
+from keras_lrp_prune.comparison.bench import Bench, Conditions
 from keras_lrp_prune.data import DataError
 from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import class_accuracies
+from keras_lrp_prune.examination.refit import Recovery
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
@@ -126,7 +127,7 @@ def test_a_comparison_without_a_linear_head_is_refused_before_any_work():
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
     samples = np.zeros((8, 8, 8, 3)), np.arange(8) % CLASSES
     with pytest.raises(UnsupportedModelError, match="does not end with a Dense layer on pooled"):
-        Bench(model, samples, samples, recovery="head")
+        Bench(model, samples, samples, Conditions(recovery=Recovery("head")))
 
 
 def test_a_sigmoid_for_each_class_is_no_head_to_refit(backbone, reference):

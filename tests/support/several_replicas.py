@@ -44,8 +44,8 @@ from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.graph.heads import read_head
-from keras_lrp_prune.pruning.examining import make_examiner
 from keras_lrp_prune.relevance.criteria import Problem, make_criterion
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import CompiledForward, OverSamples, is_chief

@@ -1,4 +1,4 @@
-"""What is left, refitted on the reference set: after the last step, layers and then the head."""
+"""Refitting what is left on the reference set, after the last step: layers and then the head."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_lrp_prune.arguments import one_of
+from keras_lrp_prune.examination.steering import LinearHead
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.pruning.steering import LinearHead
 from keras_lrp_prune.recovery.least_squares import refit_layers
 from keras_lrp_prune.recovery.weights import Weights, with_weights
 from keras_lrp_prune.relevance.criteria import Problem
-from keras_lrp_prune.report import reason_lines
 from keras_lrp_prune.runtime import CompiledForward, from_chief
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import kept_without
@@ -35,32 +34,41 @@ AUTO = "auto"
 # Without labels, so that no head and no small class stands in its way; docs/recovery-choice.md has
 # what it was chosen by.
 _BEST = "least_squares"
-# More layers than these, for one reason, are only counted in the summary.
-_MOST_SKIPPED = 2
 
 
-def check_recovery(recovery: str | None) -> None:
-    """Raises `ValueError` for an unknown recovery, listing those that there are."""
-    one_of("recovery", recovery, [AUTO, *RECOVERIES])
+@dataclass(frozen=True)
+class Recovery:
+    """What of the weights that are left is refitted, as it is asked for.
 
+    Args:
+        asked: One of `RECOVERIES`, or `"auto"`.
 
-def chosen_recovery(recovery: str | None) -> str | None:
-    """One of `RECOVERIES`: what is asked for, or what `"auto"` comes to."""
-    return _BEST if recovery == AUTO else recovery
-
-
-def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
-    """What a summary says of the recovery of a run, by its settings.
-
-    Returns:
-        What `"auto"` came to, if that was asked for, and the layers that could not be refitted.
+    Raises:
+        ValueError: If it is neither.
     """
-    chosen = []
-    if settings.get("asked_recovery") == AUTO:
-        why = settings.get("refit_refused") or "chosen by 'auto'"
-        chosen = [f"Recovery: {settings['recovery'] or 'none'} ({why})"]
-    skipped = settings.get("not_recovered", {})
-    return chosen + reason_lines("Not refitted", skipped, _MOST_SKIPPED)
+
+    asked: str | None = AUTO
+
+    def __post_init__(self) -> None:
+        one_of("recovery", self.asked, [AUTO, *RECOVERIES])
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether it is left open, so that nothing is refitted where that would lose much."""
+        return self.asked == AUTO
+
+    @property
+    def chosen(self) -> str | None:
+        """One of `RECOVERIES`: what is asked for, or what `"auto"` comes to."""
+        return _BEST if self.is_auto else self.asked
+
+    @property
+    def refits_head(self) -> bool:
+        """Whether the linear head is fitted anew."""
+        return "head" in RECOVERIES[self.chosen]
+
+
+FROZEN = Recovery(None)
 
 
 @dataclass(frozen=True)

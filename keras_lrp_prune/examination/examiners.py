@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.pruning.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, scope

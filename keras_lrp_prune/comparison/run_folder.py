@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import Method
-from keras_lrp_prune.comparison.record import MethodCurve
 from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.files import formed, new_file, parsed_json, read_bytes
 from keras_lrp_prune.graph.plain import json_default

@@ -1,8 +1,8 @@
-"""What is asked of a model: read and checked once, before any work."""
+"""Who is examined: a model and the samples that decide, read and checked before any work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
@@ -19,6 +19,8 @@ from keras_lrp_prune.data import (
     reference_set,
 )
 from keras_lrp_prune.evaluation import USUAL_CAUSES, probabilities, warn_at_chance
+from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.finite import check_finite
@@ -28,7 +30,9 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError,
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import (
+    DEFAULT_EXECUTION,
     CompiledForward,
+    Execution,
     check_same,
     chosen_batch_size,
     from_chief,
@@ -52,7 +56,7 @@ _AT_CHANCE = f"Which filters go would be decided by noise. {USUAL_CAUSES}"
 
 
 @dataclass(frozen=True)
-class Task:
+class Subject:
     """A model to prune, and the samples that decide.
 
     Args:
@@ -108,15 +112,13 @@ class Task:
         check_copy(self.flat, copy, self.reference.x[:_FEW], self.keras_module)
         return copy
 
-    def problem(
-        self,
-        *,
-        seed: int,
-        analyzer_options: Mapping[str, Any],
-        engine: str = "auto",
-        worker_python: str | None = None,
-    ) -> Problem:
-        """What a criterion scores, on one working copy; arguments as those of `prune`."""
+    def problem(self, choice: CriterionChoice = DEFAULT_CRITERION, *, seed: int = 0) -> Problem:
+        """What a criterion scores, on one working copy.
+
+        Args:
+            choice: What scores.
+            seed: For what is drawn at random.
+        """
         working = cache(self.working_copy)
         names = {name: layer.weights for name, layer in self.flat.layers.items()}
         return Problem(
@@ -128,9 +130,9 @@ class Task:
             reference=self.reference,
             batch_size=self.batch_size,
             seed=seed,
-            analyzer_options=analyzer_options,
-            engine=engine,
-            worker_python=worker_python,
+            analyzer_options=choice.analyzer_options,
+            engine=choice.engine,
+            worker_python=choice.worker_python,
             strategy=self.strategy,
         )
 
@@ -180,18 +182,22 @@ class Task:
         return probabilities(forward(samples.x), self.head.kind)
 
 
-def read_task(
+def read_subject(
     model: keras.Model,
     reference: Any,
+    limits: ChannelLimits = DEFAULT_LIMITS,
+    execution: Execution = DEFAULT_EXECUTION,
     *,
-    limits: Limits,
-    protect: Sequence[str],
-    batch_size: int | None,
-    memory_budget: float,
-    strategy: tf.distribute.Strategy | None,
     class_names: Iterable[str] | None = None,
-) -> Task:
-    """Takes a model apart and checks the reference set; arguments as those of `prune`.
+) -> Subject:
+    """Takes a model apart and checks the reference set.
+
+    Args:
+        model: As in `prune`.
+        reference: As in `prune`.
+        limits: What stays.
+        execution: How it will be run.
+        class_names: As in `prune`.
 
     Raises:
         DataError: For unusable samples, labels or class names.
@@ -212,19 +218,9 @@ def read_task(
     shape = graph.shape(inputs[0])[1:]
     samples = reference_set(reference, n_classes=head.n_classes, input_shape=shape)
     check_fits(graph, samples.x)
-    names = samples.class_names
-    if class_names is not None:
-        given = checked_names(class_names, head.n_classes)
-        if names is not None and given != names and set(given) == set(names):
-            raise DataError(
-                f"class_names are {printable(', '.join(given))}, but the reference set numbers its "
-                f"classes in the order {printable(', '.join(names))}. Names do not change what "
-                "samples are labelled as: load the samples with their classes in the order of the "
-                "model's outputs."
-            )
-        names = given
-    check_same(graph, samples, strategy)
-    structure = channel_structure(graph, tuple(protect))
+    names = _class_names(class_names, samples, head)
+    check_same(graph, samples, execution.strategy)
+    structure = channel_structure(graph, tuple(limits.protect))
     if not structure.n_units:
         reasons = [f"{layer}: {reason}" for layer, reason in structure.protected.items()]
         raise UnsupportedModelError(
@@ -233,7 +229,34 @@ def read_task(
         )
     keras = keras_of(model)
     flat = sized(graph, samples.x.shape[1:], keras)
-    batch = chosen_batch_size(flat, batch_size, memory_budget)
-    return Task(
-        *(model, graph, flat, structure, keras, head, samples, limits, batch, strategy, names)
+    return Subject(
+        model=model,
+        graph=graph,
+        flat=flat,
+        structure=structure,
+        keras_module=keras,
+        head=head,
+        reference=samples,
+        limits=limits.of_groups,
+        batch_size=chosen_batch_size(flat, execution.batch_size, execution.memory_budget),
+        strategy=execution.strategy,
+        class_names=names,
     )
+
+
+def _class_names(
+    given: Iterable[str] | None, samples: ReferenceSet, head: Head
+) -> tuple[str, ...] | None:
+    """What the classes are called: as asked for, or as the samples know."""
+    known = samples.class_names
+    if given is None:
+        return known
+    names = checked_names(given, head.n_classes)
+    if known is not None and names != known and set(names) == set(known):
+        raise DataError(
+            f"class_names are {printable(', '.join(names))}, but the reference set numbers its "
+            f"classes in the order {printable(', '.join(known))}. Names do not change what "
+            "samples are labelled as: load the samples with their classes in the order of the "
+            "model's outputs."
+        )
+    return names

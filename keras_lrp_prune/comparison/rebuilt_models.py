@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.pruning.remaining import Remaining
-from keras_lrp_prune.pruning.task import Task
+from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.examination.remainder import Remainder
+from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.relevance.criteria import Problem
 
 
@@ -17,13 +18,13 @@ class RebuiltModels:
     pass of the smaller model and its trace, and what the recovery takes.
 
     Args:
-        task: The model.
+        subject: The model.
         problem: The model and its reference set, for the recovery; nothing is scored.
-        recovery: How what is left is refitted, as in `prune`.
+        recovery: How what is left is refitted.
     """
 
-    def __init__(self, task: Task, problem: Problem, recovery: str | None) -> None:
-        self._task, self._problem, self._recovery = task, problem, recovery
+    def __init__(self, subject: Subject, problem: Problem, recovery: Recovery) -> None:
+        self._subject, self._problem, self._recovery = subject, problem, recovery
 
     def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
         """Accuracy of each class.
@@ -35,6 +36,6 @@ class RebuiltModels:
         Returns:
             float64, shape `(classes,)`.
         """
-        left = Remaining(self._task, removed)
+        left = Remainder(self._subject, removed)
         graph = left.recovered(self._problem, self._recovery).graph
         return left.class_accuracies(graph, samples)

@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
+from keras_lrp_prune.examination.refit import Recovered, Recovery, recover
+from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.pruning.recovering import AUTO, Recovered, chosen_recovery, recover
-from keras_lrp_prune.pruning.task import Task
 from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import CompiledForward
 from keras_lrp_prune.surgery.building import rebuild
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 _MOST_LOST = 0.25
 
 
-class Remaining:
+class Remainder:
     """What is left of a model without some units, with its own weights or with others.
 
     Each version is rebuilt, traced and measured on the reference set once, and only if it is asked
     for.
 
     Args:
-        task: The model and the reference set.
+        subject: The model and the reference set.
         removed: Units that are gone, bool, shape `(units,)`.
         masked: Harmonic mean accuracy on the reference set of the model with its own weights, if
             it is known from a mask: what is masked and what is rebuilt give the same.
     """
 
-    def __init__(self, task: Task, removed: np.ndarray, masked: float | None = None) -> None:
-        self._task, self._removed, self._masked = task, removed, masked
+    def __init__(self, subject: Subject, removed: np.ndarray, masked: float | None = None) -> None:
+        self._subject, self._removed, self._masked = subject, removed, masked
         self._versions: dict[int, _Version] = {}
 
     def recovered(
         self,
         problem: Problem,
-        recovery: str | None,
+        recovery: Recovery,
         *,
         floor: float | None = None,
         on_part: Callable[[float], None] = lambda part: None,
@@ -55,7 +55,7 @@ class Remaining:
 
         Args:
             problem: The same model, flat, and the reference set.
-            recovery: As in `prune`; `"auto"`: what serves best, unless it loses much of the
+            recovery: What is refitted; `"auto"`: what serves best, unless it loses much of the
                 accuracy on the reference set, or crosses the floor.
             floor: Harmonic mean accuracy below which `"auto"` does not refit.
             on_part: Called with the share of the layers that are refitted.
@@ -63,17 +63,17 @@ class Remaining:
         Raises:
             UnsupportedModelError, ValueError: As `recover` does.
         """
-        task, chosen = self._task, chosen_recovery(recovery)
+        subject, chosen = self._subject, recovery.chosen
         done = recover(
-            task.graph, problem, self._removed, chosen, task.keras_module, on_part=on_part
+            subject.graph, problem, self._removed, chosen, subject.keras_module, on_part=on_part
         )
-        if recovery != AUTO:
+        if not recovery.is_auto:
             return done
-        before, after = self.harmonic_mean(task.graph), self.harmonic_mean(done.graph)
+        before, after = self.harmonic_mean(subject.graph), self.harmonic_mean(done.graph)
         if stands(before, after, floor):
             return done
         lost = f"refitting would take the harmonic mean accuracy from {before:.4f} to {after:.4f}"
-        return Recovered(task.graph, refused=lost)
+        return Recovered(subject.graph, refused=lost)
 
     def model(self, graph: ModelGraph) -> keras.Model:
         """What is left of a graph of the model, with the graph's weights."""
@@ -82,10 +82,10 @@ class Remaining:
     def probabilities(self, graph: ModelGraph, samples: ReferenceSet) -> np.ndarray:
         """Class probabilities `(samples, classes)` by that model."""
         version = self._version(graph)
-        if samples is not self._task.reference:
-            return self._task.probabilities(version.forward, samples)
+        if samples is not self._subject.reference:
+            return self._subject.probabilities(version.forward, samples)
         if version.on_reference is None:
-            version.on_reference = self._task.probabilities(version.forward, samples)
+            version.on_reference = self._subject.probabilities(version.forward, samples)
         return version.on_reference
 
     def class_accuracies(self, graph: ModelGraph, samples: ReferenceSet) -> np.ndarray:
@@ -94,16 +94,16 @@ class Remaining:
 
     def harmonic_mean(self, graph: ModelGraph) -> float:
         """The harmonic mean accuracy of that model on the reference set."""
-        if graph is self._task.graph and self._masked is not None:
+        if graph is self._subject.graph and self._masked is not None:
             return self._masked
-        return harmonic_mean_accuracy(self.class_accuracies(graph, self._task.reference))
+        return harmonic_mean_accuracy(self.class_accuracies(graph, self._subject.reference))
 
     def _version(self, graph: ModelGraph) -> _Version:
-        task = self._task
+        subject = self._subject
         if id(graph) not in self._versions:
-            kept = kept_without(task.structure, self._removed)
-            model = rebuild(graph, kept, task.keras_module)
-            self._versions[id(graph)] = _Version(graph, model, task.forward(model))
+            kept = kept_without(subject.structure, self._removed)
+            model = rebuild(graph, kept, subject.keras_module)
+            self._versions[id(graph)] = _Version(graph, model, subject.forward(model))
         return self._versions[id(graph)]
 
 

@@ -33,6 +33,36 @@ _ASKED = {
 }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the accuracies of a run's steps are those of, in words.
+
+    Args:
+        short: What the harmonic mean is called where there is little room.
+        full: The same, to be read in a sentence.
+        of_model: Whether they are those of the model itself.
+    """
+
+    short: str
+    full: str
+    of_model: bool
+
+
+def measured(steering: str, *, refits: bool = False) -> Measured:
+    """What the accuracies of a run's steps are those of.
+
+    Args:
+        steering: `"as_is"` or `"cross_fit"`.
+        refits: Whether what is left is refitted in the end.
+    """
+    if steering == "as_is":
+        full = "harmonic mean accuracy on the reference set"
+        before = ", before refitting," if refits else ""
+        return Measured("harmonic mean", full + before, True)
+    full = "harmonic mean accuracy of cross-fitted heads on the reference set"
+    return Measured("cross-fitted mean", full, False)
+
+
 class Steering(Protocol):
     """Turns what the masked model computes into class probabilities of the reference samples."""
 

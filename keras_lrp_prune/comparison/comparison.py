@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from keras_lrp_prune.arguments import checked, several
-from keras_lrp_prune.comparison.bench import Bench
+from keras_lrp_prune.comparison.bench import Bench, Conditions
+from keras_lrp_prune.comparison.curve import accuracy_curve
+from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import Method, make_method
-from keras_lrp_prune.comparison.record import MethodCurve
-from keras_lrp_prune.comparison.storing import RunFolder, write_json
+from keras_lrp_prune.comparison.run_folder import RunFolder, write_json
 from keras_lrp_prune.files import check_writable, new_members
 from keras_lrp_prune.report import (
     comparison_table,
@@ -39,8 +40,11 @@ _PICTURES: Mapping[str, Literal["mean", "harmonic", "worst"]] = {
 _TABLE_WIDTH = 120
 
 Triple = tuple[Any, Any, Any]
+# Arguments of `accuracy_curve` that are the same for all runs.
 _OPTIONS = tuple(
-    name for name, given in signature(Bench).parameters.items() if given.kind is given.KEYWORD_ONLY
+    name
+    for name, given in signature(accuracy_curve).parameters.items()
+    if given.kind is given.KEYWORD_ONLY and name not in ("seed", "verbose")
 )
 
 
@@ -224,7 +228,8 @@ def compare(
         raise TypeError(
             f"compare() has no argument {', '.join(unknown)}. There are: {', '.join(_OPTIONS)}."
         )
-    strategy = options.get("strategy")
+    conditions = Conditions.of(rates, options)
+    strategy = conditions.execution.strategy
     if folder is not None and is_chief(strategy):
         check_writable(Path(folder))
     store = None if folder is None else RunFolder(folder, strategy)
@@ -234,9 +239,8 @@ def compare(
     bench: Bench | None = None
     for seed in seeds:
         if bench is None or make_task is not None:
-            bench = Bench(
-                *_triple(task if make_task is None else make_task(seed)), rates, **options
-            )
+            model, reference, test = _triple(task if make_task is None else make_task(seed))
+            bench = Bench(model, reference, test, conditions)
             if store is not None:
                 identity = bench.identity()
                 store.check(bench.settings)

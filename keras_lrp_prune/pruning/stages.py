@@ -1,0 +1,280 @@
+"""The stages of a run of `prune`: prepare, search, report.
+
+What tells a run from others is settled when it is prepared; nothing of it changes afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lrp_prune.arguments import Checked
+from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
+from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
+from keras_lrp_prune.control.loop import PruningLoop
+from keras_lrp_prune.control.pace import Pace, make_pace
+from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
+from keras_lrp_prune.cost import CostModel, Shares
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.evaluation import classification_report
+from keras_lrp_prune.examination.channel_limits import ChannelLimits
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.examiners import make_examiner
+from keras_lrp_prune.examination.refit import Recovered, Recovery
+from keras_lrp_prune.examination.remainder import Remainder
+from keras_lrp_prune.examination.steering import Measured, chosen_steering, measured
+from keras_lrp_prune.examination.subject import Subject, read_subject
+from keras_lrp_prune.examination.target import Target
+from keras_lrp_prune.pruning.advice import ends
+from keras_lrp_prune.pruning.result import PruningResult
+from keras_lrp_prune.relevance.criteria import LRP, Problem
+from keras_lrp_prune.report.progress import PruningProgress
+from keras_lrp_prune.runtime import Execution, fingerprint
+from keras_lrp_prune.selection.trials import Trials
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class PruneOptions(Checked):
+    """What `prune` is asked for, beside a model and samples.
+
+    Args:
+        target: How far to go.
+        criterion: What scores units.
+        recovery: What is refitted in the end.
+        limits: What stays.
+        execution: How it is computed.
+        schedule: How much goes at each step; `None`: `AccuracyAware()`.
+        checkpoint_dir: Folder where each step is saved, if anywhere.
+    """
+
+    target: Target
+    criterion: CriterionChoice
+    recovery: Recovery
+    limits: ChannelLimits
+    execution: Execution
+    schedule: Any = None
+    checkpoint_dir: str | os.PathLike[str] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin.
+
+    Args:
+        options: What is asked for.
+        subject: The model and the reference set.
+        held_out: Samples that steer nothing, if there are any.
+        pace: How much goes at each step.
+        cost: Counts what is left.
+        shares: What remains of each cost.
+        goal: What ends the run.
+        progress: Shows its stages.
+    """
+
+    options: PruneOptions
+    subject: Subject
+    held_out: ReferenceSet | None
+    pace: Pace
+    cost: CostModel
+    shares: Shares
+    goal: RateGoal | BudgetGoal
+    progress: PruningProgress
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What tells the run from others, and the result says that it was asked for."""
+        asked = self.options
+        return {
+            "target_rate": self.goal.rate if asked.target.budget is None else None,
+            "budget": asked.target.budget,
+            "min_accuracy": asked.target.min_accuracy,
+            "schedule": self.pace.schedule.get_config(),
+            "criterion": asked.criterion.name,
+            "analyzer_options": dict(asked.criterion.analyzer_options),
+            "recovery": asked.recovery.chosen,
+            "protect": list(asked.limits.protect),
+            "min_channels": asked.limits.min_channels,
+            "round_to": asked.limits.round_to,
+            "batch_size": self.subject.batch_size,
+            "seed": asked.execution.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which units go, and how that was found out.
+
+    Args:
+        state: Where the loop ended.
+        problem: The model and the reference set, as the criterion saw them.
+        steering: Whose accuracies steered.
+        engine: What computed LRP, if anything did.
+    """
+
+    state: RunState
+    problem: Problem
+    steering: str
+    engine: str | None
+
+
+def prepare(
+    model: keras.Model,
+    reference: Any,
+    options: PruneOptions,
+    *,
+    validation: Any,
+    class_names: Iterable[str] | None,
+) -> Prepared:
+    """Reads and checks everything that a run needs; arguments and errors are those of `prune`."""
+    pace = None if options.schedule is None else make_pace(options.schedule, trials=True)
+    subject = read_subject(
+        model, reference, options.limits, options.execution, class_names=class_names
+    )
+    held_out = None if validation is None else subject.samples(validation, "validation data")
+    cost = CostModel(subject.flat, subject.structure)
+    shares = Shares(cost, subject.latency_share())
+    goal = options.target.goal(subject.structure, subject.limits, shares)
+    if pace is None:
+        end = max(FINAL_SPARSITY, goal.rate)
+        pace = make_pace(AccuracyAware(final_sparsity=end), trials=True)
+    progress = PruningProgress(
+        lambda record: goal.progress(record.rate, record.cost),
+        class_names=subject.class_names,
+        enabled=options.execution.shows_progress,
+    )
+    return Prepared(options, subject, held_out, pace, cost, shares, goal, progress)
+
+
+def search(run: Prepared) -> Found:
+    """Finds the units that go, or goes on from where a checkpoint is.
+
+    Raises:
+        CheckpointError: Before any work, if the folder or what is in it does not fit the run.
+    """
+    with _held_checkpoint(run) as checkpoint:
+        subject, options, selection = run.subject, run.options, run.pace.selection
+        problem = subject.problem(options.criterion, seed=options.execution.seed)
+        subject.check_accuracy()
+        steering = chosen_steering(
+            selection.steering,
+            problem,
+            lambda: subject.unpruned_probabilities(subject.reference),
+            refit_head=options.recovery.refits_head,
+        )
+        accuracy = _measured(run, steering)
+        run.progress.name_mean(accuracy.short)
+        with closing(options.criterion.make(problem)) as scored, run.progress.stage("pruning"):
+            examiner = make_examiner(
+                problem,
+                scored,
+                steering,
+                refit_head=options.recovery.refits_head,
+                trials=selection.trials,
+            )
+            floor = options.target.min_accuracy
+            state = PruningLoop(
+                prunable=subject.structure,
+                examiner=examiner,
+                pace=run.pace,
+                cost=run.cost,
+                goal=run.goal,
+                limits=subject.limits,
+                trials=Trials(examiner, floor) if selection.trials else None,
+                min_accuracy=floor,
+                accuracy=accuracy.full,
+                checkpoint=checkpoint,
+                on_step=run.progress.show,
+            ).run()
+            engine = scored.engine.name if isinstance(scored, LRP) else None
+    return Found(state, problem, steering, engine)
+
+
+def report(run: Prepared, found: Found) -> PruningResult:
+    """Refits what is left, measures it, and says how all that went."""
+    subject, recovery, progress = run.subject, run.options.recovery, run.progress
+    state, structure = found.state, run.subject.structure
+    with progress.stage("refitting", shown=recovery.chosen is not None):
+        of_model = _measured(run, found.steering).of_model
+        last = ends(state.history)[1].harmonic_mean if of_model else None
+        left = Remainder(subject, state.removed, masked=last)
+        floor = run.options.target.min_accuracy
+        recovered = left.recovered(found.problem, recovery, floor=floor, on_part=progress.advance)
+
+    def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
+        before = subject.unpruned_probabilities(samples)
+        after = left.probabilities(recovered.graph, samples)
+        return {
+            when: classification_report(samples.y, probabilities).as_dict()
+            for when, probabilities in (("before", before), ("after", after))
+        }
+
+    with progress.stage("measuring"):
+        on_reference = reports(subject.reference)
+        progress.advance(0.5)
+        on_held_out = None if run.held_out is None else reports(run.held_out)
+        progress.advance(1.0)
+    return PruningResult(
+        model=left.model(recovered.graph),
+        kept=structure.kept_filters(state.removed),
+        history=tuple(state.history),
+        cost_before=run.cost(np.zeros_like(state.removed)),
+        cost_after=run.cost(state.removed),
+        reference=on_reference,
+        validation=on_held_out,
+        settings=_settings(run, found, recovered),
+        stopped=state.stopped,
+        rate=structure.rate(state.removed),
+        protected=structure.protected,
+        barriers=structure.barriers,
+        uncounted=run.cost.uncounted,
+        class_names=subject.class_names,
+    )
+
+
+def _settings(run: Prepared, found: Found, recovered: Recovered) -> dict[str, Any]:
+    """What the result says that was asked for, and what it came to."""
+    came_to: dict[str, Any] = {
+        "steering": found.steering,
+        "engine": found.engine,
+        "trials": run.pace.selection.trials,
+        "asked_recovery": run.options.recovery.asked,
+        "recovery": recovered.recovery,
+        "refit_refused": recovered.refused,
+        "not_recovered": dict(recovered.skipped),
+    }
+    if (budget := run.options.target.budget) is not None:
+        removed = found.state.removed
+        came_to["remaining"] = {name: run.shares(name, removed) for name in budget}
+    return {**run.identity, **came_to}
+
+
+def _measured(run: Prepared, steering: str) -> Measured:
+    """What the accuracies of the steps are those of."""
+    return measured(steering, refits=run.options.recovery.chosen is not None)
+
+
+@contextmanager
+def _held_checkpoint(run: Prepared) -> Iterator[Checkpoint | None]:
+    """The checkpoint of a run in a folder that is held for it; `None` without a folder.
+
+    Raises:
+        CheckpointError: Before any work, if it does not fit the run.
+    """
+    folder, subject = run.options.checkpoint_dir, run.subject
+    if folder is None:
+        yield None
+        return
+    with claimed(folder, subject.strategy) or nullcontext():
+        identity = fingerprint(subject.graph, subject.reference, run.identity)
+        checkpoint = Checkpoint(folder, identity, subject.structure.n_units, subject.strategy)
+        checkpoint.load()
+        yield checkpoint
