@@ -1,8 +1,11 @@
+"""A trained model. TensorFlow is imported by those who ask."""
+
 import pytest
-from pruning_models import digits_model
 
 
 @pytest.fixture(scope="session")
 def trained():
     """The digits model after one epoch; take a copy."""
+    from pruning_models import digits_model
+
     return digits_model(epochs=1)

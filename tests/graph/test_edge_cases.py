@@ -6,15 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from models import (
-    analysed,
-    difference,
-    images,
-    make_live,
-    masked_copy,
-    pruned,
-    random_removal,
-)
+from models import analysed, difference, images, make_live, masked_copy, pruned, random_removal
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError

@@ -1,8 +1,6 @@
-"""Loading results: no file of a folder runs code, whatever it says, and damage is named."""
+"""Loading results: no model runs code, whatever its file says, and damage is named."""
 
-import copy
 import json
-import math
 import shutil
 import sys
 import zipfile
@@ -13,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from saved_results import change, in_hidden, small, with_config
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.model_files import load_model, save_model
@@ -37,59 +36,6 @@ def nothing_has_run(tmp_path, monkeypatch):
     yield
     sys.modules.pop("evil", None)
     assert not RAN
-
-
-def small(module, *layers):
-    inputs = module.layers.Input((4,))
-    x = inputs
-    for layer in (module.layers.Dense(6, "relu", name="hidden"), *layers):
-        x = layer(x)
-    return module.Model(inputs, module.layers.Dense(3, "softmax", name="classes")(x))
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The folder of a result of each generation of Keras."""
-    folders = {}
-    x, y = np.random.default_rng(0).random((12, 4), np.float32), np.arange(12) % 3
-    for module in (keras, tf_keras):
-        folder = tmp_path_factory.mktemp("results") / module.__name__
-        result = klp.prune(small(module), (x, y), 0.3, criterion="l1", verbose=0)
-        folders[module.__name__] = result.save(folder)
-    return folders
-
-
-@pytest.fixture
-def folder(results, tmp_path):
-    return Path(shutil.copytree(results["keras"], tmp_path / "out"))
-
-
-def change(folder, **entries):
-    record = json.loads((folder / "result.json").read_text())
-    record.pop("model_sha256", None)
-    (folder / "result.json").write_text(json.dumps({**record, **entries}))
-
-
-def with_config(source, target, edit):
-    """A copy of a `.keras` file whose config is another one."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name == "config.json":
-                content = json.dumps(edit(json.loads(content))).encode()
-            new.writestr(name, content)
-
-
-def in_hidden(**entries):
-    """Changes the config of the layer `hidden`."""
-
-    def edit(config):
-        for layer in config["config"]["layers"]:
-            if layer["config"]["name"] == "hidden":
-                layer["config"].update(entries)
-        return config
-
-    return edit
 
 
 def instead_of_hidden(class_name, module, **config):
@@ -232,141 +178,6 @@ def test_classes_of_ones_own_are_given_in_a_scope(results, tmp_path):
         klp.load_result(folder)
     with keras.saving.custom_object_scope({"Unregistered": Unregistered}):
         assert klp.load_result(folder).model.get_layer("own")
-
-
-# Odd JSON, and files that do not belong together.
-
-DEEP = "[" * 100_000 + "]" * 100_000
-TEXTS = {
-    **{text: text for text in ("", "null", "[]", "3", '"text"', "true", "{", "NaN", "{}")},
-    "deep": DEEP,
-    "deep inside": '{"keras": ' + DEEP + "}",
-    "a huge number": "1" * 10_000,
-    "no text": "\ud800",
-}
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_record_that_is_none_is_named(folder, text):
-    (folder / "result.json").write_bytes(TEXTS[text].encode(errors="surrogatepass"))
-    with pytest.raises(ValueError, match=r"result\.json' is damaged"):
-        klp.load_result(folder)
-
-
-ODD = (None, [], {}, [None], {"a": None}, "text", -1, 3.5, math.nan, math.inf, 10**400, True, DEEP)
-# What these values are good for.
-FITTING = {
-    "kept": ({},),
-    **dict.fromkeys(("validation", "class_names"), (None,)),
-    "stopped": ("text", DEEP),
-    "rate": (-1, 3.5),
-    **dict.fromkeys(("protected", "barriers"), ({},)),
-    **dict.fromkeys(("uncounted", "frozen_weights"), ([],)),
-}
-
-
-def test_every_odd_entry_of_a_record_is_reported(folder):
-    record = json.loads((folder / "result.json").read_text())
-    step, *others = record["history"]
-    cases = [
-        {**record, key: odd} for key in record for odd in ODD if odd not in FITTING.get(key, ())
-    ]
-    optional = ("model_sha256", "class_names", "frozen_weights")
-    cases += [
-        {other: record[other] for other in record if other != key}
-        for key in record
-        if key not in optional
-    ]
-    for key in step:
-        cases += [
-            {**record, "history": [{**step, key: odd}, *others]}
-            for odd in (None, [None], {}, math.nan, 10**400)
-        ]
-    cases += [{**record, "history": [{**step, "further": 1}]}]
-    cases += [{**record, "cost_before": {**record["cost_before"], "flops": odd}} for odd in ODD[:6]]
-    cases += [{**record, "reference": {"before": record["reference"]["before"]}}]
-    cases = [
-        case
-        for case in cases
-        if case != record and case.get("model_sha256") == record["model_sha256"]
-    ]
-    taken = []
-    for case in cases:
-        (folder / "result.json").write_text(json.dumps(case))
-        try:
-            klp.load_result(folder)
-            taken.append({key: value for key, value in case.items() if record.get(key) != value})
-        except ValueError as error:
-            assert "result.json' is damaged" in str(error)
-    assert not taken and len(cases) > 150
-
-
-SETTINGS = ("criterion", "recovery", "min_accuracy", "not_recovered", "steering", "budget")
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_odd_settings_are_reported(folder, name):
-    settings = json.loads((folder / "result.json").read_text())["settings"]
-    change(folder, settings={**settings, name: [3]})
-    with pytest.raises(ValueError, match=rf"result\.json' is damaged: settings\.{name}"):
-        klp.load_result(folder)
-
-
-def cut(values):
-    return values[:-1]
-
-
-# What of a record is changed, how, and what the error says of it.
-APART = {
-    "no step": (("history",), lambda _: [], "history has no accepted step"),
-    "steps undone": (("history", 0, "accepted"), lambda _: False, "history has no accepted step"),
-    "step": (("history", 0, "class_accuracies"), cut, r"history\[0\]\.class_accuracies has 2"),
-    "soft": (("history", 0, "soft_class_accuracies"), cut, "soft_class_accuracies has 2"),
-    "support": (("reference", "after", "support"), lambda _: [], "after.support has 0 entries"),
-    "recall": (("reference", "before", "recall"), cut, "before.recall has 2 entries, for 3"),
-    "validation": (("validation", "before", "recall"), cut, "validation.before.recall has 2"),
-    "no budget": (("settings", "budget"), lambda _: None, "remaining has 'flops', which is not"),
-    "another": (("settings", "budget"), lambda _: {"parameters": 1}, "remaining has 'flops'"),
-}
-
-
-@pytest.mark.parametrize("name", APART)
-def test_parts_of_a_record_that_do_not_belong_together_are_reported(folder, name):
-    (*path, last), edit, message = APART[name]
-    record = json.loads((folder / "result.json").read_text())
-    record["history"] = record["history"][:1]
-    record["validation"] = copy.deepcopy(record["reference"])
-    record["settings"] |= {"budget": {"flops": 0.5}, "remaining": {"flops": 0.4}}
-    change(folder, **record)
-    klp.load_result(folder).summary()
-    part = record
-    for key in path:
-        part = part[key]
-    part[last] = edit(part[last])
-    change(folder, **record)
-    with pytest.raises(ValueError, match=rf"result\.json' is damaged: .*{message}"):
-        klp.load_result(folder)
-
-
-def test_no_text_of_a_result_steers_the_terminal(folder, capsys):
-    red = "\x1b[31m\a"
-    record = json.loads((folder / "result.json").read_text())
-    budget = {"budget": {red: 0.5}, "remaining": {red: 0.5}}
-    settings = {**record["settings"], "criterion": red, "recovery": red, "asked_recovery": "auto"}
-    change(folder, stopped=red, settings={**settings, **budget}, protected={red: red})
-    result = klp.load_result(folder)
-    result.summary()
-    shown = [repr(result), result._repr_html_(), capsys.readouterr().out]
-    change(folder, class_names=[red])
-    with pytest.raises(ValueError, match="is damaged: There are 1 class names") as error:
-        klp.load_result(folder)
-    with_config(folder / "model.keras", folder / "new", in_hidden(module=red, class_name=red))
-    (folder / "new").replace(folder / "model.keras")
-    change(folder, class_names=None)
-    with pytest.raises(ValueError, match="no part of Keras") as foreign:
-        klp.load_result(folder)
-    for text in (*shown, str(error.value), str(foreign.value)):
-        assert "\\x1b[31m" in text and "\x1b" not in text and "\a" not in text
 
 
 def test_results_of_versions_that_refitted_nothing_are_shown(folder, capsys):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import warnings
 from itertools import pairwise
 
 import keras
@@ -12,64 +11,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from models import BUILDERS, analysed, difference, images, make_live, masked_copy
 from places import SUPPORT
-from pruning_models import digits, digits_model, reference
+from pruned import check_result, prune, same
+from pruning_models import digits, reference
 from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PolynomialDecay
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.runtime import CompiledForward
 from keras_lrp_prune.selection.order import UniformOrder
 
 AccuracyAware = klp.schedules.AccuracyAware
 CRITERIA = ("lrp.sequential_preset_a", "pxp", "l1", "l2", "taylor", "activation", "apoz", "random")
 
 
-@pytest.fixture(scope="session")
-def model():
-    return digits_model()
-
-
 def fingerprint(model):
     return hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights())).hexdigest()
-
-
-def prune(model, target=0.4, data=None, **options):
-    """All weights frozen, unless told otherwise, so that the result is the masked model."""
-    options = {"criterion": "taylor", "recovery": None, "verbose": 0, **options}
-    return klp.prune(model, data or reference(), target, **options)
-
-
-def same(first, second):
-    """Whether two results are the same to the last step."""
-    assert first.history == second.history and first.stopped == second.stopped
-    assert first.kept.keys() == second.kept.keys()
-    return all((first.kept[layer] == second.kept[layer]).all() for layer in first.kept)
-
-
-def removed_units(structure, kept):
-    """The units of a structure that a result did not keep."""
-    removed = np.zeros(structure.n_units, bool)
-    for layer, units in structure.filter_units.items():
-        gone = np.delete(units, kept[layer])
-        removed[gone[gone >= 0]] = True
-    return removed
-
-
-def check_result(model, result, x, target, tolerance=1e-3):
-    """The target is met, and the small model is the masked one."""
-    _, structure = analysed(model)
-    removed = removed_units(structure, result.kept)
-    half = structure.unit_sizes.max() / structure.unit_sizes.sum() / 2
-    assert abs(result.rate - target) <= half + 1e-9
-    assert structure.rate(removed) == pytest.approx(result.rate)
-    copy, mask = masked_copy(model)
-    mask.set(removed)
-    assert difference(model(x), copy.model(x)) > 1e-2, "pruning must matter"
-    assert difference(result.model(x), copy.model(x)) <= tolerance
-    assert result.model.count_params() == result.cost_after.parameters
-    assert model.count_params() == result.cost_before.parameters
-    assert sum(map(len, result.kept.values())) == result.cost_after.filters
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -228,91 +183,6 @@ def test_every_form_of_data(model):
     one_hot = prune(model, data=(x, np.eye(10)[y]))
     dataset = prune(model, data=tf.data.Dataset.from_tensor_slices((x, y)).batch(7))
     assert same(plain, one_hot) and same(plain, dataset)
-
-
-def two_classes(model, x):
-    """Labels that the model's first output all but agrees with."""
-    scores = np.asarray(model(x))[:, 0]
-    y = (scores > np.median(scores)).astype(int)
-    y[:2] = 1 - y[:2]
-    return y
-
-
-@pytest.mark.parametrize("heads", [("logits", "softmax"), ("logit", "sigmoid")], ids="-".join)
-def test_heads(heads):
-    keras.utils.set_random_seed(0)
-    kind = "sigmoid" if heads[1] == "sigmoid" else "logits"
-    probabilities = make_live(BUILDERS["vgg"](heads[1]))
-    scores = BUILDERS["vgg"](kind)
-    if kind == "sigmoid":
-        scores.get_layer("classes").activation = keras.activations.linear
-    scores.set_weights(probabilities.get_weights())
-    x = images(scores, 40) * 3
-    y = two_classes(scores, x) if kind == "sigmoid" else np.arange(40) % 4
-    first, second = (prune(model, 0.3, data=(x, y)) for model in (scores, probabilities))
-    check_result(probabilities, second, x, 0.3)
-    assert len(first.history[0].class_accuracies) == (2 if kind == "sigmoid" else 4)
-    pairs = zip(first.kept.values(), second.kept.values(), strict=True)
-    assert all(one.tolist() == other.tolist() for one, other in pairs)
-
-
-def test_sigmoid_unit_with_lrp():
-    keras.utils.set_random_seed(0)
-    model = make_live(BUILDERS["mobilenet"]("sigmoid"))
-    x = images(model, 20) * 3
-    result = prune(model, 0.3, data=(x, two_classes(model, x)), criterion="lrp.z")
-    check_result(model, result, x, 0.3)
-    assert result.settings["engine"] == "innvestigate"
-
-
-def test_nested_backbone():
-    keras.utils.set_random_seed(0)
-    base = make_live(BUILDERS["resnet_v1"]())
-    base = keras.Model(base.inputs[0], base.layers[-3].output, name="base")
-    model = keras.Sequential(
-        [
-            keras.Input((16, 16, 3)),
-            layers.Rescaling(1 / 255),
-            base,
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(4, activation="softmax"),
-        ]
-    )
-    x = images(model, 24) * 255
-    result = prune(model, 0.4, data=(x, np.arange(24) % 4), criterion="lrp.sequential_preset_a")
-    check_result(model, result, x, 0.4)
-    assert result.model.get_layer("base").name == "base"
-    assert any(layer.startswith("base/") for layer in result.kept)
-
-
-def test_open_input_size():
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((None, None, 1))
-    x = layers.Conv2D(9, 3, activation="relu")(inputs)
-    x = layers.Conv2D(9, 3, activation="relu")(x)
-    model = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
-    for criterion in ("l1", "lrp.sequential_preset_a"):
-        result = prune(model, criterion=criterion)
-        assert result.model.input_shape == (None, None, None, 1)
-        check_result(model, result, digits()[1][0][:20], 0.4)
-        assert result.model(np.zeros((1, 20, 9, 1))).shape == (1, 10)
-
-
-def test_input_in_a_list_or_dict():
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 1), name="image")
-    x = layers.Conv2D(9, 3, activation="relu")(inputs)
-    outputs = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
-    x = reference()[0]
-    expected = np.asarray(keras.Model(inputs, outputs)(x))
-    for structure in ([inputs], {"image": inputs}):
-        model = keras.Model(structure, outputs)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            warnings.simplefilter("ignore", klp.AtChanceWarning)  # it is not trained
-            assert difference(CompiledForward(model, 7)(x), expected) <= 1e-5
-            result = prune(model)
-        assert isinstance(result.model._inputs_struct, type(structure))
 
 
 # The result.

@@ -12,18 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from lrp_models import (
-    chain,
-    concatenated,
-    depthwise,
-    every_layer_type,
-    residual,
-    sigmoids,
-    two_inputs,
-    two_outputs,
-    with_layer,
-    without_shifts,
-)
+from lrp_checks import EXACT, Y
+from lrp_models import chain, sigmoids, two_inputs, two_outputs, with_layer, without_shifts
 from models import (
     BUILDERS,
     CLASSES,
@@ -39,153 +29,12 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
-from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
-from keras_lrp_prune.relevance.dialect import _ACTIVATIONS, DIALECT
 from keras_lrp_prune.relevance.innvestigate_engine import (
     INSTALL_LINE,
     InnvestigateEngine,
     MissingInnvestigateError,
 )
 from keras_lrp_prune.relevance.worker_process import PYTHON_VARIABLE, WorkerError, borrow
-
-EXACT = 1e-3
-Y = np.array([0, 1, 2, 3, 1, 0])
-
-Z = dict.fromkeys(lrp_by_hand.LINEAR, ("z",))
-
-
-def preset(alpha, beta, **first):
-    convolutions = dict.fromkeys(("Conv2D", "DepthwiseConv2D"), ("alpha_beta", alpha, beta))
-    return {**convolutions, "Dense": ("epsilon", 0.1), **first}
-
-
-BY_HAND = {
-    "lrp.z": Z,
-    "lrp.epsilon": dict.fromkeys(lrp_by_hand.LINEAR, ("epsilon", 1e-7)),
-    "lrp.flat": dict.fromkeys(lrp_by_hand.LINEAR, ("flat",)),
-    "lrp.w_square": dict.fromkeys(lrp_by_hand.LINEAR, ("w_square",)),
-    "lrp.alpha_1_beta_0": dict.fromkeys(lrp_by_hand.LINEAR, ("alpha_beta", 1, 0)),
-    "lrp.alpha_2_beta_1": dict.fromkeys(lrp_by_hand.LINEAR, ("alpha_beta", 2, 1)),
-    "lrp.z_plus": dict.fromkeys(lrp_by_hand.LINEAR, ("alpha_beta", 1, 0)),
-    "lrp.sequential_preset_a": preset(1, 0),
-    "lrp.sequential_preset_b": preset(2, 1),
-    "lrp.sequential_preset_a_flat": preset(1, 0, first=("flat",)),
-    "lrp.sequential_preset_b_flat": preset(2, 1, first=("flat",)),
-}
-
-
-CONSERVED = {
-    **{"lrp.z": {}, "lrp.epsilon": {"epsilon": np.float32(1e-9)}},
-    **{"lrp.alpha_1_beta_0": {}, "lrp.alpha_2_beta_1": {}},
-}
-
-
-@pytest.mark.parametrize("analyzer", CONSERVED)
-@pytest.mark.parametrize("build", [chain, residual, concatenated, depthwise])
-def test_relevance_is_conserved(build, analyzer):
-    keras.utils.set_random_seed(1)
-    model, cuts = build()
-    without_shifts(model)
-    x, y = images(model, CLASSES), np.arange(CLASSES)  # one sample of each class
-    scores = np.asarray(model(x))[y, y]
-    relevance = klp.filter_relevance(
-        model, x, y, analyzer=analyzer, analyzer_options=CONSERVED[analyzer], engine="innvestigate"
-    )
-    for cut in [*cuts, ["classes"]]:
-        total = sum(relevance[layer].sum(1) for layer in cut)
-        np.testing.assert_allclose(total, scores, rtol=EXACT, err_msg=str(cut))
-
-
-def by_hand(model, x, y, rules):
-    """The mean relevance of each filter, and of the input."""
-    values = lrp_by_hand.relevances(strip_softmax(canonize(read_model(model))), x, y, rules)
-    graph = read_model(model).flat()
-    means = {}
-    for node in graph.nodes:
-        if node.layer.class_name in ("Conv2D", "Dense", "SeparableConv2D"):
-            value = values[node.name]
-            value = value.sum(tuple(range(1, value.ndim - 1))) if value.ndim > 2 else value
-            means[node.layer.name] = np.stack([value[y == c].mean(0) for c in np.unique(y)])
-    return means, values[graph.nodes[0].name]
-
-
-def assert_equals_by_hand(model, x, y, analyzer):
-    expected, expected_input = by_hand(model, x, y, BY_HAND[analyzer])
-    counts = np.bincount(y)[:, None]
-    with InnvestigateEngine(read_model(model), analyzer, batch_size=4) as engine:
-        relevance = {name: sums / counts for name, sums in engine.filter_relevance(x, y).items()}
-        of_input = engine.input_relevance(x.astype(np.float32), y)
-    assert list(relevance) == list(expected), "every filter layer, in the order of the model"
-    for layer, values in relevance.items():
-        assert values.shape == expected[layer].shape
-        assert difference(values, expected[layer]) <= EXACT, layer
-    assert difference(of_input, expected_input) <= EXACT
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in BUILDERS if name not in ("squeeze_excite", "shared")]
-)
-def test_families_equal_the_formulas(name):
-    keras.utils.set_random_seed(0)
-    model = make_live(BUILDERS[name]("softmax" if name == "vgg" else "logits"))
-    assert_equals_by_hand(model, images(model, 6), Y, "lrp.z")
-
-
-@pytest.mark.parametrize("analyzer", [name for name in BY_HAND if name != "lrp.z"])
-def test_rules_equal_the_formulas(analyzer):
-    keras.utils.set_random_seed(0)
-    model = without_shifts(BUILDERS["mobilenet_v2"]())
-    assert_equals_by_hand(model, images(model, 6), Y, analyzer)
-
-
-def test_every_layer_type_equals_the_formulas():
-    keras.utils.set_random_seed(0)
-    model = make_live(every_layer_type())
-    graph = canonize(read_model(model))
-    assert {layer.class_name for layer in graph.layers.values()} == set(DIALECT)
-    assert_equals_by_hand(model, images(model, 6), Y, "lrp.z")
-
-
-def test_every_activation_equals_the_formulas():
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((9, 9, 2))
-    convolution = [layers.Conv2D(5, 3, strides=2)(inputs) for _ in _ACTIVATIONS]
-    x = [
-        layers.Conv2D(3, 3)(layers.Activation(name)(layers.BatchNormalization()(x)))
-        for name, x in zip(_ACTIVATIONS, convolution, strict=True)
-    ]
-    x = layers.Flatten()(layers.Concatenate()(x))
-    model = make_live(keras.Model(inputs, layers.Dense(CLASSES)(x)))
-    used = [
-        layer.config["activation"]
-        for layer in canonize(read_model(model)).layers.values()
-        if layer.class_name == "Activation"
-    ]
-    assert set(used) | {"swish"} == set(_ACTIVATIONS)  # Keras calls it silu
-    assert_equals_by_hand(model, images(model, 6), Y, "lrp.z")
-
-
-@pytest.mark.parametrize("name", ["squeezenet", "resnet_v1"])
-def test_z_is_gradient_times_input_in_relu_networks(name):
-    keras.utils.set_random_seed(0)
-    model = without_shifts(BUILDERS[name]())
-    x = images(model, 6)
-    relevance = klp.input_relevance(model, x, Y, analyzer="lrp.z")
-    with tf.GradientTape() as tape:
-        value = tf.constant(x)
-        tape.watch(value)
-        scores = tf.gather(model(value, training=False), Y, batch_dims=1)
-    expected = x * tape.gradient(scores, value).numpy()
-    assert relevance.dtype == np.float32
-    assert difference(relevance, expected) <= EXACT
-    default = klp.input_relevance(model, x, analyzer="lrp.z", batch_size=4)
-    assert np.isfinite(default).all() and default.shape == x.shape
-    highest = np.asarray(model(x)).argmax(1)
-    assert (highest != Y).any()
-    np.testing.assert_allclose(
-        default.sum((1, 2, 3)), np.asarray(model(x)).max(1), rtol=EXACT, atol=1e-6
-    )
-
 
 OPTIONS = {
     "lrp.alpha_beta": {"alpha": 3, "beta": 2},
@@ -203,7 +52,7 @@ def tiny():
     return model, images(model, 6)
 
 
-@pytest.mark.parametrize("analyzer", [name for name in ANALYZERS if name not in BY_HAND])
+@pytest.mark.parametrize("analyzer", [name for name in ANALYZERS if name not in lrp_by_hand.RULES])
 def test_every_other_analyzer_works(analyzer, tiny):
     model, x = tiny
     relevance = klp.filter_relevance(
@@ -381,7 +230,9 @@ def test_open_input_size():
     model = keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
     x = np.random.default_rng(0).normal(size=(6, 9, 11, 1))
     relevance = klp.input_relevance(model, x, Y, analyzer="lrp.z")
-    expected = by_hand(model, x.astype("float32"), Y, Z)[1]
+    expected = lrp_by_hand.mean_relevances(
+        model, x.astype("float32"), Y, lrp_by_hand.RULES["lrp.z"]
+    )[1]
     assert relevance.shape == x.shape and difference(relevance, expected) <= EXACT
 
 

@@ -19,12 +19,7 @@ from places import ROOT
 
 from keras_lrp_prune.relevance import worker_process
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
-from keras_lrp_prune.relevance.worker_process import (
-    WorkerError,
-    WorkerProcess,
-    borrow,
-    give_back,
-)
+from keras_lrp_prune.relevance.worker_process import WorkerError, WorkerProcess, borrow, give_back
 
 # A request that takes seconds: the worker imports TensorFlow before it finds nothing to analyse.
 LONG = {

@@ -9,13 +9,7 @@ from PIL import Image
 from places import ROOT
 
 from keras_lrp_prune.evaluation import AccuracyCurve
-from keras_lrp_prune.report import (
-    Box,
-    plot_curves,
-    plot_graph,
-    plot_heatmaps,
-    plot_history,
-)
+from keras_lrp_prune.report import Box, plot_curves, plot_graph, plot_heatmaps, plot_history
 
 
 def history(n_classes=3, steps=6):

@@ -9,13 +9,14 @@ from fuzz_values import (
     FLAGS,
     LISTS,
     MODELS,
-    NUMBERS,
+    NO_STEPS,
     OPTIONS,
     PATHS,
     READABLE,
     RIGHT,
     SAMPLES,
     SHARES,
+    STEPS,
     UNREADABLE,
     WHOLES,
     WRONG,
@@ -49,42 +50,6 @@ class Call:
         own, common = (self.wrong, WRONG) if wrong else (self.right, RIGHT)
         return own[name] if name in own else common[name]
 
-
-_STEPS = {
-    "initial_step": ["0.05", "np.float32(0.05)"],
-    "min_step": ["0.01"],
-    "max_step": ["0.25"],
-    "tolerance": ["None", "0", "0.1"],
-    "grow": ["1", "1.5"],
-    "shrink": ["0.5"],
-    "final_sparsity": ["0.5", "0"],
-    "order": [
-        "'uniform'",
-        "'harmonic'",
-        "{'class_name': 'HarmonicOrder', 'config': {'floor': 0.1}}",
-    ],
-    "pool": ["0", "0.2"],
-    "rate": ["'auto'", "'equal'", "'adaptive'"],
-    "steering": ["'auto'", "'as_is'"],
-    "trials": ["None", "False", "np.True_"],
-    "begin_step": ["0", "np.int64(2)"],
-    "end_step": ["-1", "9"],
-    "frequency": ["1", "5"],
-}
-_NO_STEPS = {
-    **dict.fromkeys(("initial_step", "min_step", "max_step", "shrink"), (*SHARES, "0", "1")),
-    "tolerance": (*SHARES[1:], "1"),
-    "grow": (*NUMBERS, "0.5"),
-    "final_sparsity": (*SHARES, "1"),
-    "order": ("None", "3", "'magic'", "{'class_name': 'Magic'}", "len", "{}"),
-    "pool": SHARES,
-    "rate": ("None", "3", "'magic'", "['auto']"),
-    "steering": ("None", "3", "'magic'", "['auto']"),
-    "trials": FLAGS[1:],
-    "begin_step": ("None", "'1'", "1.5", "-1", "True"),
-    "end_step": ("None", "'1'", "1.5", "-2", "True"),
-    "frequency": ("None", *WHOLES),
-}
 
 CALLS: Mapping[str, Call] = {
     "prune": Call(
@@ -226,7 +191,7 @@ CALLS: Mapping[str, Call] = {
         needs=("reference", "schedule", "criterion"),
         unfit=("legacy",),
     ),
-    "schedules.AccuracyAware": Call("schedules.AccuracyAware({})", 8, _STEPS, _NO_STEPS),
+    "schedules.AccuracyAware": Call("schedules.AccuracyAware({})", 8, STEPS, NO_STEPS),
     "schedules.EqualSteps": Call(
         "schedules.EqualSteps({})", 3, {"size": ["0.5", "1"]}, {"size": (*SHARES, "0")}
     ),

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
+from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import Kept
 
@@ -106,3 +108,39 @@ def _apply(layer: Any, x: Any, kernel: Any, bias: Any) -> Any:
 
 def _nonzero(z: Any) -> Any:
     return tf.where(z == 0, tf.ones_like(z), z)
+
+
+Z = dict.fromkeys(LINEAR, ("z",))
+
+
+def preset(alpha, beta, **first):
+    convolutions = dict.fromkeys(("Conv2D", "DepthwiseConv2D"), ("alpha_beta", alpha, beta))
+    return {**convolutions, "Dense": ("epsilon", 0.1), **first}
+
+
+RULES = {
+    "lrp.z": Z,
+    "lrp.epsilon": dict.fromkeys(LINEAR, ("epsilon", 1e-7)),
+    "lrp.flat": dict.fromkeys(LINEAR, ("flat",)),
+    "lrp.w_square": dict.fromkeys(LINEAR, ("w_square",)),
+    "lrp.alpha_1_beta_0": dict.fromkeys(LINEAR, ("alpha_beta", 1, 0)),
+    "lrp.alpha_2_beta_1": dict.fromkeys(LINEAR, ("alpha_beta", 2, 1)),
+    "lrp.z_plus": dict.fromkeys(LINEAR, ("alpha_beta", 1, 0)),
+    "lrp.sequential_preset_a": preset(1, 0),
+    "lrp.sequential_preset_b": preset(2, 1),
+    "lrp.sequential_preset_a_flat": preset(1, 0, first=("flat",)),
+    "lrp.sequential_preset_b_flat": preset(2, 1, first=("flat",)),
+}
+
+
+def mean_relevances(model, x, y, rules):
+    """The mean relevance of each filter, and of the input."""
+    values = relevances(strip_softmax(canonize(read_model(model))), x, y, rules)
+    graph = read_model(model).flat()
+    means = {}
+    for node in graph.nodes:
+        if node.layer.class_name in ("Conv2D", "Dense", "SeparableConv2D"):
+            value = values[node.name]
+            value = value.sum(tuple(range(1, value.ndim - 1))) if value.ndim > 2 else value
+            means[node.layer.name] = np.stack([value[y == c].mean(0) for c in np.unique(y)])
+    return means, values[graph.nodes[0].name]

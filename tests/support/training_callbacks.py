@@ -80,3 +80,9 @@ def zeros(model):
     """The share of filters that are zero in the model."""
     _, structure = analysed(model)
     return structure.rate(HeldChannelMask(structure, read_model(model).flat().layers).found())
+
+
+def filters(model):
+    """Number of filters that can be pruned, in the digits model."""
+    prunable = [model.get_layer(name) for name in ("first", "second", "hidden")]
+    return sum(layer.kernel.shape[-1] for layer in prunable)
