@@ -14,6 +14,9 @@ from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.selection.options import DEFAULT_POOL, Selection
 from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
 
+# With what schedules of one's own are written with.
+__all__ = ["AccuracyAware", "EqualSteps", "PruningSchedule", "Selection", "UniformOrder"]
+
 RATES = ("auto", "adaptive", "equal")
 STEERINGS = ("auto", "as_is", "cross_fit")
 # A bound that asks for nothing: the target of the run ends it.
