@@ -40,6 +40,7 @@ def sentence(room: str) -> str:
 
 
 def box(room: str, left: float, top: float, width: float, height: float) -> str:
+    """A room, with its name and what is said of it."""
     lines = wrapped(room, width)
     spans = "".join(
         f'<tspan x="{left + PADDING:g}" dy="{LINE}">{escape(line)}</tspan>' for line in lines
@@ -52,6 +53,7 @@ def box(room: str, left: float, top: float, width: float, height: float) -> str:
 
 
 def wrapped(room: str, width: float) -> list[str]:
+    """What is said of a room, in lines that fit into a box of that width."""
     return textwrap.wrap(sentence(room), int((width - 2 * PADDING) / 6.1))
 
 

@@ -7,7 +7,7 @@ from places import DOCS
 
 PAGES = (
     *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
-    *("deploy", "finetuning"),
+    *("deploy", "finetuning", "how-to-schedule"),
 )
 
 

@@ -1,6 +1,6 @@
 """What users see of the package, as lines of text: names, arguments, attributes.
 
-`python tests/support/public_api.py` writes them to public_api.txt, beside this file; a test compares.
+`python tests/support/public_api.py` writes them to public_api.txt beside it, and a test compares.
 A line that goes, or changes, breaks somebody's code; what is new belongs in the changelog.
 """
 
