@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.analysis import channel_structure
+from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.reading import read_model
 
 ROUNDS = 3
@@ -80,7 +81,10 @@ def measure(name: str, function: Callable[..., keras.Model]) -> Row:
     removed = np.zeros(structure.n_units, bool)
     for group in structure.groups:
         removed[rng.permutation(group.units)[: group.size // 2]] = True
-    channels = structure.removed_filters(removed)
+    channels = {
+        name: np.flatnonzero(selects(removed, units))
+        for name, units in structure.filter_units.items()
+    }
 
     def prune() -> keras.Model:
         return klp.delete_channels(model, channels)

@@ -25,11 +25,10 @@ from keras_lrp_prune.callbacks.training_run import (
     strategy_of,
 )
 from keras_lrp_prune.control.checkpoint import RunState
-from keras_lrp_prune.control.goals import BudgetGoal, Goal, RateGoal
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.goals import Goal, RateGoal
+from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import make_pace
-from keras_lrp_prune.cost import CostModel, Shares
 from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
@@ -37,6 +36,7 @@ from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.subject import Subject, read_subject
 from keras_lrp_prune.examination.target import Target
 from keras_lrp_prune.prunables.held_channel_mask import HeldChannelMask
+from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
     CompiledForward,
@@ -269,8 +269,7 @@ class FilterPruning(keras.callbacks.Callback):
             class_names=self.class_names,
         )
         self.class_names = subject.class_names
-        cost = CostModel(subject.flat, subject.structure)
-        goal = self._goal(subject, cost)
+        goal = self._goal(subject)
         watched = subject.reference
         if self._validation is not None:
             watched = subject.samples(self._validation, "validation data")
@@ -287,7 +286,6 @@ class FilterPruning(keras.callbacks.Callback):
             forward=forward,
             mask=mask,
             held=HeldFunction(self.model, mask),
-            cost=cost,
             goal=goal,
             states=self._states(subject, watched),
             make_criterion=lambda: self._choice.make(problem),
@@ -305,7 +303,9 @@ class FilterPruning(keras.callbacks.Callback):
             "min_accuracy": self.min_accuracy,
             "budget": self.budget,
             "validation": None if self._validation is None else watched.fingerprint(in_order=False),
-            "limits": str(subject.limits),
+            "limits": "Limits(min_channels={min_channels}, round_to={round_to})".format_map(
+                vars(self._limits)
+            ),
             "protect": str(self._limits.protect),
             "batch_size": str(execution.batch_size),
             "memory_budget": str(execution.memory_budget),
@@ -315,17 +315,14 @@ class FilterPruning(keras.callbacks.Callback):
             "worker_python": str(choice.worker_python),
         }
         identity = fingerprint(subject.graph, subject.reference, settings, weights=False)
-        return States(self._state_dir, identity, subject.structure.n_units)
+        return States(self._state_dir, identity, subject.structure.n_units, subject.count_names)
 
-    def _goal(self, subject: Subject, cost: CostModel) -> Goal:
+    def _goal(self, subject: Subject) -> Goal:
         """What ends pruning before the schedule does, if anything; what ends it is checked."""
         if self.budget is None:
             self._pace.check(subject.structure, subject.limits)
             return RateGoal(subject.structure, subject.limits, 1.0)
-        shares = Shares(cost, subject.latency_share())
-        goal = BudgetGoal(subject.structure, subject.limits, self.budget, shares)
-        goal.check()
-        return goal
+        return self._target.goal(subject.structure, subject.limits, subject.shares())
 
     def _resume(self, run: TrainingRun, now: int) -> None:
         """Takes up the masks: those saved at this step or the last before, or the zeros there."""
@@ -338,7 +335,7 @@ class FilterPruning(keras.callbacks.Callback):
             self._pace.go_on_at(run.rate(run.removed))
         else:
             run.removed, run.answered = state.removed, state.step
-            self.history = list(state.history)
+            self.history = list(map(StepRecord.of, state.history))
             self._pace.set_state(state.schedule)
         run.mask.set(run.removed)
         if run.removed.any():
@@ -365,8 +362,9 @@ class FilterPruning(keras.callbacks.Callback):
         undo = run.mask.set(proposal)
         found, rate = run.accuracies(), run.rate(proposal)
         reason = Judge(self._pace, self.min_accuracy).verdict(found, rate).objection
-        cost = run.cost(proposal)
-        self.history.append(StepRecord.of(now, rate, found.hard, found.soft, cost, reason=reason))
+        left = run.subject.counts(proposal)
+        step = Step.of(now, rate, found.hard, found.soft, left, reason=reason)
+        self.history.append(StepRecord.of(step))
         if reason:
             undo()
             _log.info("Step %d, pruning rate %.1f %%, undone: %s", now, 100 * rate, reason)
@@ -375,4 +373,5 @@ class FilterPruning(keras.callbacks.Callback):
         if run.states is not None:
             nothing = np.zeros_like(proposal)
             known = self._pace.get_state()
-            run.states.save(RunState(run.removed, nothing, now, self.history, known))
+            steps = [record.as_step() for record in self.history]
+            run.states.save(RunState(run.removed, nothing, now, steps, known))

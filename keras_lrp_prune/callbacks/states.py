@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState, claimed
@@ -23,13 +24,18 @@ class States:
         folder: Where the files lie.
         fingerprint: Tells this run from others.
         units: Number of units that the masks are of.
+        counts: Names of what its steps count.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], fingerprint: Fingerprint, units: int
+        self,
+        folder: str | os.PathLike[str],
+        fingerprint: Fingerprint,
+        units: int,
+        counts: Collection[str],
     ) -> None:
         self._folder = Path(folder)
-        self._fingerprint, self._units = fingerprint, units
+        self._fingerprint, self._units, self._counts = fingerprint, units, counts
         self._lock: FolderLock | None = None
 
     def hold(self) -> None:
@@ -85,7 +91,10 @@ class States:
 
     def _at(self, step: int) -> Checkpoint:
         return Checkpoint(
-            *(self._folder, self._fingerprint, self._units),
+            self._folder,
+            self._fingerprint,
+            self._units,
+            self._counts,
             file=_PATTERN.format(step),
             argument=_ARGUMENT,
         )

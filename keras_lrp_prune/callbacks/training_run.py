@@ -13,9 +13,7 @@ import tensorflow as tf
 from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal, RateGoal
-from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.pace import Pace
-from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import (
     harmonic_mean_accuracy,
@@ -31,6 +29,7 @@ from keras_lrp_prune.prunables.slots import optimizers_within
 from keras_lrp_prune.relevance.criteria import LRP, Criterion
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.report import enumeration
+from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation
@@ -58,7 +57,6 @@ class TrainingRun:
         forward: The live model's forward pass.
         mask: On the live model.
         held: The model's train function, in which the mask is held.
-        cost: Counts what is left.
         goal: Ends pruning, if the schedule does not end before.
         states: Where to save each step, if anywhere.
         make_criterion: Makes what scores units; it holds a copy of the model.
@@ -76,7 +74,6 @@ class TrainingRun:
     forward: CompiledForward
     mask: HeldMask
     held: HeldFunction
-    cost: CostModel
     goal: Goal
     states: States | None
     make_criterion: Callable[[], Criterion]

@@ -13,10 +13,9 @@ import numpy as np
 from keras_lrp_prune.comparison.methods import Method, ScoredOnce
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.goals import RateGoal
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
-from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.steering import chosen_steering
@@ -66,7 +65,7 @@ def decide(
     refit_head: bool = False,
     seed: int = 0,
     on_steering: Callable[[str], None] = lambda steering: None,
-    on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_step: Callable[[Step], None] = lambda record: None,
 ) -> Decisions:
     """Prunes from rate to rate; each one is met to within half the largest unit.
 
@@ -102,7 +101,7 @@ def decide(
             prunable=subject.structure,
             examiner=timed,
             pace=pace,
-            cost=CostModel(subject.flat, subject.structure),
+            counts=subject.counts,
             goal=RateGoal(subject.structure, subject.limits, 0.0),
             limits=subject.limits,
             trials=Trials(timed) if trials else None,
@@ -184,7 +183,6 @@ class _TimedExaminer:
         examined.evaluate(unpruned)
         self.evaluate = _Timed(examined.evaluate)
         self.scores = examined.scores
-        self.unpruned_scores = examined.unpruned_scores
         timed = criterion.scores if isinstance(criterion, _TimedCriterion) else self.evaluate
         self.scorings: Sequence[float] = timed.seconds
 

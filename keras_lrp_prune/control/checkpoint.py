@@ -7,16 +7,16 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.files import (
     FolderInUse,
     FolderLock,
@@ -66,9 +66,14 @@ class RunState:
     removed: np.ndarray
     rejected: np.ndarray
     step: int
-    history: list[StepRecord]
+    history: list[Step]
     schedule: Mapping[str, float]
     stopped: str = ""
+
+    @property
+    def standing(self) -> Step:
+        """The last step that stands; the unpruned model at first."""
+        return next(step for step in reversed(self.history) if step.accepted)
 
 
 class _Described(TypedDict):
@@ -76,7 +81,7 @@ class _Described(TypedDict):
 
     fingerprint: Fingerprint
     step: int
-    history: list[StepRecord]
+    history: list[Any]
     schedule: dict[str, float]
     stopped: str
 
@@ -88,6 +93,7 @@ class Checkpoint:
         folder: Where the file lies; it exists (`claimed` makes it).
         fingerprint: Tells this run from others: model, data and settings.
         units: Number of units that the masks are of.
+        counts: Names of what its steps count.
         strategy: Of its workers, the chief alone touches the folder, and tells the others.
         file: Name of the file.
         argument: What the user called the folder.
@@ -98,12 +104,13 @@ class Checkpoint:
         folder: str | os.PathLike[str],
         fingerprint: Fingerprint,
         units: int,
+        counts: Collection[str],
         strategy: tf.distribute.Strategy | None = None,
         file: str = "pruning.npz",
         argument: str = "checkpoint_dir",
     ) -> None:
         self.path = Path(folder, file)
-        self._fingerprint, self._units = fingerprint, units
+        self._fingerprint, self._units, self._counts = fingerprint, units, counts
         self._strategy = strategy
         self._argument = argument
 
@@ -172,11 +179,12 @@ class Checkpoint:
         if described["step"] < 0:
             raise ValueError("its step is below 0")
         return described["fingerprint"], RunState(
-            *masks,
-            described["step"],
-            described["history"],
-            described["schedule"],
-            described["stopped"],
+            removed=arrays["removed"],
+            rejected=arrays["rejected"],
+            step=described["step"],
+            history=[Step.from_dict(record, self._counts) for record in described["history"]],
+            schedule=described["schedule"],
+            stopped=described["stopped"],
         )
 
     def _found(self) -> bytes:

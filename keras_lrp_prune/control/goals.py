@@ -10,15 +10,28 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_lrp_prune.cost import COUNTED_SHARES, Cost, Shares
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import Bundle, without
 from keras_lrp_prune.selection.reach import check_rate, largest_rate, most_removed, rate_tolerance
 
 _ROUNDING = 1e-12
-# What is counted in place of a cost that has to be measured.
-_STAND_INS = {"latency": "flops"}
+
+
+class CostShares(Protocol):
+    """Shares of the costs of the whole model that remain without some units."""
+
+    def __call__(self, name: str, removed: np.ndarray) -> float:
+        """The share of the cost of that name that remains; `removed` is bool, `(units,)`."""
+        ...
+
+    def counted(self, name: str, left: Mapping[str, int]) -> float | None:
+        """The same by what a step counts; `None` for a cost that has to be measured."""
+        ...
+
+    def stand_in(self, name: str) -> str:
+        """What is counted in place of a cost that has to be measured; of others, itself."""
+        ...
 
 
 class Goal(Protocol):
@@ -51,8 +64,8 @@ class Goal(Protocol):
         """As many of the first bundles as may still go, at least one if there are any."""
         ...
 
-    def progress(self, rate: float, cost: Cost) -> float:
-        """How much of the way is done at that pruning rate and cost, in [0, 1]."""
+    def progress(self, rate: float, left: Mapping[str, int]) -> float:
+        """How much of the way is done at that pruning rate, with that left, in [0, 1]."""
         ...
 
 
@@ -76,7 +89,7 @@ class RateGoal:
         if 0 < self.rate <= self.tolerance:
             return (
                 f"target rate {self.rate:g} is nearest to none at all: up to "
-                f"{2 * self.tolerance:.4f} of the filters can only go together"
+                f"{2 * self.tolerance:.4f} of the {self.prunable.size_noun} can only go together"
             )
         return "target rate reached"
 
@@ -96,14 +109,14 @@ class RateGoal:
         return self.prunable.rate(removed) >= self.rate - self.tolerance - _ROUNDING
 
     def gains(self, removed: np.ndarray) -> np.ndarray:
-        """See `Goal`: its filters."""
+        """See `Goal`: its size."""
         return self.prunable.unit_sizes
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
         """See `Goal`; the proposal knows the rate."""
         return bundles
 
-    def progress(self, rate: float, cost: Cost) -> float:
+    def progress(self, rate: float, left: Mapping[str, int]) -> float:
         """See `Goal`."""
         return min(rate / max(self.rate, _ROUNDING), 1.0)
 
@@ -122,7 +135,7 @@ class BudgetGoal:
     prunable: Prunable
     limits: Limits
     budget: Mapping[str, float]
-    shares: Shares
+    shares: CostShares
     reason = "budget met"
 
     @cached_property
@@ -142,8 +155,8 @@ class BudgetGoal:
             share = min(self.shares(name, smallest), 1.0)  # all can remain, whatever was measured
             if share > most + _ROUNDING:
                 raise ValueError(
-                    f"budget {name}={most:g} cannot be met: with min_channels="
-                    f"{self.limits.min_channels}, round_to={self.limits.round_to} and what is "
+                    f"budget {name}={most:g} cannot be met: with "
+                    f"{', '.join(self.limits.in_words(self.prunable.unit_noun))} and what is "
                     f"protected, the smallest share that can remain is "
                     f"{ceil(1e4 * share) / 1e4:.4f}."
                 )
@@ -155,7 +168,8 @@ class BudgetGoal:
     def gains(self, removed: np.ndarray) -> np.ndarray:
         """See `Goal`: what goes with a unit of the costs that still exceed their budget.
 
-        Each cost counts in proportion to what of it has to go; FLOPs stand in for latency. The
+        Each cost counts in proportion to what of it has to go; what stands in for a
+        measured one is counted. The
         units of a group run through the same layers: so one is counted for all, which costs a
         matrix product per group.
         """
@@ -183,13 +197,12 @@ class BudgetGoal:
                 too_few = middle
         return bundles[:enough]
 
-    def progress(self, rate: float, cost: Cost) -> float:
+    def progress(self, rate: float, left: Mapping[str, int]) -> float:
         """See `Goal`; of the costs that are counted, that which is furthest from its budget."""
         ways = [
             min((1 - share) / max(1 - most, _ROUNDING), 1.0)
-            for name, most in self._in_order
-            if name in COUNTED_SHARES
-            for share in [self.shares.counted(name, cost)]
+            for name, most in self.budget.items()
+            if (share := self.shares.counted(name, left)) is not None
         ]
         return min(ways, default=rate / max(self.rate, _ROUNDING))
 
@@ -197,7 +210,7 @@ class BudgetGoal:
         """How much a share of each cost is worth that is not met yet, or not known to be."""
         weights: dict[str, float] = {}
         for name, most in self.budget.items():
-            counted = _STAND_INS.get(name, name)
+            counted = self.shares.stand_in(name)
             if counted != name or self.shares(name, removed) > most + _ROUNDING:
                 worth = 1 / max(1 - most, _ROUNDING)
                 weights[counted] = weights.get(counted, 0.0) + worth
@@ -206,4 +219,5 @@ class BudgetGoal:
     @property
     def _in_order(self) -> list[tuple[str, float]]:
         """The budget; what has to be measured is last, so that it is only if the rest is met."""
-        return sorted(self.budget.items(), key=lambda item: item[0] not in COUNTED_SHARES)
+        stand_in = self.shares.stand_in
+        return sorted(self.budget.items(), key=lambda item: stand_in(item[0]) != item[0])

@@ -1,20 +1,23 @@
-"""One record per step of a pruning run."""
+"""One record per step of a pruning run, whatever it is that is pruned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 
-from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.files import formed
 
+# What is left without some units, bool `(units,)`, by what it is called: first what the pruning
+# rate is a share of, in the prunable's own word.
+Counts = Callable[[np.ndarray], Mapping[str, int]]
+
 
 @dataclass(frozen=True)
-class StepRecord:
+class Step:
     """What one proposal did.
 
     Args:
@@ -24,7 +27,7 @@ class StepRecord:
         class_accuracies: Accuracy of each class on the reference set.
         soft_harmonic_mean: Harmonic mean of the mean probabilities of the true classes.
         soft_class_accuracies: Mean probability of the true class, by class; it steers.
-        filters, params, flops: What is left; FLOPs are per sample.
+        left: What is left, by what it is called; see `Counts`.
         accepted: Whether the proposal was kept.
         reason: Why it was not, or an empty string.
     """
@@ -35,9 +38,7 @@ class StepRecord:
     class_accuracies: tuple[float, ...]
     soft_harmonic_mean: float
     soft_class_accuracies: tuple[float, ...]
-    filters: int
-    params: int
-    flops: int
+    left: Mapping[str, int]
     accepted: bool
     reason: str = ""
 
@@ -48,7 +49,7 @@ class StepRecord:
         rate: float,
         hard: np.ndarray,
         soft: np.ndarray,
-        cost: Cost,
+        left: Mapping[str, int],
         *,
         reason: str = "",
     ) -> Self:
@@ -60,9 +61,7 @@ class StepRecord:
             class_accuracies=tuple(map(float, hard)),
             soft_harmonic_mean=harmonic_mean_accuracy(soft),
             soft_class_accuracies=tuple(round(float(value), 6) for value in soft),
-            filters=cost.filters,
-            params=cost.parameters,
-            flops=cost.flops,
+            left=left,
             accepted=not reason,
             reason=reason,
         )
@@ -70,23 +69,38 @@ class StepRecord:
     @property
     def worst_class(self) -> int:
         """The class with the lowest accuracy."""
-        accuracies = list(zip(self.class_accuracies, self.soft_class_accuracies, strict=True))
-        return min(range(len(accuracies)), key=accuracies.__getitem__)
-
-    @property
-    def cost(self) -> Cost:
-        """What is left."""
-        return Cost(self.filters, self.params, self.flops)
+        return worst_class(self.class_accuracies, self.soft_class_accuracies)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able data."""
-        return asdict(self)
+        """As JSON-able data: what is left stands beside the rest, by what it is called."""
+        plain: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            plain |= value if field.name == "left" else {field.name: value}
+        return plain
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> StepRecord:
+    def from_dict(cls, record: Any, counts: Collection[str]) -> Self:
         """The inverse of `to_dict`.
+
+        Args:
+            record: Plain data.
+            counts: Names of what is left.
 
         Raises:
             ValueError: If it is none; the message says what is missing or of another type.
         """
-        return formed(record, cls)
+        if isinstance(record, Mapping) and "left" not in record:
+            left = {name: record[name] for name in counts if name in record}
+            if missing := [name for name in counts if name not in left]:
+                raise ValueError(f"it lacks {missing[0]!r}")
+            others = {name: value for name, value in record.items() if name not in left}
+            record = {**others, "left": left}
+        made: Self = formed(record, cls)
+        return made
+
+
+def worst_class(hard: tuple[float, ...], soft: tuple[float, ...]) -> int:
+    """The class with the lowest accuracy; of equal hard ones that with the lowest soft one."""
+    accuracies = list(zip(hard, soft, strict=True))
+    return min(range(len(accuracies)), key=accuracies.__getitem__)

@@ -9,10 +9,9 @@ import numpy as np
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
 from keras_lrp_prune.control.goals import Goal
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.history import Counts, Step
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import Pace
-from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.choice import choose
@@ -39,7 +38,7 @@ class PruningLoop:
         prunable: What can go.
         examiner: Judges what is proposed, and scores what is left.
         pace: Says how much goes, and what of it is kept.
-        cost: Counts what is left.
+        counts: Counts what is left.
         goal: How far to go.
         limits: What every group keeps.
         trials: Several ways to choose what goes next, if there are any to choose from.
@@ -52,14 +51,14 @@ class PruningLoop:
     prunable: Prunable
     examiner: Examiner
     pace: Pace
-    cost: CostModel
+    counts: Counts
     goal: Goal
     limits: Limits
     trials: Trials | None = None
     min_accuracy: float | None = None
     accuracy: str = "harmonic mean accuracy on the reference set"
     checkpoint: Checkpoint | None = None
-    on_step: Callable[[StepRecord], None] = lambda record: None
+    on_step: Callable[[Step], None] = lambda record: None
 
     def run(self, state: RunState | None = None) -> RunState:
         """Prunes until the goal is reached, or nothing more can go.
@@ -203,17 +202,19 @@ class PruningLoop:
         Not by an undone trial: there a lost class would take all the weight, and the next, smaller
         proposal would ruin the others.
         """
-        now = next(record for record in reversed(state.history) if record.accepted)
         gains = self.goal.gains(state.removed)
 
         def chosen(scores: Scores, pool: float, rate: float) -> list[Bundle]:
             return choose(
-                *(self.prunable, state.removed, scores, rate),
+                self.prunable,
+                state.removed,
+                scores,
+                rate,
                 gains=gains,
                 limits=self.limits,
                 order=self.pace.selection.order,
                 pool=pool,
-                class_accuracies=np.array(now.soft_class_accuracies),
+                class_accuracies=np.array(state.standing.soft_class_accuracies),
             )
 
         choices = []
@@ -230,7 +231,7 @@ class PruningLoop:
     def _leaves_a_remnant(self, removed: np.ndarray, proposal: np.ndarray) -> bool:
         """Whether a proposal all but reaches the goal: a budget, as rates are known beforehand."""
         now, then = (
-            self.goal.progress(self._rate(units), self.cost(units)) for units in (removed, proposal)
+            self.goal.progress(self._rate(gone), self.counts(gone)) for gone in (removed, proposal)
         )
         return 0 < 1 - then < _REMNANT * (then - now)
 
@@ -241,11 +242,12 @@ class PruningLoop:
         evaluation: Evaluation,
         reason: str = "",
     ) -> None:
-        record = StepRecord.of(
+        record = Step.of(
             len(state.history),
             self._rate(removed),
-            *(evaluation.hard, evaluation.soft),
-            self.cost(removed),
+            evaluation.hard,
+            evaluation.soft,
+            self.counts(removed),
             reason=reason,
         )
         state.history.append(record)

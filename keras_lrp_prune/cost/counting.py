@@ -51,6 +51,10 @@ class Cost:
     parameters: int
     flops: int
 
+    def counts(self) -> dict[str, int]:
+        """By the names that budgets and the records of steps have for them, filters first."""
+        return {"filters": self.filters, "params": self.parameters, "flops": self.flops}
+
 
 class CostModel:
     """Counts what is left of a model once units are removed, without building it.

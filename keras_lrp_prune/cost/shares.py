@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.arguments import number
-from keras_lrp_prune.cost.counting import Cost, CostModel
+from keras_lrp_prune.cost.counting import CostModel
 from keras_lrp_prune.cost.energy import energy
 from keras_lrp_prune.cost.measuring import LatencyShare
 
 _FLOAT = 4  # bytes
 
 # What follows from the counts; energy in float32, whatever the model computes in: a share.
-COUNTED_SHARES: Mapping[str, Callable[[Cost], float]] = {
-    "filters": lambda cost: cost.filters,
-    "params": lambda cost: cost.parameters,
-    "flops": lambda cost: cost.flops,
-    "energy": lambda cost: energy(cost.flops, _FLOAT * cost.parameters),
+COUNTED_SHARES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
+    "filters": lambda left: left["filters"],
+    "params": lambda left: left["params"],
+    "flops": lambda left: left["flops"],
+    "energy": lambda left: energy(left["flops"], _FLOAT * left["params"]),
 }
 BUDGETS = (*COUNTED_SHARES, "latency")
+# What is counted in place of a cost that has to be measured.
+_STAND_INS = {"latency": "flops"}
 
 
 def check_budget(budget: Any) -> dict[str, float]:
@@ -56,7 +58,7 @@ class Shares:
 
     def __init__(self, cost: CostModel, latency: LatencyShare | None = None) -> None:
         self._cost, self._latency = cost, latency
-        self._full = cost()
+        self._full = cost().counts()
 
     def __call__(self, name: str, removed: np.ndarray) -> float:
         """The share that remains.
@@ -66,12 +68,24 @@ class Shares:
             removed: bool, shape `(units,)`.
         """
         if name in COUNTED_SHARES:
-            return self.counted(name, self._cost(removed))
+            return self._share(name, self._cost(removed).counts())
         if self._latency is None:
             raise ValueError("Latency was asked for, but there is nothing to measure it.")
         return self._latency(removed)
 
-    def counted(self, name: str, cost: Cost) -> float:
-        """The share that a count is of the whole model's; `name` is one of `COUNTED_SHARES`."""
+    def counted(self, name: str, left: Mapping[str, int]) -> float | None:
+        """The share that what is left is of the whole model; `None` if it has to be measured.
+
+        Args:
+            name: One of `BUDGETS`.
+            left: As `Cost.counts` gives it.
+        """
+        return self._share(name, left) if name in COUNTED_SHARES else None
+
+    def stand_in(self, name: str) -> str:
+        """What is counted in place of a cost that has to be measured; of others, itself."""
+        return _STAND_INS.get(name, name)
+
+    def _share(self, name: str, left: Mapping[str, int]) -> float:
         value = COUNTED_SHARES[name]
-        return value(cost) / max(value(self._full), 1e-30)
+        return value(left) / max(value(self._full), 1e-30)

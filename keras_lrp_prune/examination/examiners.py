@@ -25,7 +25,7 @@ class OnePass:
     def __init__(self, problem: Problem, criterion: LRP) -> None:
         self._y = problem.reference.y
         self._criterion = criterion
-        self._unpruned = self._removed = np.zeros(problem.structure.n_units, bool)
+        self._removed = np.zeros(problem.structure.n_units, bool)
         self._scores: Scores | None = None
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
@@ -41,10 +41,6 @@ class OnePass:
         assert self._scores is not None  # evaluate() has them
         return self._scores
 
-    def unpruned_scores(self) -> Scores:
-        """See `Examiner`."""
-        return self._criterion.scores(self._unpruned)
-
 
 class TwoPasses:
     """The masked working model gives the accuracies, and the criterion the scores.
@@ -59,7 +55,6 @@ class TwoPasses:
 
     def __init__(self, problem: Problem, criterion: Criterion, steering: Steering) -> None:
         working = problem.working()
-        self._unpruned = np.zeros(problem.structure.n_units, bool)
         self._mask = problem.mask()
         with scope(problem.strategy):
             reader = keras_of(working.model).Model(
@@ -69,7 +64,7 @@ class TwoPasses:
         self._reference, self._criterion, self._steering = problem.reference, criterion, steering
         # Of what was evaluated since the last scores: one of them is what is scored next.
         self._rows: dict[bytes, np.ndarray] = {}
-        steering.start(lambda: self._rows_of(self._unpruned))
+        steering.start(lambda: self._rows_of(np.zeros(problem.structure.n_units, bool)))
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
@@ -82,11 +77,6 @@ class TwoPasses:
         self._rows.clear()
         self._mask.set(removed)
         return self._criterion.scores(removed)
-
-    def unpruned_scores(self) -> Scores:
-        """See `Examiner`."""
-        self._mask.set(self._unpruned)
-        return self._criterion.scores(self._unpruned)
 
     def _rows_of(self, removed: np.ndarray) -> np.ndarray:
         key = removed.tobytes()

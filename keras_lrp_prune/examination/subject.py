@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.cost import LatencyShare
+from keras_lrp_prune.cost import CostModel, LatencyShare, Shares
 from keras_lrp_prune.data import (
     DataError,
     ReferenceSet,
@@ -165,7 +165,25 @@ class Subject:
         """Warns (`AtChanceWarning`) if the model is no better than guesses on the reference set."""
         warn_at_chance(self.reference.y, self._unpruned, _AT_CHANCE, self.class_names)
 
-    def latency_share(self) -> LatencyShare:
+    @cached_property
+    def cost(self) -> CostModel:
+        """Counts what is left without some units."""
+        return CostModel(self.flat, self.structure)
+
+    @cached_property
+    def count_names(self) -> tuple[str, ...]:
+        """The names by which steps count what is left."""
+        return tuple(self.cost().counts())
+
+    def counts(self, removed: np.ndarray) -> Mapping[str, int]:
+        """What is left without some units, as steps count it."""
+        return self.cost(removed).counts()
+
+    def shares(self) -> Shares:
+        """What remains of each cost without some units."""
+        return Shares(self.cost, self._latency_share())
+
+    def _latency_share(self) -> LatencyShare:
         """Measures models without some units; the chief's figures count for all workers."""
 
         def built(removed: np.ndarray) -> keras.Model:

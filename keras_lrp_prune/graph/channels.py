@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -114,6 +114,9 @@ class ChannelStructure:
     protected: Mapping[str, str]
     barriers: Mapping[str, str] = field(default_factory=dict)
 
+    unit_noun: ClassVar[str] = "channels"
+    size_noun: ClassVar[str] = "filters"
+
     @property
     def n_units(self) -> int:
         """Number of units, protected channels left out."""
@@ -135,14 +138,6 @@ class ChannelStructure:
         """
         counts = self.unit_sizes
         return float(counts[removed].sum() / max(counts.sum(), 1))
-
-    def removed_filters(self, removed: np.ndarray) -> dict[str, np.ndarray]:
-        """Filter layer to the sorted indices of its filters that go."""
-        return {
-            layer: np.flatnonzero(hit)
-            for layer, units in self.filter_units.items()
-            if (hit := selects(removed, units)).any()
-        }
 
     def kept_filters(self, removed: np.ndarray) -> dict[str, np.ndarray]:
         """Filter layer (every one) to the sorted indices of its filters that stay."""

@@ -33,6 +33,16 @@ class Prunable(Protocol):
     """
 
     @property
+    def unit_noun(self) -> str:
+        """What units are called, such as channels."""
+        ...
+
+    @property
+    def size_noun(self) -> str:
+        """What their sizes count, such as filters; the rate is a share of them."""
+        ...
+
+    @property
     def groups(self) -> Sequence[UnitGroup]:
         """The groups; together they hold every unit once."""
         ...

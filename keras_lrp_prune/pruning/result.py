@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.data import shown_names
 from keras_lrp_prune.files import (
@@ -36,6 +35,7 @@ from keras_lrp_prune.report import (
     print_table,
     reason_lines,
 )
+from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:

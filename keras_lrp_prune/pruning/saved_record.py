@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypedDict
 
-from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.data import checked_names
 from keras_lrp_prune.files import formed
+from keras_lrp_prune.report.step_record import StepRecord
 
 
 class _Metrics(TypedDict):

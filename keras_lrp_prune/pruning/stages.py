@@ -20,7 +20,7 @@ from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
-from keras_lrp_prune.cost import CostModel, Shares
+from keras_lrp_prune.cost import Shares
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
@@ -31,10 +31,10 @@ from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.steering import Measured, chosen_steering, measured
 from keras_lrp_prune.examination.subject import Subject, read_subject
 from keras_lrp_prune.examination.target import Target
-from keras_lrp_prune.pruning.advice import ends
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.relevance.criteria import LRP, Problem
 from keras_lrp_prune.report.progress import PruningProgress
+from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import Execution, fingerprint
 from keras_lrp_prune.selection.trials import Trials
 
@@ -74,7 +74,6 @@ class Prepared:
         subject: The model and the reference set.
         held_out: Samples that steer nothing, if there are any.
         pace: How much goes at each step.
-        cost: Counts what is left.
         shares: What remains of each cost.
         goal: What ends the run.
         progress: Shows its stages.
@@ -84,7 +83,6 @@ class Prepared:
     subject: Subject
     held_out: ReferenceSet | None
     pace: Pace
-    cost: CostModel
     shares: Shares
     goal: RateGoal | BudgetGoal
     progress: PruningProgress
@@ -140,18 +138,17 @@ def prepare(
         model, reference, options.limits, options.execution, class_names=class_names
     )
     held_out = None if validation is None else subject.samples(validation, "validation data")
-    cost = CostModel(subject.flat, subject.structure)
-    shares = Shares(cost, subject.latency_share())
+    shares = subject.shares()
     goal = options.target.goal(subject.structure, subject.limits, shares)
     if pace is None:
         end = max(FINAL_SPARSITY, goal.rate)
         pace = make_pace(AccuracyAware(final_sparsity=end), trials=True)
     progress = PruningProgress(
-        lambda record: goal.progress(record.rate, record.cost),
+        lambda step: goal.progress(step.rate, step.left),
         class_names=subject.class_names,
         enabled=options.execution.shows_progress,
     )
-    return Prepared(options, subject, held_out, pace, cost, shares, goal, progress)
+    return Prepared(options, subject, held_out, pace, shares, goal, progress)
 
 
 def search(run: Prepared) -> Found:
@@ -185,7 +182,7 @@ def search(run: Prepared) -> Found:
                 prunable=subject.structure,
                 examiner=examiner,
                 pace=run.pace,
-                cost=run.cost,
+                counts=subject.counts,
                 goal=run.goal,
                 limits=subject.limits,
                 trials=Trials(examiner, floor) if selection.trials else None,
@@ -204,7 +201,7 @@ def report(run: Prepared, found: Found) -> PruningResult:
     state, structure = found.state, run.subject.structure
     with progress.stage("refitting", shown=recovery.chosen is not None):
         of_model = _measured(run, found.steering).of_model
-        last = ends(state.history)[1].harmonic_mean if of_model else None
+        last = state.standing.harmonic_mean if of_model else None
         left = Remainder(subject, state.removed, masked=last)
         floor = run.options.target.min_accuracy
         recovered = left.recovered(found.problem, recovery, floor=floor, on_part=progress.advance)
@@ -225,9 +222,9 @@ def report(run: Prepared, found: Found) -> PruningResult:
     return PruningResult(
         model=left.model(recovered.graph),
         kept=structure.kept_filters(state.removed),
-        history=tuple(state.history),
-        cost_before=run.cost(np.zeros_like(state.removed)),
-        cost_after=run.cost(state.removed),
+        history=tuple(map(StepRecord.of, state.history)),
+        cost_before=subject.cost(np.zeros_like(state.removed)),
+        cost_after=subject.cost(state.removed),
         reference=on_reference,
         validation=on_held_out,
         settings=_settings(run, found, recovered),
@@ -235,7 +232,7 @@ def report(run: Prepared, found: Found) -> PruningResult:
         rate=structure.rate(state.removed),
         protected=structure.protected,
         barriers=structure.barriers,
-        uncounted=run.cost.uncounted,
+        uncounted=subject.cost.uncounted,
         class_names=subject.class_names,
     )
 
@@ -275,6 +272,8 @@ def _held_checkpoint(run: Prepared) -> Iterator[Checkpoint | None]:
         return
     with claimed(folder, subject.strategy) or nullcontext():
         identity = fingerprint(subject.graph, subject.reference, run.identity)
-        checkpoint = Checkpoint(folder, identity, subject.structure.n_units, subject.strategy)
+        checkpoint = Checkpoint(
+            folder, identity, subject.structure.n_units, subject.count_names, subject.strategy
+        )
         checkpoint.load()
         yield checkpoint

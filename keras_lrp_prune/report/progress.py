@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.wording import printable
 
 _PIPED_WIDTH, _WIDEST, _NARROWEST_BAR, _SHORTEST_NAME = 160, 100, 6, 6
@@ -33,7 +33,7 @@ class PruningProgress:
 
     def __init__(
         self,
-        part: Callable[[StepRecord], float],
+        part: Callable[[Step], float],
         *,
         class_names: Sequence[str] | None = None,
         enabled: bool = True,
@@ -77,7 +77,7 @@ class PruningProgress:
             (task,) = self._bar.task_ids
             self._bar.update(task, total=1.0, completed=part, state=state)
 
-    def show(self, record: StepRecord) -> None:
+    def show(self, record: Step) -> None:
         """Shows a step of pruning."""
         undone = "" if record.accepted else " undone"
         if self._on_terminal:
@@ -86,14 +86,15 @@ class PruningProgress:
             self.advance(done, f"{state}{self._worst(' worst ', record, len(state))}")
         else:
             verdict = "" if record.accepted else f", undone: {record.reason}"
+            word, size = next(iter(record.left.items()))
             self._console.print(
-                f"step {record.step}: rate {record.rate:.1%}, {record.filters} filters left, "
+                f"step {record.step}: rate {record.rate:.1%}, {size} {word} left, "
                 f"{self._mean} {record.harmonic_mean:.3f}{self._worst(', worst class ', record)}"
                 f"{verdict}",
                 soft_wrap=True,
             )
 
-    def _worst(self, title: str, record: StepRecord, taken: int | None = None) -> str:
+    def _worst(self, title: str, record: Step, taken: int | None = None) -> str:
         """The worst class and its accuracy, in what room a line of the terminal has for it.
 
         Nothing where all classes are right throughout: none is worse then.

@@ -34,7 +34,3 @@ class Examiner(Protocol):
     def scores(self, removed: np.ndarray) -> Scores:
         """How much the units there matter; candidates that go further are evaluated next."""
         ...
-
-    def unpruned_scores(self) -> Scores:
-        """How much units matter in the unpruned model."""
-        ...

@@ -12,25 +12,29 @@ class Limits:
     """How much of each group may go.
 
     Args:
-        min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of
-            the group's channels, rounded up.
-        round_to: Groups that lose channels keep a multiple of this many (hardware widths).
+        min_units: Units that every group keeps: a number, or a share between 0 and 1 of the
+            group's units, rounded up.
+        round_to: Groups that lose units keep a multiple of this many (hardware widths).
     """
 
-    min_channels: float = 1
+    min_units: float = 1
     round_to: int = 1
 
     @property
     def is_share(self) -> bool:
-        """Whether `min_channels` is a share of each group."""
-        return 0 < self.min_channels < 1
+        """Whether `min_units` is a share of each group."""
+        return 0 < self.min_units < 1
 
     def kept(self, size: int) -> int:
-        """Channels that a group of this size keeps."""
+        """Units that a group of this size keeps."""
         if not self.is_share:
-            return int(self.min_channels)
+            return int(self.min_units)
         # 0.1 of 30 is 3, whatever floats say.
-        return max(1, ceil(round(self.min_channels * size, 9)))
+        return max(1, ceil(round(self.min_units * size, 9)))
+
+    def in_words(self, unit_noun: str) -> tuple[str, str]:
+        """The limits as they were asked for, such as `"min_channels=1"`."""
+        return f"min_{unit_noun}={self.min_units}", f"round_to={self.round_to}"
 
 
 def bundle_sizes(left: int, size: int, limits: Limits) -> Iterator[int]:

@@ -44,9 +44,9 @@ def check_rate(what: str, rate: float, prunable: Prunable, limits: Limits) -> No
     """Raises `ValueError` if the limits do not leave that pruning rate, and names the largest."""
     largest = largest_rate(prunable, limits)
     if rate > largest + rate_tolerance(prunable, limits):
-        widest = max(group.size for group in prunable.groups)
+        widest, noun = max(group.size for group in prunable.groups), prunable.unit_noun
         raise ValueError(
-            f"{what} {rate} cannot be reached: with min_channels={limits.min_channels} and "
-            f"round_to={limits.round_to} the largest pruning rate is {largest:.4f}"
-            + (f", as no group has more than {widest} channels." if not largest else ".")
+            f"{what} {rate} cannot be reached: with {' and '.join(limits.in_words(noun))} the "
+            f"largest pruning rate is {largest:.4f}"
+            + (f", as no group has more than {widest} {noun}." if not largest else ".")
         )

@@ -41,7 +41,7 @@ class Trials:
     def ways(
         self, scores: Scores, removed: np.ndarray, pool: float
     ) -> Sequence[tuple[Scores, float]]:
-        """What to choose by: scores, and the share of all filters that stands for election.
+        """What to choose by: scores, and the share of everything that stands for election.
 
         Args:
             scores: Of the model as it is.
@@ -52,7 +52,7 @@ class Trials:
         if not removed.any():
             self._unpruned, shares = scores, (1.0,)
         elif self._unpruned is None:
-            self._unpruned = self._examiner.unpruned_scores()
+            self._unpruned = self._examiner.scores(np.zeros_like(removed))
         before = self._unpruned.by_class
         ranks = (
             replace(scores, by_class=share * scores.by_class + (1 - share) * before)

@@ -21,7 +21,6 @@ from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
-from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
@@ -80,7 +79,7 @@ def run_through(task, schedule, targets):
     pace, state = make_pace(schedule, trials=False), None
     for target in targets:
         loop = PruningLoop(
-            *(task.structure, AllIsWell(), pace, CostModel(task.flat, task.structure)),
+            *(task.structure, AllIsWell(), pace, task.counts),
             goal=RateGoal(*limited(task), target),
             limits=task.limits,
         )

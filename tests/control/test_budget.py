@@ -82,7 +82,9 @@ def run_to(structure, cost, budget, limits, schedule, seed):
     goal = BudgetGoal(structure, limits, budget, shares)
     examiner = Drawn(structure, seed)
     pace = make_pace(schedule, trials=False)
-    loop = PruningLoop(structure, examiner, pace, cost, goal=goal, limits=limits)
+    loop = PruningLoop(
+        structure, examiner, pace, lambda gone: cost(gone).counts(), goal=goal, limits=limits
+    )
     return loop.run(), shares, examiner
 
 
@@ -179,7 +181,10 @@ def test_trimming_takes_the_smallest_prefix(most, seed):
 @pytest.mark.parametrize("name", KEYS)
 def test_prune_meets_it(model, name, criterion, capsys):
     result = prune(model, budget={name: 0.5}, criterion=criterion)
-    value = COUNTED_SHARES[name]
+
+    def value(cost):
+        return COUNTED_SHARES[name](cost.counts())
+
     share = value(result.cost_after) / value(result.cost_before)
     assert share <= 0.5 and result.stopped == "budget met"
     assert result.settings["remaining"] == {name: pytest.approx(share)}

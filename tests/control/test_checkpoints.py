@@ -17,14 +17,15 @@ from pruning_models import digits_model, reference
 import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.history import Step
 
-UNITS = 7
+UNITS, COUNTS = 7, ("filters", "params", "flops")
 THIS_RUN = {"model": "m", "data": "d", "samples": "s", "settings": {"seed": "0"}}
 
 
 def record(step):
-    return StepRecord(step, 0.25, 0.8, (0.9, 0.72), 0.7, (0.8, 0.6), 12, 340, 5600, True)
+    left = {"filters": 12, "params": 340, "flops": 5600}
+    return Step(step, 0.25, 0.8, (0.9, 0.72), 0.7, (0.8, 0.6), left, True)
 
 
 def state(step=5):
@@ -34,7 +35,7 @@ def state(step=5):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    saved = Checkpoint(tmp_path_factory.mktemp("checkpoints"), THIS_RUN, UNITS)
+    saved = Checkpoint(tmp_path_factory.mktemp("checkpoints"), THIS_RUN, UNITS, COUNTS)
     saved.save(state())
     saved.whole = saved.path.read_bytes()
     return saved
@@ -109,7 +110,7 @@ def test_any_value_is_refused_or_of_its_type(checkpoint, key, value):
     except klp.CheckpointError:
         return
     assert type(loaded.step) is int and loaded.step >= 0 and type(loaded.stopped) is str
-    assert all(isinstance(one, StepRecord) for one in loaded.history)
+    assert all(isinstance(one, Step) for one in loaded.history)
     assert all(type(one) is float and np.isfinite(one) for one in loaded.schedule.values())
 
 
@@ -121,7 +122,7 @@ def test_any_value_of_a_record_is_refused_or_of_its_type(checkpoint, key, value)
         (loaded,) = checkpoint.load().history
     except klp.CheckpointError:
         return
-    assert type(getattr(loaded, key)) is type(getattr(record(0), key))
+    assert type(loaded.to_dict()[key]) is type(record(0).to_dict()[key])
 
 
 ARRAYS = {
@@ -157,7 +158,7 @@ def test_an_archive_that_would_fill_the_memory_is_refused(checkpoint):
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
 def test_what_is_no_file_is_refused_at_once(tmp_path, make):
-    checkpoint = Checkpoint(tmp_path, THIS_RUN, UNITS)
+    checkpoint = Checkpoint(tmp_path, THIS_RUN, UNITS, COUNTS)
     make(checkpoint.path)
     assert_refused(checkpoint)
 
@@ -166,7 +167,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, make):
 
 
 def states(folder, fingerprint=THIS_RUN):
-    return States(folder, fingerprint, UNITS)
+    return States(folder, fingerprint, UNITS, COUNTS)
 
 
 def test_states_of_another_run_are_never_deleted(tmp_path):

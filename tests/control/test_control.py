@@ -13,11 +13,11 @@ from tiers import examples
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState
-from keras_lrp_prune.control.history import StepRecord
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.order import HarmonicOrder, UniformOrder, make_order, order_config
 from keras_lrp_prune.selection.ranking import propose
@@ -273,10 +273,10 @@ def test_dearest_of_the_whole_network_go_last():
 
 
 def test_share_of_each_group_stays():
-    assert [Limits(min_channels=0.1).kept(size) for size in (1, 9, 10, 11, 30)] == [1, 1, 1, 2, 3]
+    assert [Limits(min_units=0.1).kept(size) for size in (1, 9, 10, 11, 30)] == [1, 1, 1, 2, 3]
     structure = structure_of([(4, 1), (10, 1)])
     nothing, scores = np.zeros(14, bool), np.arange(14.0)
-    proposal = propose(structure, nothing, scores, 1.0, Limits(min_channels=0.3))
+    proposal = propose(structure, nothing, scores, 1.0, Limits(min_units=0.3))
     assert [(~proposal[group.units]).sum() for group in structure.groups] == [2, 3]
 
 
@@ -303,29 +303,35 @@ def test_record_round_trip():
 def state(units=7, stopped=""):
     removed = np.arange(units) % 3 == 0
     return RunState(
-        removed, ~removed, 5, [record(0), record(1)], {"step": 0.05, "accepted": 0.1}, stopped
+        removed,
+        ~removed,
+        5,
+        [record(0).as_step(), record(1).as_step()],
+        {"step": 0.05, "accepted": 0.1},
+        stopped,
     )
 
 
+COUNTS = ("filters", "params", "flops")
 RUN = {"model": "m", "data": "d", "samples": "s", "settings": {"seed": "0"}}
 
 
 def test_checkpoint_round_trip(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "deep" / "er", RUN, 7)
+    checkpoint = Checkpoint(tmp_path / "deep" / "er", RUN, 7, COUNTS)
     assert checkpoint.load() is None
     checkpoint.save(state())
     checkpoint.save(state(stopped="done"))
-    loaded = Checkpoint(tmp_path / "deep" / "er", RUN, 7).load()
+    loaded = Checkpoint(tmp_path / "deep" / "er", RUN, 7, COUNTS).load()
     assert (loaded.removed == state().removed).all() and loaded.removed.dtype == bool
     assert (loaded.step, loaded.history, loaded.schedule, loaded.stopped) == (
-        *(5, [record(0), record(1)], {"step": 0.05, "accepted": 0.1}),
+        *(5, [record(0).as_step(), record(1).as_step()], {"step": 0.05, "accepted": 0.1}),
         "done",
     )
     assert [path.name for path in checkpoint.path.parent.iterdir()] == ["pruning.npz"]
 
 
 def test_checkpoint_of_another_run(tmp_path):
-    Checkpoint(tmp_path, RUN, 7).save(state())
+    Checkpoint(tmp_path, RUN, 7, COUNTS).save(state())
     for parts, differs in {
         "another model": {"model": "n"},
         "other data": {"data": "e", "samples": "t"},
@@ -334,11 +340,11 @@ def test_checkpoint_of_another_run(tmp_path):
         r"another model and other settings \(seed\)": {"model": "n", "settings": {}},
     }.items():
         with pytest.raises(CheckpointError, match=rf"belongs to a run with {parts}\. Delete it"):
-            Checkpoint(tmp_path, {**RUN, **differs}, 7).load()
+            Checkpoint(tmp_path, {**RUN, **differs}, 7, COUNTS).load()
 
 
 def test_foreign_files_are_reported(tmp_path):
-    checkpoint = Checkpoint(tmp_path, RUN, 7)
+    checkpoint = Checkpoint(tmp_path, RUN, 7, COUNTS)
     with checkpoint.path.open("wb") as file:
         np.save(file, np.arange(3))
     with pytest.raises(CheckpointError):
@@ -360,7 +366,7 @@ def test_foreign_files_are_reported(tmp_path):
 
 
 def test_failed_write_leaves_the_checkpoint_before_it(tmp_path):
-    checkpoint = Checkpoint(tmp_path, RUN, 7)
+    checkpoint = Checkpoint(tmp_path, RUN, 7, COUNTS)
     checkpoint.save(state())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))

@@ -14,7 +14,6 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
@@ -46,7 +45,7 @@ def run(sizes, rate, schedule, *, limits=None, min_accuracy=None, state=None):
         prunable=structure,
         examiner=Slope(structure.n_units),
         pace=schedule if isinstance(schedule, Pace) else make_pace(schedule, trials=False),
-        cost=lambda removed: Cost(int(structure.unit_sizes[~removed].sum()), 0, 0),
+        counts=lambda removed: {"filters": int(structure.unit_sizes[~removed].sum())},
         goal=RateGoal(structure, limits or Limits(), rate),
         limits=limits or Limits(),
         min_accuracy=min_accuracy,

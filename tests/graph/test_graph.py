@@ -162,10 +162,10 @@ class TestGroups:
         _, structure = analysed(vgg())
         assert structure.n_units == 6 + 8 + 10 + 12
         assert structure.rate(np.arange(36) < 9) == 0.25
-        removed = np.arange(36) < 2
-        assert {k: v.tolist() for k, v in structure.removed_filters(removed).items()} == {
-            structure.groups[0].name: [0, 1]
-        }
+        kept = structure.kept_filters(np.arange(36) < 2)
+        first = kept.pop(structure.groups[0].name)
+        assert first.tolist() == [2, 3, 4, 5]
+        assert all(indices.tolist() == list(range(len(indices))) for indices in kept.values())
 
 
 class TestConstantChannels:

@@ -14,9 +14,10 @@ from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune import demo
-from keras_lrp_prune.control.history import StepRecord
+from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.pruning.advice import advice
 from keras_lrp_prune.report.progress import PruningProgress
+from keras_lrp_prune.report.step_record import StepRecord
 
 LONG = "a name as long as a line is wide " * 3
 NAMES = ("zero", "one", "two <b>", "three", LONG, "five", "six", "seven", "eight", "nine")
@@ -141,7 +142,7 @@ def test_the_bar_says_how_long_it_will_take(frozen, terminal, monkeypatch):
     with progress.stage("pruning"):
         for part in (0.0, 0.1, 0.2):
             now[0] += 60  # the first of them is tracing, and tells nothing
-            progress.show(dataclasses.replace(first, rate=part / 2))
+            progress.show(dataclasses.replace(first, rate=part / 2).as_step())
     lines = written()
     assert any(
         re.search(r"10.0% cross-fitted mean 0\.\d{3} worst \d 0\.\d\d 8:00 left", line)
@@ -156,9 +157,9 @@ def test_steps_of_a_checkpoint_tell_no_speed(frozen, terminal, monkeypatch):
     progress = PruningProgress(lambda record: record.rate)
     with progress.stage("pruning"):
         for rate in (0.0, 0.3, 0.6):  # at once
-            progress.show(dataclasses.replace(frozen.history[0], rate=rate))
+            progress.show(dataclasses.replace(frozen.history[0], rate=rate).as_step())
         now[0] += 60
-        progress.show(dataclasses.replace(frozen.history[0], rate=0.7))
+        progress.show(dataclasses.replace(frozen.history[0], rate=0.7).as_step())
     assert any("3:00 left" in line for line in written())
 
 
@@ -181,7 +182,7 @@ def test_no_class_is_the_worst_where_all_are_right(frozen, capfd):
     progress = PruningProgress(lambda record: record.rate)
     for lowest in (1.0, 0.5):
         both = {key: [1.0, lowest] for key in ("class_accuracies", "soft_class_accuracies")}
-        progress.show(dataclasses.replace(first, **both))
+        progress.show(dataclasses.replace(first, **both).as_step())
     perfect, other = capfd.readouterr().err.splitlines()
     assert "worst" not in perfect and other.endswith("worst class 1 0.50")
 
@@ -342,8 +343,9 @@ def test_what_prunes_and_compares_shows_itself_in_a_few_lines(frozen):
     pruning = klp.callbacks.FilterPruning(reference(), klp.schedules.EqualSteps(0.3), "l1")
     assert repr(pruning).splitlines()[0] == "FilterPruning: EqualSteps, l1"
     assert "nothing pruned yet" in repr(pruning)
-    cost = dataclasses.replace(frozen.cost_after, filters=6)
-    pruning.history = [StepRecord.of(7, 0.25, np.array([0.5]), np.array([0.5]), cost)]
+    left = {**frozen.cost_after.counts(), "filters": 6}
+    step = Step.of(7, 0.25, np.array([0.5]), np.array([0.5]), left)
+    pruning.history = [StepRecord.of(step)]
     assert "pruning rate 25.0% at step 7, 6 filters left, harmonic" in repr(pruning)
     accuracies = np.array([1.0, 0.5])
     found = klp.export.LiteRTComparison(

@@ -305,7 +305,7 @@ def traces_of_a_run() -> dict[str, int]:
         prunable=structure,
         examiner=make_examiner(asked, criterion, "as_is", refit_head=False),
         pace=make_pace(AccuracyAware(), trials=False),
-        cost=CostModel(graph, structure),
+        counts=lambda removed: CostModel(graph, structure)(removed).counts(),
         goal=RateGoal(structure, Limits(1, 1), 0.4),
         limits=Limits(1, 1),
     ).run()
