@@ -256,6 +256,7 @@ RULES: Mapping[str, Rule] = {
     "tune_options": options,
     # Samples, files and folders.
     "image_size": size,
+    "antialias": flag,
     "per_class": whole(1),
     "path": path,
     "folder": path,

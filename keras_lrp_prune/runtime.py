@@ -28,8 +28,8 @@ _LARGEST_BATCH = 256
 _STRATEGIES = ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
 _FLOAT = 4  # bytes
 REORDERED = (
-    "the same samples in another order: a dataset that is shuffled anew each time (give "
-    "shuffle=False or a seed)"
+    "the same samples in another order: a dataset that is shuffled anew each time, even if it has "
+    "a seed (give shuffle=False, or load it once into arrays)"
 )
 Tensor = Any
 Function = Callable[[Tensor, Tensor], tuple[Any, Tensor]]

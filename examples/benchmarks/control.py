@@ -109,7 +109,7 @@ def vgg16(draw: Draw, classes: tuple[int, ...], *, refit: bool = False) -> Tripl
 def mobilenet(draw: Draw, side: int = 128) -> Triple:
     """MobileNet 0.75 with ImageNet weights on flowers; the head is fitted anew."""
     parts = [
-        load_image_folder(draw.data / "flowers" / part, image_size=(side, side))
+        load_image_folder(draw.data / "flowers" / part, image_size=(side, side), antialias=True)
         for part in ("train", "val")
     ]
     x = np.concatenate([part.x for part in parts])

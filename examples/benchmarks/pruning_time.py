@@ -72,6 +72,7 @@ def task(options: argparse.Namespace) -> tuple[keras.Model, tuple[np.ndarray, np
             image_size=size,
             per_class=options.per_class,
             seed=options.seed,
+            antialias=True,
         )
         x, y = keras.applications.mobilenet.preprocess_input(images.x.copy()), images.y
     keras.utils.set_random_seed(options.seed)

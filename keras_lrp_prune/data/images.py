@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.labels import draw_per_class
 from keras_lrp_prune.data.naming import checked_names
+from keras_lrp_prune.data.pixels import read_pixels
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
-
-# The only decoders of Pillow that are used, whatever a file is called: others are rarely tried on
-# hostile files, and that for EPS runs Ghostscript. The one for JPEG reads phones' MPO files too.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-
-_PER_LEVEL = (2**16 - 1) / (2**8 - 1)
-
-# What Pillow raises on a file that is no image, or only the beginning of one.
-_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +40,12 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.y)
 
+    def __repr__(self) -> str:
+        return (
+            f"ImageFolder({len(self)} images of shape {self.x.shape[1:]}, "
+            f"{len(self.class_names)} classes)"
+        )
+
 
 @checked
 def load_image_folder(
@@ -59,11 +55,15 @@ def load_image_folder(
     per_class: int | None = None,
     seed: int = 0,
     class_names: Iterable[str] | None = None,
+    antialias: bool = False,
 ) -> ImageFolder:
     """Reads labelled images from a folder with one sub-folder per class.
 
-    Hidden files and folders are passed over, and so are files that are no JPEG, PNG, BMP, GIF
-    (of which the first frame counts) or WebP.
+    The pixels are those that `keras.utils.image_dataset_from_directory` gives by default for the
+    same file and size, so that a model sees what it was trained on: decoded by TensorFlow, resized
+    between the nearest four pixels; what EXIF says of the orientation is not applied. Hidden files
+    and folders are passed over, and so are files that are no JPEG, PNG, BMP, GIF (of which the
+    first frame counts) or WebP.
 
     Args:
         folder: The folder.
@@ -74,6 +74,8 @@ def load_image_folder(
         seed: Seed of the draw.
         class_names: Names of all sub-folders in the order of the model's outputs, which the labels
             follow; by default sorted.
+        antialias: Decode and resize by Pillow, whose bilinear filter averages over all pixels of
+            an image that gets smaller: for a model that was trained on such images.
 
     Returns:
         The images, ordered by class and file name.
@@ -93,6 +95,8 @@ def load_image_folder(
         ...     (root / name).mkdir()
         ...     Image.new("RGB", (40, 30)).save(root / name / "1.png")
         >>> flowers = load_image_folder(root, image_size=(24, 24))
+        >>> flowers
+        ImageFolder(2 images of shape (24, 24, 3), 2 classes)
         >>> flowers.class_names, flowers.x.shape
         (('daisy', 'tulip'), (2, 24, 24, 3))
         >>> load_image_folder(root, image_size=(24, 24), class_names=["tulip", "daisy"]).class_names
@@ -101,7 +105,7 @@ def load_image_folder(
     found = scan_image_folder(folder, per_class=per_class, seed=seed, class_names=class_names)
     x = np.empty((len(found.files), *image_size, 3), np.float32)
     for i, file in enumerate(found.files):
-        x[i] = _read_image(file, image_size)
+        x[i] = read_pixels(file, image_size, antialias=antialias)
     return ImageFolder(x, found.y, found.class_names, found.files)
 
 
@@ -195,28 +199,3 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
         files += images
         y += [index] * len(images)
     return tuple(p.name for p in classes), files, np.asarray(y, np.int64)
-
-
-def _read_image(file: Path, image_size: tuple[int, int]) -> np.ndarray:
-    height, width = image_size
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
-            is_deep = image.mode.startswith("I")
-            pixels = _of_16_bits(image) if is_deep else image.convert("RGB")
-            resized = pixels.resize((width, height), Image.Resampling.BILINEAR)
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{file} is no JPEG, PNG, BMP, GIF or WebP image, whatever it is called. Convert, "
-            "replace or remove the file."
-        ) from error
-    except _UNREADABLE as error:
-        raise DataError(
-            f"Cannot read the image {file}: {error}. Replace or remove the file."
-        ) from error
-    values = np.asarray(resized, np.float32)
-    return values if values.ndim == 3 else np.repeat(values[..., None], 3, -1)
-
-
-def _of_16_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bits in 0..255, which Pillow would cut off there instead."""
-    return Image.fromarray(np.asarray(image, np.float32) / _PER_LEVEL)
