@@ -36,6 +36,7 @@ _MODULES = {
     "Explanation": "keras_lrp_prune.explaining",
     "find_channel_groups": "keras_lrp_prune.graph.analysis",
     "ChannelGroup": "keras_lrp_prune.graph.channels",
+    "register_criterion": "keras_lrp_prune.criteria",
     "register_layer_rule": "keras_lrp_prune.graph.rules",
     "UnsupportedModelError": "keras_lrp_prune.graph.model_graph",
     "with_linear_head": "keras_lrp_prune.recovery",
@@ -52,6 +53,7 @@ _MODULES = {
 }
 _ROOMS = {
     "callbacks": "keras_lrp_prune.callbacks",
+    "criteria": "keras_lrp_prune.criteria",
     "export": "keras_lrp_prune.export",
     "schedules": "keras_lrp_prune.control.schedules",
 }
@@ -60,6 +62,7 @@ __all__ = [*sorted(_MODULES), *_ROOMS]
 
 if TYPE_CHECKING:
     from keras_lrp_prune import callbacks as callbacks
+    from keras_lrp_prune import criteria as criteria
     from keras_lrp_prune import export as export
     from keras_lrp_prune.comparison import METHODS as METHODS
     from keras_lrp_prune.comparison import Comparison as Comparison
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.comparison import compare as compare
     from keras_lrp_prune.control import schedules as schedules
     from keras_lrp_prune.control.checkpoint import CheckpointError as CheckpointError
+    from keras_lrp_prune.criteria import register_criterion as register_criterion
     from keras_lrp_prune.data import DataError as DataError
     from keras_lrp_prune.data import ImageFolder as ImageFolder
     from keras_lrp_prune.data import load_image_folder as load_image_folder

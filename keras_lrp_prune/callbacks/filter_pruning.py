@@ -29,6 +29,7 @@ from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.criteria.criterion import Criterion
 from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
@@ -123,7 +124,7 @@ class FilterPruning(keras.callbacks.Callback):
         self,
         reference: Any,
         schedule: Any,
-        criterion: str | None = None,
+        criterion: str | Criterion | None = None,
         *,
         engine: str = "auto",
         validation: Any = None,
@@ -148,7 +149,7 @@ class FilterPruning(keras.callbacks.Callback):
         self._pace = make_pace(schedule, trials=False)
         if self._pace.selection.trials:
             raise ValueError("trials=True is for klp.prune; during model.fit there are none.")
-        self.criterion = self._choice.name
+        self.criterion = self._choice.chosen.name
         self.min_accuracy, self.budget = self._target.min_accuracy, self._target.budget
         self.class_names = None if class_names is None else checked_names(class_names)
         self.history: list[StepRecord] = []
@@ -274,7 +275,7 @@ class FilterPruning(keras.callbacks.Callback):
         if self._validation is not None:
             watched = subject.samples(self._validation, "validation data")
         subject.working_copy()  # checks that the model can be rebuilt as it is
-        problem = subject.problem(self._choice, seed=self._execution.seed)
+        problem = subject.problem(self._execution.seed)
         with scope(strategy):
             optimizers = partial(optimizers_of, self.model)
             mask = HeldChannelMask(subject.structure, subject.flat.layers, optimizers)
@@ -288,7 +289,7 @@ class FilterPruning(keras.callbacks.Callback):
             held=HeldFunction(self.model, mask),
             goal=goal,
             states=self._states(subject, watched),
-            make_criterion=lambda: self._choice.make(problem),
+            make_scorer=lambda: self._choice.chosen.scorer(problem),
             removed=np.zeros(subject.structure.n_units, bool),
         )
 
@@ -299,7 +300,7 @@ class FilterPruning(keras.callbacks.Callback):
         choice, execution = self._choice, self._execution
         settings = {
             "schedule": self.schedule.get_config(),
-            "criterion": self.criterion,
+            **choice.settings,
             "min_accuracy": self.min_accuracy,
             "budget": self.budget,
             "validation": None if self._validation is None else watched.fingerprint(in_order=False),

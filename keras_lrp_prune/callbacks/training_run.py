@@ -14,6 +14,8 @@ from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.pace import Pace
+from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import (
     harmonic_mean_accuracy,
@@ -26,8 +28,6 @@ from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.prunables.prunable import HeldMask
 from keras_lrp_prune.prunables.slots import optimizers_within
-from keras_lrp_prune.relevance.criteria import LRP, Criterion
-from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.report import enumeration
 from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
@@ -59,13 +59,13 @@ class TrainingRun:
         held: The model's train function, in which the mask is held.
         goal: Ends pruning, if the schedule does not end before.
         states: Where to save each step, if anywhere.
-        make_criterion: Makes what scores units; it holds a copy of the model.
+        make_scorer: Makes what scores units; it holds a copy of the model.
         removed: Units that are masked, bool, shape `(units,)`.
         answered: The last optimizer step that the schedule was asked about.
         begun: The optimizer step at the begin of the first epoch of this `fit`.
         trained: Whether a batch was trained since.
         unproven: Whether no step has shown yet that the mask holds.
-        criterion: What scores units, while the model is trained.
+        scorer: What scores units, while the model is trained.
     """
 
     model: keras.Model
@@ -76,13 +76,13 @@ class TrainingRun:
     held: HeldFunction
     goal: Goal
     states: States | None
-    make_criterion: Callable[[], Criterion]
+    make_scorer: Callable[[], Scorer]
     removed: np.ndarray
     answered: int | None = None
     begun: int | None = None
     trained: bool = False
     unproven: bool = False
-    criterion: Criterion | None = None
+    scorer: Scorer | None = None
 
     def start(self) -> None:
         """Gets ready to hold the mask; what is masked is not known yet.
@@ -95,17 +95,17 @@ class TrainingRun:
         try:
             if self.states is not None:
                 self.states.hold()
-            self.criterion = self.make_criterion()
+            self.scorer = self.make_scorer()
         except BaseException:
             self.stop()
             raise
         self.held.stand_in()
 
     def stop(self) -> None:
-        """Lets go of the folder, and frees what the criterion holds."""
-        if self.criterion is not None:
-            self.criterion.close()
-            self.criterion = None
+        """Lets go of the folder, and frees what the scorer holds."""
+        if self.scorer is not None:
+            self.scorer.close()
+            self.scorer = None
         if self.states is not None:
             self.states.release()
 
@@ -138,13 +138,13 @@ class TrainingRun:
 
     def examine(self) -> tuple[Scores, np.ndarray]:
         """Scores of the units by the weights as they are, and soft class accuracies."""
-        criterion = self.criterion
-        assert criterion is not None  # made when training starts
-        criterion.refresh()
-        if isinstance(criterion, LRP) and self.watched is self.subject.reference:
-            scores, found = criterion.examine(self.removed)
+        scorer = self.scorer
+        assert scorer is not None  # made when training starts
+        scorer.refresh()
+        if scorer.gives_probabilities and self.watched is self.subject.reference:
+            scores, found = scorer.examine(self.removed)
             return scores, Evaluation.of(self.watched.y, found).soft
-        return criterion.scores(self.removed), self.accuracies().soft
+        return scorer.scores(self.removed), self.accuracies().soft
 
     def proposal(self, pace: Pace, rate: float) -> np.ndarray | None:
         """The units that would be masked for a rate, unless fewer come nearer to it.

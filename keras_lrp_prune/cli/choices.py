@@ -5,28 +5,23 @@ A test compares them with the tables of those modules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from keras_lrp_prune.criteria.registry import compared
 from keras_lrp_prune.data import DataError
-from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
 
-ENGINES = ("auto", "innvestigate", "native")
-BASELINES = ("pxp", "l1", "l2", "taylor", "activation", "apoz", "random")
-CRITERIA = ("lrp.log_odds", *NATIVE_ANALYZERS, *BASELINES)
+BASELINES = tuple(compared("channels"))
 NO_RECOVERY = "none"
 RECOVERIES = ("auto", NO_RECOVERY, "head", "least_squares", "head+least_squares")
-METHODS = (
-    *("accuracy-aware", "lrp-iterative", "lrp-one-shot", "pxp", "taylor", "activation", "apoz"),
-    *("l1", "l2", "random"),
-)
+METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot", *BASELINES)
 DEFAULT_METHODS = ("accuracy-aware", "lrp-iterative", "taylor", "l1", "random")
 QUANTIZATIONS = ("float16", "dynamic", "int8")
 IO_TYPES = ("int8", "uint8", "float32")
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def check_choice(what: str, name: str | None, choices: Sequence[str]) -> None:
+def check_choice(what: str, name: str | None, choices: Collection[str]) -> None:
     """Raises `DataError` for a name that is not among the choices; `None` is no name."""
     if name is not None and name not in choices:
         raise DataError(f"Unknown {what} {name!r}. There are: {', '.join(choices)}.")

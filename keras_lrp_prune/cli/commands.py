@@ -37,6 +37,8 @@ from keras_lrp_prune.cli.options import (
 from keras_lrp_prune.cli.outcome import FAILED, better_than_chance, one_line_errors, say
 from keras_lrp_prune.cli.program import Program
 from keras_lrp_prune.cli.streams import import_tensorflow, own_streams, silence_libraries
+from keras_lrp_prune.criteria.registry import CRITERIA
+from keras_lrp_prune.relevance.analyzers import ENGINES
 
 app = typer.Typer(
     cls=Program,
@@ -115,8 +117,8 @@ def prune(
     from keras_lrp_prune.cli.places import CHECKPOINT, RESULT
     from keras_lrp_prune.cli.task import check_numbers, checked_request, parsed_budget
 
-    choices.check_choice("criterion", criterion, choices.CRITERIA)
-    choices.check_choice("engine", engine, choices.ENGINES)
+    choices.check_choice("criterion", criterion, CRITERIA)
+    choices.check_choice("engine", engine, ENGINES)
     choices.check_choice("recovery", recovery, choices.RECOVERIES)
     check_numbers(
         target_rate=rate, min_accuracy=min_accuracy, min_channels=min_channels, round_to=round_to
@@ -215,7 +217,7 @@ def compare(
 
     for name in method or ():
         choices.check_choice("method", name, choices.METHODS)
-    choices.check_choice("engine", engine, choices.ENGINES)
+    choices.check_choice("engine", engine, ENGINES)
     choices.check_choice("recovery", recovery, choices.RECOVERIES)
     chosen_seeds = numbers(seeds, int, "--seeds")
     chosen_rates = None if rates is None else numbers(rates, float, "--rates")
@@ -287,7 +289,7 @@ def relevance(
     from keras_lrp_prune.cli.task import checked_request
     from keras_lrp_prune.relevance.analyzers import check_analyzer
 
-    choices.check_choice("engine", engine, choices.ENGINES)
+    choices.check_choice("engine", engine, ENGINES)
     check_analyzer(analyzer, {}, native=engine != "innvestigate")
     request = checked_request(
         model,

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from keras_lrp_prune.cli.choices import BASELINES, ENGINES, RECOVERIES, alternatives
+from keras_lrp_prune.cli.choices import BASELINES, RECOVERIES, alternatives
+from keras_lrp_prune.criteria.registry import CRITERIA
+from keras_lrp_prune.relevance.analyzers import ENGINES
 
 ModelArgument = Annotated[
     str,
@@ -57,7 +59,9 @@ PerClassOption = Annotated[
 CriterionOption = Annotated[
     str | None,
     typer.Option(
-        help=f"lrp.log_odds, an LRP analyzer, or {', '.join(BASELINES)}.",
+        help="What scores filters: lrp.log_odds, an LRP analyzer, "
+        + alternatives([f"{name} ({CRITERIA[name].help})" for name in BASELINES])
+        + ".",
         show_default="lrp.log_odds",
     ),
 ]

@@ -15,7 +15,7 @@ from keras_lrp_prune.arguments import checked, several
 from keras_lrp_prune.comparison.bench import Bench, Conditions
 from keras_lrp_prune.comparison.curve import accuracy_curve
 from keras_lrp_prune.comparison.method_curve import MethodCurve
-from keras_lrp_prune.comparison.methods import Method, make_method
+from keras_lrp_prune.comparison.methods import Method, make_method, scored_by
 from keras_lrp_prune.comparison.run_folder import RunFolder, write_json
 from keras_lrp_prune.files import check_writable, new_members
 from keras_lrp_prune.report import (
@@ -229,6 +229,8 @@ def compare(
             f"compare() has no argument {', '.join(unknown)}. There are: {', '.join(_OPTIONS)}."
         )
     conditions = Conditions.of(rates, options)
+    for method in chosen:
+        scored_by(method, conditions.engine)  # an error before any work, if there is one
     strategy = conditions.execution.strategy
     if folder is not None and is_chief(strategy):
         check_writable(Path(folder))

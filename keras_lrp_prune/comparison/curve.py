@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.comparison.bench import DEFAULT_RATES, Bench, Conditions
 from keras_lrp_prune.comparison.method_curve import MethodCurve
-from keras_lrp_prune.comparison.methods import Method, make_method
+from keras_lrp_prune.comparison.methods import Method, make_method, scored_by
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.refit import Recovery
@@ -47,9 +47,8 @@ def accuracy_curve(
         model: As in `prune`; it is not changed.
         reference: The few labelled samples that all decisions use, as in `prune`.
         test: Held-out samples of the same form.
-        method: A name from `METHODS` (`"accuracy-aware"`, `"lrp-iterative"`, `"lrp-one-shot"`,
-            `"pxp"`, `"taylor"`, `"activation"`, `"apoz"`, `"l1"`, `"l2"`, `"random"`), or a
-            `Method`.
+        method: A name from `METHODS`: `"accuracy-aware"`, `"lrp-iterative"`, `"lrp-one-shot"`, or
+            that of a criterion that is compared, such as `"taylor"`; or a `Method`.
         rates: Pruning rates, increasing, in [0, 1); by default 0 to 0.95 in steps of 0.05. Each is
             met to within half the largest unit; beyond the largest that can be reached, the last
             point is held.
@@ -96,5 +95,6 @@ def accuracy_curve(
         execution=Execution(batch_size, memory_budget, strategy, seed, verbose),
         class_names=class_names,
     )
+    scored_by(chosen, conditions.engine)  # an error before any work, if there is one
     bench = Bench(model, reference, test, conditions)
     return bench.curve(chosen, conditions.execution.seed, conditions.execution.verbose)

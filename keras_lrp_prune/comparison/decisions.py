@@ -6,25 +6,25 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 import numpy as np
 
-from keras_lrp_prune.comparison.methods import Method, ScoredOnce
+from keras_lrp_prune.comparison.methods import Method, scored_by
+from keras_lrp_prune.comparison.scorers import ScoredOnce, TimedScorer
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.steering import chosen_steering
 from keras_lrp_prune.examination.subject import Subject
-from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
+from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.reach import largest_rate
 from keras_lrp_prune.selection.trials import Trials
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,10 @@ def decide(
         on_steering: Called, before the first step, with what steers.
         on_step: Called with the record of each step.
     """
-    choice = replace(engine, criterion=method.criterion, analyzer_options=method.analyzer_options)
-    problem, pace = subject.problem(choice, seed=seed), make_pace(method.schedule(), trials=True)
+    problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=True)
     # Where accuracies play no part, nothing is fitted to learn them.
     refit_head = refit_head and pace.reads_accuracies
-    with closing(choice.make(problem)) as scored:
+    with closing(scored_by(method, engine).scorer(problem)) as scorer:
         steering = chosen_steering(
             pace.selection.steering,
             problem,
@@ -95,7 +94,7 @@ def decide(
         )
         on_steering(steering)
         trials = pace.selection.trials
-        timed = _TimedExaminer(problem, scored, method, steering, refit_head, trials)
+        timed = _TimedExaminer(problem, scorer, method, steering, refit_head, trials)
         start = time.perf_counter()
         loop = PruningLoop(
             prunable=subject.structure,
@@ -114,7 +113,7 @@ def decide(
         forward_passes=timed.forward_passes,
         scorings=timed.scorings,
         seconds=seconds,
-        engine=scored.engine.name if isinstance(scored, LRP) else None,
+        engine=scorer.engine_name,
     )
 
 
@@ -130,29 +129,6 @@ def _from_rate_to_rate(loop: PruningLoop, rates: Sequence[float]) -> np.ndarray:
     return np.stack(masks)
 
 
-class _Timed(Generic[T]):
-    """A function of the units removed that notes how long each call takes."""
-
-    def __init__(self, function: Callable[[np.ndarray], T]) -> None:
-        self._function = function
-        self.seconds: list[float] = []
-
-    def __call__(self, removed: np.ndarray) -> T:
-        start = time.perf_counter()
-        found = self._function(removed)
-        self.seconds.append(time.perf_counter() - start)
-        return found
-
-
-class _TimedCriterion:
-    """A criterion whose passes are timed."""
-
-    def __init__(self, criterion: Criterion) -> None:
-        self.scores = _Timed(criterion.scores)
-        self.refresh = criterion.refresh
-        self.close = criterion.close
-
-
 class _TimedExaminer:
     """An examiner whose passes are timed, but for the first ones.
 
@@ -162,31 +138,39 @@ class _TimedExaminer:
     def __init__(
         self,
         problem: Problem,
-        scored: Criterion,
+        scorer: Scorer,
         method: Method,
         steering: str,
         refit_head: bool,
         trials: bool,
     ) -> None:
         judged = steering != "as_is" or trials
-        self._in_one_pass = isinstance(scored, LRP) and not method.scored_once and not judged
-        criterion = scored if self._in_one_pass else _TimedCriterion(scored)
+        self._in_one_pass = scorer.gives_probabilities and not method.scored_once and not judged
+        timed = TimedScorer(scorer)
+        used = scorer if self._in_one_pass else timed
         examined = make_examiner(
             problem,
-            ScoredOnce(criterion) if method.scored_once else criterion,
+            ScoredOnce(used) if method.scored_once else used,
             steering,
             refit_head=refit_head,
             trials=trials,
         )
         unpruned = np.zeros(problem.structure.n_units, bool)
-        scored.scores(unpruned)
+        scorer.scores(unpruned)
         examined.evaluate(unpruned)
-        self.evaluate = _Timed(examined.evaluate)
+        self._examined = examined
+        self._evaluations: list[float] = []
         self.scores = examined.scores
-        timed = criterion.scores if isinstance(criterion, _TimedCriterion) else self.evaluate
-        self.scorings: Sequence[float] = timed.seconds
+        self.scorings = self._evaluations if self._in_one_pass else timed.seconds
+
+    def evaluate(self, removed: np.ndarray) -> Evaluation:
+        """See `Examiner`."""
+        start = time.perf_counter()
+        found = self._examined.evaluate(removed)
+        self._evaluations.append(time.perf_counter() - start)
+        return found
 
     @property
     def forward_passes(self) -> int:
         """Number of forward passes that were none of the criterion's."""
-        return 0 if self._in_one_pass else len(self.evaluate.seconds)
+        return 0 if self._in_one_pass else len(self._evaluations)

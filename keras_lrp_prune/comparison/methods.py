@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from keras_lrp_prune.arguments import as_taken, or_none, text
+from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.relevance.criteria import Criterion, check_criterion
-from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.criteria.criterion import Criterion
+from keras_lrp_prune.criteria.registry import CRITERIA, check_described, compared
+from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 
 _LRP = "lrp.sequential_preset_a"
 _ALL_AT_ONCE = partial(EqualSteps, 1.0)
@@ -40,14 +39,15 @@ class Method:
     """
 
     name: str
-    criterion: str | None
+    criterion: str | Criterion | None
     schedule: Callable[[], Any] = EqualSteps
     analyzer_options: Mapping[str, Any] = field(default_factory=dict)
     scored_once: bool = False
 
     def __post_init__(self) -> None:
         as_taken(type(self), vars(self))
-        or_none(text)("criterion", self.criterion)
+        if self.criterion is not None and not isinstance(self.criterion, str):
+            check_described(self.criterion)
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         if not (plain.isascii() and plain.isalnum()):
             raise ValueError(
@@ -62,15 +62,16 @@ class Method:
 
     def describe(self) -> dict[str, Any]:
         """What makes it the same method, whatever its name, as plain data."""
+        made = self.criterion
         return {
-            "criterion": self.criterion,
+            "criterion": made.get_config() if isinstance(made, Criterion) else made,
             "schedule": self.schedule().get_config(),
             "analyzer_options": dict(self.analyzer_options),
             "scored_once": self.scored_once,
         }
 
 
-METHODS: Mapping[str, Method] = {
+_OF_LRP: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("accuracy-aware", None, AccuracyAware),
@@ -79,30 +80,44 @@ METHODS: Mapping[str, Method] = {
         # more of the accuracy.
         Method("lrp-iterative", _LRP),
         Method("lrp-one-shot", _LRP, _ALL_AT_ONCE, scored_once=True),
-        # Hatefi et al. 2024. They also search a rule for each third of the layers: on validation
-        # data epsilon for all of them did as well as any other choice.
-        Method("pxp", "pxp", _ALL_AT_ONCE, scored_once=True),
-        Method("taylor", "taylor"),
-        Method("activation", "activation"),
-        Method("apoz", "apoz"),
-        Method("l1", "l1", _ALL_AT_ONCE, scored_once=True),
-        Method("l2", "l2", _ALL_AT_ONCE, scored_once=True),
-        Method("random", "random", _ALL_AT_ONCE, scored_once=True),
     )
 }
+
+
+class Methods(Mapping[str, Method]):
+    """Ours, and one for each criterion that is compared, those that users register too."""
+
+    def __getitem__(self, name: str) -> Method:
+        if name in _OF_LRP:
+            return _OF_LRP[name]
+        if name not in compared("channels"):
+            raise KeyError(name)
+        if CRITERIA[name].one_shot:
+            return Method(name, name, _ALL_AT_ONCE, scored_once=True)
+        return Method(name, name)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _OF_LRP
+        yield from compared("channels")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+METHODS: Mapping[str, Method] = Methods()
 
 
 def make_method(method: str | Method) -> Method:
     """A method of its name, or itself.
 
     Raises:
-        ValueError: For an unknown name, or a criterion that there is not; the message lists those
-            that there are.
+        ValueError: For an unknown name; the message lists those that there are.
         TypeError: If it is neither.
     """
     if isinstance(method, Method):
-        if method.criterion is not None:
-            check_criterion(method.criterion)
         return method
     if not isinstance(method, str):
         raise TypeError(f"A method is given by its name or as a Method, not as {method!r}.")
@@ -111,23 +126,15 @@ def make_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-class ScoredOnce:
-    """A criterion that keeps the scores of its first call, that on the unpruned model."""
+def scored_by(method: Method, engine: CriterionChoice = DEFAULT_CRITERION) -> Criterion:
+    """What scores filters for a method.
 
-    def __init__(self, criterion: Criterion) -> None:
-        self._criterion = criterion
-        self._scores: Scores | None = None
+    Args:
+        method: The method.
+        engine: What computes LRP, and where.
 
-    def scores(self, removed: np.ndarray) -> Scores:
-        """See `Criterion`."""
-        if self._scores is None:
-            self._scores = self._criterion.scores(removed)
-        return self._scores
-
-    def refresh(self) -> None:
-        """See `Criterion`; the scores stay."""
-        self._criterion.refresh()
-
-    def close(self) -> None:
-        """See `Criterion`."""
-        self._criterion.close()
+    Raises:
+        ValueError: As `prune` does.
+    """
+    choice = replace(engine, criterion=method.criterion, analyzer_options=method.analyzer_options)
+    return choice.chosen

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.examination.refit import Recovery
 from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.subject import Subject
-from keras_lrp_prune.relevance.criteria import Problem
 
 
 class RebuiltModels:

@@ -12,8 +12,8 @@ from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import Counts, Step
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import Pace
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.prunables.prunable import Prunable
-from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 from keras_lrp_prune.selection.limits import Limits

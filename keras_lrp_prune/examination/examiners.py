@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.relevance.criteria import LRP, Criterion, Problem
-from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.selection.examiner import Evaluation
 
 
 class OnePass:
-    """LRP's forward pass gives the accuracies too: nothing is computed twice.
+    """The pass that scores gives the accuracies too: nothing is computed twice.
 
-    An evaluation costs one LRP pass over the reference set; the scores after it nothing.
+    An evaluation costs what scores cost; the scores after it nothing.
 
     Args:
         problem: The model and the reference set.
-        criterion: LRP on them.
+        scorer: Scores units, and gives the class probabilities that its pass knows.
     """
 
-    def __init__(self, problem: Problem, criterion: LRP) -> None:
+    def __init__(self, problem: Problem, scorer: Scorer) -> None:
         self._y = problem.reference.y
-        self._criterion = criterion
+        self._scorer = scorer
         self._removed = np.zeros(problem.structure.n_units, bool)
         self._scores: Scores | None = None
 
     def evaluate(self, removed: np.ndarray) -> Evaluation:
         """See `Examiner`."""
-        self._scores, found = self._criterion.examine(removed)
+        self._scores, found = self._scorer.examine(removed)
         self._removed = removed
         return Evaluation.of(self._y, found)
 
@@ -43,17 +44,17 @@ class OnePass:
 
 
 class TwoPasses:
-    """The masked working model gives the accuracies, and the criterion the scores.
+    """The masked working model gives the accuracies, and the scorer the scores.
 
-    An evaluation costs a forward pass over the reference set, scores what the criterion costs.
+    An evaluation costs a forward pass over the reference set, scores what they cost.
 
     Args:
         problem: The model and the reference set.
-        criterion: Scores the units of the masked working model.
+        scorer: Scores the units of the masked working model.
         steering: Turns what the working model computes into class probabilities.
     """
 
-    def __init__(self, problem: Problem, criterion: Criterion, steering: Steering) -> None:
+    def __init__(self, problem: Problem, scorer: Scorer, steering: Steering) -> None:
         working = problem.working()
         self._mask = problem.mask()
         with scope(problem.strategy):
@@ -61,7 +62,7 @@ class TwoPasses:
                 working.model.inputs[0], working.tensors[steering.tensor]
             )
             self._forward = CompiledForward(reader, problem.batch_size, problem.strategy)
-        self._reference, self._criterion, self._steering = problem.reference, criterion, steering
+        self._reference, self._scorer, self._steering = problem.reference, scorer, steering
         # Of what was evaluated since the last scores: one of them is what is scored next.
         self._rows: dict[bytes, np.ndarray] = {}
         steering.start(lambda: self._rows_of(np.zeros(problem.structure.n_units, bool)))
@@ -76,7 +77,7 @@ class TwoPasses:
         self._steering.rebase(lambda: self._rows_of(removed), removed)
         self._rows.clear()
         self._mask.set(removed)
-        return self._criterion.scores(removed)
+        return self._scorer.scores(removed)
 
     def _rows_of(self, removed: np.ndarray) -> np.ndarray:
         key = removed.tobytes()
@@ -88,7 +89,7 @@ class TwoPasses:
 
 def make_examiner(
     problem: Problem,
-    criterion: Criterion,
+    scorer: Scorer,
     steering: str,
     *,
     refit_head: bool,
@@ -98,7 +99,7 @@ def make_examiner(
 
     Args:
         problem: The model and the reference set.
-        criterion: Scores units.
+        scorer: Scores units.
         steering: `"as_is"` or `"cross_fit"`.
         refit_head: Whether the heads of `"cross_fit"` are fitted anew for each candidate.
         trials: Whether candidates are evaluated that are not scored.
@@ -107,7 +108,7 @@ def make_examiner(
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
     if steering == "cross_fit":
-        return TwoPasses(problem, criterion, CrossFit(LinearHead(problem, refit_head)))
-    if isinstance(criterion, LRP) and not trials:
-        return OnePass(problem, criterion)
-    return TwoPasses(problem, criterion, AsIs(problem))
+        return TwoPasses(problem, scorer, CrossFit(LinearHead(problem, refit_head)))
+    if scorer.gives_probabilities and not trials:
+        return OnePass(problem, scorer)
+    return TwoPasses(problem, scorer, AsIs(problem))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lrp_prune.arguments import one_of
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.steering import LinearHead
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.recovery.least_squares import refit_layers
 from keras_lrp_prune.recovery.weights import Weights, with_weights
-from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import CompiledForward, from_chief
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import kept_without

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import DataError
 from keras_lrp_prune.evaluation import class_accuracies, probabilities
 from keras_lrp_prune.graph.channels import selects
@@ -20,7 +21,6 @@ from keras_lrp_prune.recovery.head import (
     fold_heads,
     held_out_probabilities,
 )
-from keras_lrp_prune.relevance.criteria import Problem
 
 # Above it the accuracy on the reference set is blind: the head was fitted on these samples.
 _FITTED = 0.99

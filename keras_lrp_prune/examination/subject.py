@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.cost import CostModel, LatencyShare, Shares
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import (
     DataError,
     ReferenceSet,
@@ -20,7 +21,6 @@ from keras_lrp_prune.data import (
 )
 from keras_lrp_prune.evaluation import USUAL_CAUSES, probabilities, warn_at_chance
 from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
-from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.finite import check_finite
@@ -28,7 +28,6 @@ from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
-from keras_lrp_prune.relevance.criteria import Problem
 from keras_lrp_prune.runtime import (
     DEFAULT_EXECUTION,
     CompiledForward,
@@ -112,11 +111,10 @@ class Subject:
         check_copy(self.flat, copy, self.reference.x[:_FEW], self.keras_module)
         return copy
 
-    def problem(self, choice: CriterionChoice = DEFAULT_CRITERION, *, seed: int = 0) -> Problem:
+    def problem(self, seed: int = 0) -> Problem:
         """What a criterion scores, on one working copy.
 
         Args:
-            choice: What scores.
             seed: For what is drawn at random.
         """
         working = cache(self.working_copy)
@@ -130,9 +128,6 @@ class Subject:
             reference=self.reference,
             batch_size=self.batch_size,
             seed=seed,
-            analyzer_options=choice.analyzer_options,
-            engine=choice.engine,
-            worker_python=choice.worker_python,
             strategy=self.strategy,
         )
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.criteria.criterion import Criterion
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.refit import AUTO, Recovery
@@ -29,7 +30,7 @@ def prune(
     validation: Any = None,
     class_names: Iterable[str] | None = None,
     schedule: Any = None,
-    criterion: str | None = None,
+    criterion: str | Criterion | None = None,
     analyzer_options: Mapping[str, Any] | None = None,
     engine: str = "auto",
     recovery: str | None = AUTO,
@@ -77,11 +78,11 @@ def prune(
             dataset by `keras.utils.image_dataset_from_directory`), else numbers.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
             `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT.
-        criterion: What scores filters: `"lrp.log_odds"` (LRP of the log odds of each sample's
-            class, by the native engine), an LRP analyzer's name, or `"pxp"`, `"l1"`, `"l2"`,
-            `"taylor"`, `"activation"`, `"apoz"`, `"random"`. Default: the first, or with
-            `engine="innvestigate"` `"lrp.sequential_preset_a"`.
-        analyzer_options: Keyword arguments of the analyzer.
+        criterion: What scores filters: a name from `klp.criteria.CRITERIA` (such as an LRP
+            analyzer's), or an object, which has the options, the engine and the interpreter of its
+            own. Default: `"lrp.log_odds"` (LRP of the log odds of each sample's class, by the
+            native engine), or with `engine="innvestigate"` `"lrp.sequential_preset_a"`.
+        analyzer_options: Keyword arguments of the analyzer that is named.
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
             where it is installed and exact on the model, else native. `"lrp.log_odds"` is always

@@ -21,6 +21,7 @@ from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
 from keras_lrp_prune.cost import Shares
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
@@ -32,7 +33,6 @@ from keras_lrp_prune.examination.steering import Measured, chosen_steering, meas
 from keras_lrp_prune.examination.subject import Subject, read_subject
 from keras_lrp_prune.examination.target import Target
 from keras_lrp_prune.pruning.result import PruningResult
-from keras_lrp_prune.relevance.criteria import LRP, Problem
 from keras_lrp_prune.report.progress import PruningProgress
 from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import Execution, fingerprint
@@ -96,8 +96,7 @@ class Prepared:
             "budget": asked.target.budget,
             "min_accuracy": asked.target.min_accuracy,
             "schedule": self.pace.schedule.get_config(),
-            "criterion": asked.criterion.name,
-            "analyzer_options": dict(asked.criterion.analyzer_options),
+            **asked.criterion.settings,
             "recovery": asked.recovery.chosen,
             "protect": list(asked.limits.protect),
             "min_channels": asked.limits.min_channels,
@@ -159,7 +158,7 @@ def search(run: Prepared) -> Found:
     """
     with _held_checkpoint(run) as checkpoint:
         subject, options, selection = run.subject, run.options, run.pace.selection
-        problem = subject.problem(options.criterion, seed=options.execution.seed)
+        problem = subject.problem(options.execution.seed)
         subject.check_accuracy()
         steering = chosen_steering(
             selection.steering,
@@ -169,10 +168,11 @@ def search(run: Prepared) -> Found:
         )
         accuracy = _measured(run, steering)
         run.progress.name_mean(accuracy.short)
-        with closing(options.criterion.make(problem)) as scored, run.progress.stage("pruning"):
+        scorer = options.criterion.chosen.scorer(problem)
+        with closing(scorer), run.progress.stage("pruning"):
             examiner = make_examiner(
                 problem,
-                scored,
+                scorer,
                 steering,
                 refit_head=options.recovery.refits_head,
                 trials=selection.trials,
@@ -191,8 +191,7 @@ def search(run: Prepared) -> Found:
                 checkpoint=checkpoint,
                 on_step=run.progress.show,
             ).run()
-            engine = scored.engine.name if isinstance(scored, LRP) else None
-    return Found(state, problem, steering, engine)
+    return Found(state, problem, steering, scorer.engine_name)
 
 
 def report(run: Prepared, found: Found) -> PruningResult:

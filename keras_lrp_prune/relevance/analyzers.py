@@ -1,4 +1,4 @@
-"""LRP analyzers, by iNNvestigate's names: the options that each one takes."""
+"""LRP analyzers, by iNNvestigate's names, with the options that each one takes; engines, too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_lrp_prune.arguments import one_of
+
+ENGINES = ("auto", "innvestigate", "native")
 
 _ANY = frozenset({"input_layer_rule"})
 _PRESET = frozenset({"epsilon", "input_layer_rule"})
@@ -36,6 +38,11 @@ NATIVE_ANALYZERS: Mapping[str, frozenset[str]] = {
     **ANALYZERS,
     "lrp.gamma": _ANY | {"gamma"},
 }
+
+
+def check_engine(engine: str) -> None:
+    """Raises `ValueError` for an unknown engine."""
+    one_of("engine", engine, ENGINES)
 
 
 def check_analyzer(name: str, options: Mapping[str, Any], *, native: bool = False) -> None:

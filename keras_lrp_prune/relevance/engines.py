@@ -6,9 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
-from keras_lrp_prune.relevance.analyzers import ANALYZERS
+from keras_lrp_prune.relevance.analyzers import ANALYZERS, check_engine
 from keras_lrp_prune.relevance.innvestigate_engine import (
     InnvestigateEngine,
     MissingInnvestigateError,
@@ -21,13 +20,7 @@ if TYPE_CHECKING:
 
     from keras_lrp_prune.relevance.native.composites import Composite
 
-ENGINES = ("auto", "innvestigate", "native")
 _log = logging.getLogger(__name__)
-
-
-def check_engine(engine: str) -> None:
-    """Raises `ValueError` for an unknown engine."""
-    one_of("engine", engine, ENGINES)
 
 
 def make_engine(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.prunables.prunable import Prunable
-from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.election import balanced
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.order import Order

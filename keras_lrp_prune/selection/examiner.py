@@ -7,8 +7,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.evaluation import class_accuracies, soft_class_accuracies
-from keras_lrp_prune.relevance.scores import Scores
 
 
 @dataclass(frozen=True)

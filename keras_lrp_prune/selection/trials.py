@@ -13,8 +13,8 @@ from itertools import product
 
 import numpy as np
 
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
-from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 
 # Accuracies that differ by less are float rounding: the first of them goes.

@@ -17,16 +17,15 @@ from tiers import examples
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.method_curve import MethodCurve
-from keras_lrp_prune.comparison.methods import METHODS, Method
+from keras_lrp_prune.comparison.methods import METHODS, Method, scored_by
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.subject import read_subject
-from keras_lrp_prune.relevance.criteria import make_criterion
-from keras_lrp_prune.relevance.scores import Scores
 from keras_lrp_prune.runtime import Execution
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.reach import rate_tolerance
@@ -141,8 +140,7 @@ def test_one_shot_lrp_does_not_score_again(task):
 def test_pxp_ranks_by_the_magnitude_of_relevance(task):
     def scores(criterion, **options):
         method = Method("one", criterion, analyzer_options=options)
-        problem = task.problem(CriterionChoice(criterion, method.analyzer_options, "native"))
-        with closing(make_criterion(criterion, problem)) as scored:
+        with closing(scored_by(method, NATIVE).scorer(task.problem())) as scored:
             return scored.scores(np.zeros(task.structure.n_units, bool)).by_class
 
     signed = scores("lrp.epsilon", epsilon=1e-6)

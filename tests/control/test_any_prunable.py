@@ -14,7 +14,7 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.relevance.scores import Contributions, Scores
+from keras_lrp_prune.criteria.scores import Contributions, Scores
 from keras_lrp_prune.report import progress
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits

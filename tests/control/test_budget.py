@@ -24,7 +24,7 @@ from keras_lrp_prune.cost import (
     check_budget,
     energy,
 )
-from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import cheapest_first, without
@@ -298,9 +298,9 @@ def test_goes_on_to_the_same_result(model, tmp_path):
 
 
 def test_unreachable_budgets_are_refused_before_any_work(model, monkeypatch):
-    from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+    from keras_lrp_prune.criteria import WeightNorm
 
-    monkeypatch.setattr(CriterionChoice, "make", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(WeightNorm, "scorer", lambda *args: pytest.fail("work was done"))
     for name in KEYS:
         with pytest.raises(ValueError, match=rf"{name}=0.001 .*smallest share.* is 0\.") as error:
             prune(model, budget={"flops": 0.5, name: 0.001})

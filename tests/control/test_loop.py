@@ -14,7 +14,7 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.relevance.scores import Scores
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import check_rate, rate_tolerance

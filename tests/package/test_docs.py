@@ -7,7 +7,7 @@ from places import DOCS
 
 PAGES = (
     *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
-    *("deploy", "finetuning", "how-to-schedule"),
+    *("deploy", "finetuning", "how-to-schedule", "criteria"),
 )
 
 
@@ -39,7 +39,7 @@ def test_what_the_api_lists_is_reached_from_the_package():
         for it in listed
         if inspect.isfunction(it) or (inspect.isclass(it) and issubclass(it, Exception))
     }
-    rooms = (klp, klp.export)
+    rooms = (klp, klp.export, klp.criteria)
     found = {name: getattr(room, name) for room in rooms for name in wanted if name in room.__all__}
     assert wanted.keys() - found.keys() == {"energy"}
     assert all(found[name] is wanted[name] for name in found)

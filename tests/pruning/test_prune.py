@@ -20,7 +20,10 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.selection.order import UniformOrder
 
 AccuracyAware = klp.schedules.AccuracyAware
-CRITERIA = ("lrp.sequential_preset_a", "pxp", "l1", "l2", "taylor", "activation", "apoz", "random")
+CRITERIA = [
+    "lrp.sequential_preset_a",
+    *(name for name, one in klp.criteria.CRITERIA.items() if one.compared),
+]
 
 
 def fingerprint(model):

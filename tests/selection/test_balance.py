@@ -13,8 +13,8 @@ from structures import LIMITS, structure_of
 from tiers import examples
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.criteria.scores import Contributions
 from keras_lrp_prune.relevance.native.engine import NativeEngine
-from keras_lrp_prune.relevance.scores import Contributions
 from keras_lrp_prune.selection.election import balanced
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import propose, without

@@ -11,10 +11,10 @@ from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.criteria.scores import Contributions, Scores
 from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.examination.examiners import TwoPasses
-from keras_lrp_prune.relevance.scores import Contributions, Scores
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.trials import Trials
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from keras_lrp_prune.criteria.registry import compared
+
 Values = Mapping[str, Sequence[str]]
 
 NUMBERS = ("None", "'0.5'", "np.nan", "np.inf", "-1", "True", "[0.5]", "1j", "b'1'")
@@ -49,7 +51,7 @@ RIGHT: Values = {
         *("schedules.EqualSteps(0.5)", "tfmot.ConstantSparsity(0.25, 0, frequency=1)"),
         "schedules.AccuracyAware(0.2, max_step=0.3)",
     ],
-    "criterion": ["'l1'", "'l2'", "'random'", "'taylor'", "'lrp.log_odds'", "'lrp.z'", "'apoz'"],
+    "criterion": [*map(repr, compared("channels")), "'lrp.log_odds'", "'lrp.z'"],
     "analyzer_options": ["None", "{}"],
     "engine": ["'native'"],
     "recovery": ["None"],

@@ -19,7 +19,7 @@ SNAPSHOT = Path(__file__).with_name("public_api.txt")
 def described() -> list[str]:
     """A line for each name, argument list and attribute."""
     import keras_lrp_prune as klp
-    from keras_lrp_prune.control.history import StepRecord
+    from keras_lrp_prune.report.step_record import StepRecord
 
     history = _of_class("klp.PruningResult.history[step]", StepRecord)
     return sorted([*_of_room("klp", klp), *history])

@@ -43,10 +43,11 @@ from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware
 from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.registry import chosen_criterion
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.graph.heads import read_head
-from keras_lrp_prune.relevance.criteria import Problem, make_criterion
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import CompiledForward, OverSamples, is_chief
 from keras_lrp_prune.selection.limits import Limits
@@ -300,16 +301,16 @@ def traces_of_a_run() -> dict[str, int]:
         4,
         strategy=mirrored(2),
     )
-    criterion = make_criterion(LRP, asked)
+    scorer = chosen_criterion(LRP).scorer(asked)
     state = PruningLoop(
         prunable=structure,
-        examiner=make_examiner(asked, criterion, "as_is", refit_head=False),
+        examiner=make_examiner(asked, scorer, "as_is", refit_head=False),
         pace=make_pace(AccuracyAware(), trials=False),
         counts=lambda removed: CostModel(graph, structure)(removed).counts(),
         goal=RateGoal(structure, Limits(1, 1), 0.4),
         limits=Limits(1, 1),
     ).run()
-    return {"steps": len(state.history), "traces": criterion.engine.traces}
+    return {"steps": len(state.history), "traces": scorer.engine.traces}
 
 
 def legacy() -> dict[str, Any]:

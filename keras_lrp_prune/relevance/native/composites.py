@@ -72,6 +72,25 @@ class Composite:
             "table with (anything, rule)."
         )
 
+    def describe(self) -> dict[str, Any]:
+        """What tells it from others, as plain data: its functions, by name, and their values."""
+        table = [[_described(condition), _described(rule)] for condition, rule in self.table]
+        return {"table": table, "taylor": self.taylor}
+
+
+def _described(value: Any) -> Any:
+    """A function as its name and the values in it; anything else as it is, or in words."""
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return value if isinstance(value, str | int | float | None) else repr(value)
+    cells = (cell.cell_contents for cell in value.__closure__ or ())
+    return {
+        "function": f"{value.__module__}.{value.__qualname__}",
+        # They tell lambdas apart, which have all one name.
+        "constants": [one for one in code.co_consts if isinstance(one, str | int | float)],
+        **{name: _described(cell) for name, cell in zip(code.co_freevars, cells, strict=True)},
+    }
+
 
 def anything(place: Place) -> bool:
     """Any linear layer."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_lrp_prune.prunables.prunable import Prunable
+
 
 @dataclass(frozen=True)
 class Contributions:
@@ -52,3 +54,16 @@ class Scores:
             return self.by_class[0]
         combined: np.ndarray = class_weights @ self.by_class
         return combined
+
+
+def relative_to_group(prunable: Prunable, scores: np.ndarray, order: int) -> np.ndarray:
+    """Divides each group's scores by their norm of that order, so that layers compare.
+
+    The norm is that of the scores per filter, averaged over classes.
+    """
+    per_filter = np.abs(scores).mean(0) / prunable.unit_sizes
+    relative = np.empty_like(scores)
+    for group in prunable.groups:
+        norm = np.linalg.norm(per_filter[group.units], ord=order)
+        relative[:, group.units] = scores[:, group.units] / (norm if norm > 0 else 1.0)
+    return relative

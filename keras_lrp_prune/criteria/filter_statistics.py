@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.graph.generations import generation, keras_of
-from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
 from keras_lrp_prune.runtime import OverSamples
-from keras_lrp_prune.surgery.building import Built
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _FOLLOWS = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What is measured of a filter's output.
+
+    Args:
+        per_filter: Of the output, and the gradient of the loss by it if that is asked for, to a
+            tensor of the same shape, whose mean over space counts.
+        per_unit: Of its sum over the filters of each unit.
+        gradient: Whether the gradient is asked for.
+    """
+
+    per_filter: Callable[[Any, Any], Any]
+    per_unit: Callable[[Any], Any] = lambda values: values
+    gradient: bool = False
 
 
 class FilterStatistics:
     """Sums a statistic of every unit over the samples of each class.
 
     Args:
-        graph: A flat model.
-        structure: Its channel structure.
-        built: The live model; masks on it take effect without retracing.
-        head: What its outputs mean.
-        name: `"activation"`, `"apoz"` or `"taylor"`.
-        batch_size: Samples per batch and replica.
-        strategy: `tf.distribute` strategy that the live model was made for.
+        problem: The model, whose working copy is measured (masks on it take effect without
+            retracing), and how.
+        statistic: What is measured.
     """
 
-    def __init__(
-        self,
-        graph: ModelGraph,
-        structure: ChannelStructure,
-        built: Built,
-        head: Head,
-        name: str,
-        *,
-        batch_size: int,
-        strategy: tf.distribute.Strategy | None = None,
-    ) -> None:
+    def __init__(self, problem: Problem, statistic: Statistic) -> None:
         import tensorflow as tf
 
+        graph, structure, built = problem.graph, problem.structure, problem.working()
         keras = keras_of(built.model)
         nodes = [
             node
@@ -59,8 +57,7 @@ class FilterStatistics:
         axes = [structure.tensor_axes[ref] for ref in refs]
         tensors = [built.tensors[ref] for ref in refs]
         probe = keras.Model(built.model.inputs[0], [*tensors, *built.model.outputs])
-        measure = _STATISTICS[name]
-        n_units, n_classes = structure.n_units, head.n_classes
+        n_units, n_classes = structure.n_units, problem.head.n_classes
 
         def by_class_and_unit(x: Any, y: Any) -> tuple[Any, Any]:
             # Watching the weights records every activation: by itself a tape watches no frozen
@@ -69,54 +66,31 @@ class FilterStatistics:
                 tape.watch(_floating_variables(probe))
                 *outputs, scores = probe(x, training=False)
                 loss = (
-                    tf.reduce_sum(_cross_entropy(keras, head, y, scores))
-                    if name == "taylor"
-                    else None
+                    tf.reduce_sum(problem.cross_entropy(y, scores)) if statistic.gradient else None
                 )
-            gradients = tape.gradient(loss, outputs) if name == "taylor" else outputs
+            gradients = tape.gradient(loss, outputs) if statistic.gradient else outputs
             per_filter = tf.concat(
                 [
-                    _mean_over_space(measure.per_filter(output, gradient), axis)
+                    _mean_over_space(statistic.per_filter(output, gradient), axis)
                     for output, gradient, axis in zip(outputs, gradients, axes, strict=True)
                 ],
                 -1,
             )
             per_unit = tf.math.unsorted_segment_sum(tf.transpose(per_filter), units, n_units)
-            statistic = tf.cast(measure.per_unit(tf.transpose(per_unit)), tf.float64)
-            return tf.math.unsorted_segment_sum(statistic, y, n_classes), scores
+            found = tf.cast(statistic.per_unit(tf.transpose(per_unit)), tf.float64)
+            return tf.math.unsorted_segment_sum(found, y, n_classes), scores
 
         source = built.model.inputs[0]
         self._sums = OverSamples(
             by_class_and_unit,
             tf.TensorSpec(source.shape, source.dtype),
-            batch_size=batch_size,
-            strategy=strategy,
+            batch_size=problem.batch_size,
+            strategy=problem.strategy,
         )
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """The statistic summed over the samples of each class, float64 `(classes, units)`."""
         return self._sums(x, y)[0]
-
-
-class _Measure:
-    def __init__(
-        self, per_filter: Callable[[Any, Any], Any], per_unit: Callable[[Any], Any] = lambda v: v
-    ) -> None:
-        self.per_filter = per_filter
-        self.per_unit = per_unit
-
-
-def _is_positive(output: Any, _: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.cast(output > 0, output.dtype)
-
-
-_STATISTICS = {
-    "activation": _Measure(lambda output, _: abs(output)),
-    "apoz": _Measure(_is_positive),
-    "taylor": _Measure(lambda output, gradient: output * gradient, lambda change: change**2),
-}
 
 
 def _behind(graph: ModelGraph, ref: TensorRef) -> TensorRef:
@@ -144,16 +118,3 @@ def _floating_variables(model: Any) -> list[Any]:
 
     weights = [weight for weight in model.weights if tf.as_dtype(weight.dtype).is_floating]
     return [weight.value for weight in weights] if generation(model) == "keras" else weights
-
-
-def _cross_entropy(keras: ModuleType, head: Head, y: Any, scores: Any) -> Any:
-    import tensorflow as tf
-
-    y = tf.maximum(y, 0)  # what does not count needs some class too
-    from_logits = head.kind == "logits"
-    if head.one_unit or head.kind == "sigmoid":
-        n_outputs = scores.shape[-1]
-        target = y[:, None] if head.one_unit else tf.one_hot(y, n_outputs)
-        target = tf.cast(target, scores.dtype)
-        return keras.losses.binary_crossentropy(target, scores, from_logits=from_logits)
-    return keras.losses.sparse_categorical_crossentropy(y, scores, from_logits=from_logits)

@@ -1,0 +1,61 @@
+"""Scorers that stand for another: scores taken once, and passes that are timed."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.scores import Scores
+
+
+class _InFront(Scorer):
+    """Has another scorer score."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__(scorer.problem)
+        self._behind = scorer
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        return self._behind.scores(removed)
+
+    def refresh(self) -> None:
+        """See `Scorer`."""
+        self._behind.refresh()
+
+    def close(self) -> None:
+        """See `Scorer`."""
+        self._behind.close()
+
+
+class ScoredOnce(_InFront):
+    """Keeps the scores of its first call, that on the unpruned model, whatever is refreshed."""
+
+    _scores: Scores | None = None
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        if self._scores is None:
+            self._scores = super().scores(removed)
+        return self._scores
+
+
+class TimedScorer(_InFront):
+    """Notes how long each call takes.
+
+    Attributes:
+        seconds: Of each, so far.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__(scorer)
+        self.seconds: list[float] = []
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        start = time.perf_counter()
+        found = super().scores(removed)
+        self.seconds.append(time.perf_counter() - start)
+        return found

@@ -1,0 +1,39 @@
+"""What scores the units that can go: criteria, which have a name, or are a user's own.
+
+A `Criterion` says what scores, and a `Scorer` does it; `register_criterion` gives one of your own a
+name. Reached as `klp.criteria`; importing it needs no TensorFlow.
+"""
+
+from keras_lrp_prune.criteria.activations import Activation, APoZ, Taylor
+from keras_lrp_prune.criteria.criterion import Criterion, Scorer
+from keras_lrp_prune.criteria.lrp import LRP, PXP, LogOdds
+from keras_lrp_prune.criteria.norms import WeightNorm, over_kernels
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.random_order import Random
+from keras_lrp_prune.criteria.registry import (
+    CRITERIA,
+    register_criterion,
+    unregister_criterion,
+)
+from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+
+__all__ = [
+    "CRITERIA",
+    "LRP",
+    "PXP",
+    "APoZ",
+    "Activation",
+    "Contributions",
+    "Criterion",
+    "LogOdds",
+    "Problem",
+    "Random",
+    "Scorer",
+    "Scores",
+    "Taylor",
+    "WeightNorm",
+    "over_kernels",
+    "register_criterion",
+    "relative_to_group",
+    "unregister_criterion",
+]

@@ -1,0 +1,163 @@
+"""What scores: a `Criterion`, which users name or make, and the `Scorer` that it becomes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from inspect import signature
+from typing import Any, Self
+
+import numpy as np
+
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.scores import Scores
+
+NEEDS = ("samples", "gradients", "lrp", "second_moments")
+KINDS = ("channels", "weights")
+
+
+class Scorer(ABC):
+    """A criterion at work on one problem: scores its units for each class; low scores go first.
+
+    Args:
+        problem: What is scored.
+
+    Attributes:
+        gives_probabilities: Whether `examine` gives, by the pass that scores, the class
+            probabilities too, so that no other pass is needed to know the accuracies.
+        engine_name: What computes LRP, if anything does.
+    """
+
+    gives_probabilities: bool = False
+    engine_name: str | None = None
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    @abstractmethod
+    def scores(self, removed: np.ndarray) -> Scores:
+        """Scores of the units of the model without the removed ones.
+
+        Args:
+            removed: bool, shape `(units,)`; the working model is masked alike.
+        """
+
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """Scores and, of the same pass, the samples' class probabilities `(samples, classes)`.
+
+        It is asked for only where `gives_probabilities`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no probabilities.")
+
+    def refresh(self) -> None:
+        """Takes over the weights that the live model behind the problem's graph has by now.
+
+        As it stands here, the working copy gets them; what else is known of them is forgotten by
+        a method that overrides this one.
+        """
+        self.problem.refresh()
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing that has to be freed
+        """Frees what the scorer holds."""
+
+
+class Criterion(ABC):
+    """What scores the units of a prunable, described: no model is in it, and no work is done.
+
+    One of your own is a subclass with `name`, `help`, `passes` and `scorer`, and what else differs
+    from the defaults below. With arguments it is a frozen dataclass, so that `get_config` knows
+    them. It is given as it is (`prune(criterion=MyCriterion())`), or by its name once
+    `klp.register_criterion` has it.
+
+    Attributes:
+        needs: Of `"samples"`, `"gradients"`, `"lrp"` and `"second_moments"`, what it reads beside
+            the weights.
+        works_on: Of `"channels"` and `"weights"`, what it can score.
+        one_shot: Whether `compare` has it score once, on the unpruned model, as it was published,
+            and not anew after each step.
+        compared: Whether `compare` has a method of its name.
+
+    Example:
+    >>> class Sizes(klp.criteria.Criterion):
+    ...     name = "sizes"
+    ...     help = "number of filters that go together"
+    ...     passes = 0
+    ...
+    ...     def scorer(self, problem):
+    ...         return SizesScorer(problem)
+    >>> class SizesScorer(klp.criteria.Scorer):
+    ...     def scores(self, removed):
+    ...         return klp.criteria.Scores(self.problem.structure.unit_sizes[None].astype(float))
+    >>> result = klp.prune(model, (x, y), 0.3, criterion=Sizes())
+    """
+
+    needs: tuple[str, ...] = ()
+    works_on: tuple[str, ...] = ("channels",)
+    one_shot: bool = False
+    compared: bool = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called: letters, digits, `-`, `_` and `.`."""
+
+    @property
+    @abstractmethod
+    def help(self) -> str:
+        """What a unit is scored by, in one line."""
+
+    @property
+    @abstractmethod
+    def passes(self) -> int:
+        """Forward and backward passes over the reference set that scores cost."""
+
+    @abstractmethod
+    def scorer(self, problem: Problem) -> Scorer:
+        """Sets it to work; close the scorer when it is no longer needed.
+
+        Args:
+            problem: The model and the samples.
+        """
+
+    def configured(
+        self,
+        *,
+        analyzer_options: Mapping[str, Any],
+        engine: str = "auto",
+        worker_python: str | None = None,
+    ) -> Criterion:
+        """The same with the arguments that `prune` has for LRP; others are left as they are.
+
+        Raises:
+            ValueError: If there are analyzer options, and it is no analyzer.
+        """
+        if analyzer_options:
+            raise ValueError(
+                f"analyzer_options are for LRP analyzers; criterion {self.name!r} has none."
+            )
+        return self
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data, in the form of a schedule's.
+
+        Returns:
+            `{"class_name": ..., "config": {argument: value}}`.
+
+        Raises:
+            TypeError: If it takes other arguments than the fields of a dataclass.
+        """
+        made: Any = self
+        names = [known.name for known in fields(made)] if is_dataclass(made) else []
+        if set(names) != set(signature(type(self)).parameters):
+            raise TypeError(
+                f"{type(self).__name__} has arguments that its config does not know: make it a "
+                "frozen dataclass, or write get_config."
+            )
+        config = {name: getattr(self, name) for name in names}
+        return {"class_name": type(self).__name__, "config": config}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A criterion from `get_config()`, or from the inner `"config"` alone."""
+        return cls(**(config["config"] if "class_name" in config else config))

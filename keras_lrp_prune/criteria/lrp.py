@@ -1,0 +1,307 @@
+"""LRP as a criterion: by an analyzer, of the log odds, and as pruning by explanation has it."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from keras_lrp_prune.arguments import as_taken
+from keras_lrp_prune.arguments import options as options_rule
+from keras_lrp_prune.criteria.criterion import Criterion, Scorer
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+from keras_lrp_prune.relevance.analyzers import check_analyzer, check_engine
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+    from keras_lrp_prune.relevance.native.composites import Composite
+    from keras_lrp_prune.relevance.native.engine import NativeEngine
+
+LOG_ODDS = "lrp.log_odds"
+
+
+@dataclass(frozen=True)
+class _ByLRP(Criterion):
+    """What LRP scores.
+
+    Args:
+        engine: What computes it, as in `prune`.
+        worker_python: Interpreter that has iNNvestigate, as in `prune`.
+    """
+
+    engine: str = field(default="auto", kw_only=True)
+    worker_python: str | None = field(default=None, kw_only=True)
+
+    passes = 2
+    needs = ("samples", "lrp")
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine)
+        as_taken(type(self), vars(self))
+        if self.worker_python is not None:
+            object.__setattr__(self, "worker_python", os.fspath(self.worker_python))
+
+    @abstractmethod
+    def scorer(self, problem: Problem) -> LRPScorer:
+        """See `Criterion`."""
+
+    def configured(
+        self,
+        *,
+        analyzer_options: Mapping[str, Any],
+        engine: str = "auto",
+        worker_python: str | None = None,
+    ) -> Self:
+        """See `Criterion`; what is not given stays as it is."""
+        super().configured(analyzer_options=analyzer_options)
+        return replace(
+            self,
+            engine=self.engine if engine == "auto" else engine,
+            worker_python=self.worker_python if worker_python is None else worker_python,
+        )
+
+
+@dataclass(frozen=True)
+class LRP(_ByLRP):
+    """Each unit's share of the relevance of its group, for each class.
+
+    Signed mean relevance (Bach et al. 2015), summed over the unit, over the sum of its magnitudes
+    in the group: rules that ignore biases lose relevance on the way down, which must not count
+    against lower layers.
+
+    Args:
+        analyzer: An analyzer's name, or, for the native engine, a `Composite` of your own.
+        options: Keyword arguments of the analyzer.
+        engine: What computes it, as in `prune`.
+        worker_python: Interpreter that has iNNvestigate, as in `prune`.
+        name: What it is called; default: as the analyzer is, or `"lrp.composite"`.
+
+    Raises:
+        TypeError: For an argument of another type.
+        ValueError: For an unknown analyzer, option or engine.
+
+    Example:
+    >>> stable = klp.criteria.LRP("lrp.epsilon", {"epsilon": 0.1}, engine="native")
+    >>> result = klp.prune(model, (x, y), 0.3, criterion=stable)
+    """
+
+    analyzer: str | Composite
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(default="", kw_only=True)
+
+    help = "share of its group's relevance, by an LRP analyzer"
+    compared = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "options", options_rule("options", self.options))
+        if isinstance(self.analyzer, str):
+            name = self.analyzer
+            check_analyzer(name, self.options, native=self.engine != "innvestigate")
+        else:
+            name = "lrp.composite"
+            _check_composite(self.analyzer, self.options)
+        object.__setattr__(self, "name", self.name or name)
+
+    def scorer(self, problem: Problem) -> LRPScorer:
+        """See `Criterion`."""
+        return LRPScorer(problem, self, self.analyzer, self.options)
+
+    def configured(
+        self,
+        *,
+        analyzer_options: Mapping[str, Any],
+        engine: str = "auto",
+        worker_python: str | None = None,
+    ) -> Self:
+        """See `Criterion`; what is not given stays as it is."""
+        other = super().configured(analyzer_options={}, engine=engine, worker_python=worker_python)
+        return replace(other, options={**self.options, **analyzer_options})
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as plain data; of a composite, what its functions are called."""
+        found = super().get_config()
+        if not isinstance(self.analyzer, str):
+            found["config"]["analyzer"] = self.analyzer.describe()
+        return found
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """See `Criterion`.
+
+        Raises:
+            ValueError: If the analyzer was a composite.
+        """
+        given = config["config"] if "class_name" in config else config
+        if not isinstance(given["analyzer"], str):
+            raise ValueError(
+                "A config only names the functions that a composite is made of: give the composite "
+                "itself, LRP(composite)."
+            )
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class PXP(_ByLRP):
+    """The magnitude of each unit's share of the relevance of its group, for each class.
+
+    Hatefi et al. 2024, arXiv:2408.12568, with the settings that come with their code: the epsilon
+    rule for all layers (with 1e-6), and relevance near zero goes first, whatever its sign.
+
+    Args:
+        engine: What computes LRP, as in `prune`.
+        worker_python: Interpreter that has iNNvestigate, as in `prune`.
+
+    Example:
+    >>> result = klp.prune(model, (x, y), 0.3, criterion=klp.criteria.PXP(engine="native"))
+    """
+
+    name = "pxp"
+    help = "magnitude of its share by lrp.epsilon"
+    one_shot = True
+
+    def scorer(self, problem: Problem) -> LRPScorer:
+        """See `Criterion`."""
+        return _PXPScorer(problem, self, "lrp.epsilon", {"epsilon": 1e-6})
+
+
+@dataclass(frozen=True)
+class LogOdds(_ByLRP):
+    """What each unit adds to the log odds of each sample's class, by the native engine.
+
+    Relevance by the z-rule (for ReLU networks, activation times gradient: Ancona et al. 2018,
+    arXiv:1711.06104), not of one class's score but of its log odds against the others. A unit's
+    score is its mean square, relative to its group.
+
+    Args:
+        engine: `"auto"` or `"native"`.
+        worker_python: Has no use here.
+
+    Raises:
+        ValueError: For another engine.
+
+    Example:
+    >>> result = klp.prune(model, (x, y), 0.3, criterion=klp.criteria.LogOdds())
+    """
+
+    name = LOG_ODDS
+    help = "mean square of what it adds to the log odds"
+    compared = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine == "innvestigate":
+            raise ValueError(
+                f"Criterion {LOG_ODDS!r} is for the engine 'native'; iNNvestigate explains the "
+                "scores of single classes. Choose engine='auto', or an analyzer that it has."
+            )
+
+    def scorer(self, problem: Problem) -> LRPScorer:
+        """See `Criterion`."""
+        # Not at the top: it brings TensorFlow.
+        from keras_lrp_prune.relevance.native.composites import make_composite
+
+        # A composite, unlike the analyzer of the same rule, is for the native engine alone.
+        return _LogOddsScorer(problem, self, make_composite("lrp.z", {}), {})
+
+
+class LRPScorer(Scorer):
+    """LRP on one problem; a call costs one LRP pass over the reference set.
+
+    Args:
+        problem: What is scored.
+        criterion: What scores it.
+        analyzer: The analyzer that stands for it.
+        options: Keyword arguments of the analyzer.
+    """
+
+    gives_probabilities = True
+
+    def __init__(
+        self,
+        problem: Problem,
+        criterion: _ByLRP,
+        analyzer: str | Composite,
+        options: Mapping[str, Any],
+    ) -> None:
+        # Not at the top: it brings TensorFlow.
+        from keras_lrp_prune.relevance.engines import make_engine
+
+        super().__init__(problem)
+        self.engine: LRPEngine = make_engine(
+            criterion.engine,
+            problem.graph,
+            analyzer,
+            options,
+            two_class=problem.head.one_unit,
+            batch_size=problem.batch_size,
+            strategy=problem.strategy,
+            worker_python=criterion.worker_python,
+        )
+        self.engine_name = self.engine.name
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        return self.examine(removed)[0]
+
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """See `Scorer`."""
+        structure, reference = self.problem.structure, self.problem.reference
+        self.engine.set_mask(structure, removed)
+        sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
+        means = self.ranked(sums / reference.class_counts[:, None])
+        return Scores(relative_to_group(structure, means, order=1)), probabilities
+
+    @staticmethod
+    def ranked(relevance: np.ndarray) -> np.ndarray:
+        """What units are ranked by, given the mean relevance for each class: itself."""
+        return relevance
+
+    def refresh(self) -> None:
+        """See `Scorer`; costs no pass and no retracing."""
+        self.engine.refresh(self.problem.graph)
+
+    def close(self) -> None:
+        """Frees what the engine holds."""
+        self.engine.close()
+
+
+class _PXPScorer(LRPScorer):
+    """Relevance near zero goes first."""
+
+    @staticmethod
+    def ranked(relevance: np.ndarray) -> np.ndarray:
+        """The magnitudes."""
+        return np.abs(relevance)
+
+
+class _LogOddsScorer(LRPScorer):
+    """Knows what each unit adds to each sample."""
+
+    engine: NativeEngine
+
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """See `Scorer`."""
+        structure, reference = self.problem.structure, self.problem.reference
+        self.engine.set_mask(structure, removed)
+        values, probabilities = self.engine.log_odds_relevance(structure, reference.x, reference.y)
+        squares = np.stack(
+            [(values[reference.y == c] ** 2).mean(0) for c in range(len(reference.class_counts))]
+        )
+        scores = relative_to_group(structure, squares, order=2)
+        return Scores(scores, Contributions(values, reference.y)), probabilities
+
+
+def _check_composite(analyzer: Any, options: Mapping[str, Any]) -> None:
+    """Raises `TypeError` for what is no composite, and `ValueError` if it is to have options."""
+    # Not at the top: it brings TensorFlow.
+    from keras_lrp_prune.relevance.native.composites import Composite, make_composite
+
+    if not isinstance(analyzer, Composite):
+        raise TypeError(f"analyzer takes an analyzer's name or a Composite, not {analyzer!r}.")
+    make_composite(analyzer, options)

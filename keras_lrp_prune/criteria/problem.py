@@ -1,0 +1,89 @@
+"""What is scored: a model that can be masked, and the samples to score it on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.data import ReferenceSet
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.generations import generation, weights_of
+from keras_lrp_prune.graph.heads import Head
+from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.prunables.prunable import Mask
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
+from keras_lrp_prune.surgery.building import Built
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a criterion scores: a model that can be masked, and the samples to score it on.
+
+    Args:
+        graph: The model, flat; `graph.layers[name].arrays()` are its weights as they are now.
+        structure: Its channel structure: the units, and which weights are theirs.
+        working: Gives the working copy of the model, which masks act on.
+        mask: Gives the mask on it.
+        head: What its outputs mean.
+        reference: The reference set.
+        batch_size: Samples per batch and replica.
+        seed: For what is drawn at random.
+        strategy: `tf.distribute` strategy to run under.
+    """
+
+    graph: ModelGraph
+    structure: ChannelStructure
+    working: Callable[[], Built]
+    mask: Callable[[], Mask]
+    head: Head
+    reference: ReferenceSet
+    batch_size: int = DEFAULT_BATCH_SIZE
+    seed: int = 0
+    strategy: tf.distribute.Strategy | None = None
+
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """The weights of the working copy, by layer and by the graph's names.
+
+        Returns:
+            Variables as the model's Keras has them; of Keras 3, `.value` is TensorFlow's.
+        """
+        layers = self.working().layers
+        return {
+            name: dict(zip(layer.weights, weights_of(layers[name]), strict=True))
+            for name, layer in self.graph.layers.items()
+            if layer.weights
+        }
+
+    def refresh(self) -> None:
+        """Gives the working copy the weights that the live model has by now."""
+        for name, variables in self.variables().items():
+            weights = self.graph.layers[name].weights
+            for weight, variable in variables.items():
+                variable.assign(weights[weight])
+
+    def cross_entropy(self, y: Any, outputs: Any) -> Any:
+        """The loss of each sample, whatever the model's outputs mean.
+
+        Args:
+            y: Classes, int, shape `(samples,)`; below 0 for samples that only fill up a batch.
+            outputs: What the working copy returns for the samples, a tensor.
+
+        Returns:
+            A tensor of shape `(samples,)`.
+        """
+        import tensorflow as tf
+
+        # As `keras_of`, but without an import, which a traced function cannot have.
+        keras, head = sys.modules[generation(self.working().model) or "keras"], self.head
+        y = tf.maximum(y, 0)  # what does not count needs some class too
+        from_logits = head.kind == "logits"
+        if head.one_unit or head.kind == "sigmoid":
+            target = y[:, None] if head.one_unit else tf.one_hot(y, outputs.shape[-1])
+            target = tf.cast(target, outputs.dtype)
+            return keras.losses.binary_crossentropy(target, outputs, from_logits=from_logits)
+        return keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=from_logits)

@@ -1,0 +1,207 @@
+"""The criteria that have a name: ours, and those that users register."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from keras_lrp_prune.arguments import one_of
+from keras_lrp_prune.criteria.activations import Activation, APoZ, Taylor
+from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion
+from keras_lrp_prune.criteria.lrp import LOG_ODDS, LRP, PXP, LogOdds
+from keras_lrp_prune.criteria.norms import WeightNorm
+from keras_lrp_prune.criteria.random_order import Random
+from keras_lrp_prune.graph.plain import json_default
+from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS, check_engine
+
+_DEFAULT_OF_INNVESTIGATE = "lrp.sequential_preset_a"
+
+# The order is that of lists in messages and in the command line's help.
+_OURS: tuple[Criterion, ...] = (
+    LogOdds(),
+    *map(LRP, NATIVE_ANALYZERS),
+    PXP(),
+    Taylor(),
+    Activation(),
+    APoZ(),
+    WeightNorm(order=1),
+    WeightNorm(order=2),
+    Random(),
+)
+_REGISTERED: dict[str, Criterion] = {one.name: one for one in _OURS}
+
+CRITERIA: Mapping[str, Criterion] = MappingProxyType(_REGISTERED)
+
+
+def register_criterion(criterion: Criterion) -> None:
+    """Gives a criterion a name that `prune`, `Method` and `FilterPruning` know.
+
+    It becomes a method of `accuracy_curve` and `compare` by the same name.
+
+    Args:
+        criterion: A `klp.criteria.Criterion`: one of your own, or one of ours with other arguments
+            and a name of its own, such as `LRP("lrp.epsilon", {"epsilon": 0.1}, name="stable")`.
+
+    Raises:
+        TypeError: If it is no such object, or something that it says of itself is of another type.
+        ValueError: If there is one of its name, or what it says of itself has no meaning.
+
+    Example:
+    >>> klp.register_criterion(klp.criteria.LRP("lrp.gamma", {"gamma": 0.1}, name="gentle"))
+    >>> result = klp.prune(model, (x, y), 0.3, criterion="gentle")
+    >>> klp.criteria.unregister_criterion("gentle")
+    """
+    check_described(criterion)
+    if criterion.name in CRITERIA:
+        raise ValueError(
+            f"There is a criterion {criterion.name!r} already. Give this one another name, or call "
+            f"klp.criteria.unregister_criterion({criterion.name!r}) before."
+        )
+    _REGISTERED[criterion.name] = criterion
+
+
+def unregister_criterion(name: str) -> None:
+    """Takes back what `register_criterion` did.
+
+    Args:
+        name: Of a criterion that was registered.
+
+    Raises:
+        ValueError: If there is none of that name, or it is one of ours.
+
+    Example:
+    >>> klp.register_criterion(klp.criteria.LRP("lrp.z_plus", name="positive"))
+    >>> klp.criteria.unregister_criterion("positive")
+    """
+    ours = {one.name for one in _OURS}
+    one_of("registered criterion", name, [known for known in CRITERIA if known not in ours])
+    del _REGISTERED[name]
+
+
+def chosen_criterion(
+    criterion: str | Criterion | None,
+    *,
+    analyzer_options: Mapping[str, Any] | None = None,
+    engine: str = "auto",
+    worker_python: str | None = None,
+    works_on: str = "channels",
+) -> Criterion:
+    """The criterion that arguments of `prune` ask for.
+
+    Args:
+        criterion: A name, an object, or `None` for the one that is best known to keep accuracy, of
+            those that the engine can compute.
+        analyzer_options: Keyword arguments of an analyzer that is given by its name.
+        engine: What computes LRP, for one that is given by its name.
+        worker_python: Interpreter that has iNNvestigate, likewise.
+        works_on: What it is to score.
+
+    Raises:
+        TypeError: If it is neither, or what it says of itself is of another type.
+        ValueError: For an unknown name or engine, options that the criterion does not take or that
+            are given beside an object, or one that scores something else.
+    """
+    check_engine(engine)
+    if criterion is None:
+        criterion = _DEFAULT_OF_INNVESTIGATE if engine == "innvestigate" else LOG_ODDS
+    if isinstance(criterion, str):
+        one_of("criterion", criterion, CRITERIA)
+        chosen = CRITERIA[criterion].configured(
+            analyzer_options=analyzer_options or {}, engine=engine, worker_python=worker_python
+        )
+    else:
+        check_described(criterion)
+        given = {
+            "analyzer_options": bool(analyzer_options),
+            "engine": engine != "auto",
+            "worker_python": worker_python is not None,
+        }
+        if beside := ", ".join(name for name, is_given in given.items() if is_given):
+            raise ValueError(
+                f"{beside}: for a criterion that is given by its name. Criterion "
+                f"{criterion.name!r} is an object, which has its own: "
+                "klp.criteria.LRP(analyzer, options, engine=..., worker_python=...)."
+            )
+        chosen = criterion
+    if works_on not in chosen.works_on:
+        raise ValueError(
+            f"Criterion {chosen.name!r} scores {' and '.join(chosen.works_on)}, not {works_on}. "
+            f"There are, for {works_on}: {', '.join(_working_on(works_on))}."
+        )
+    return chosen
+
+
+def compared(works_on: str) -> list[str]:
+    """Names of the criteria that `compare` has a method for.
+
+    Args:
+        works_on: What they are to score.
+    """
+    return [name for name in _working_on(works_on) if CRITERIA[name].compared]
+
+
+def check_described(criterion: object) -> None:
+    """Checks what a criterion says of itself.
+
+    Raises:
+        TypeError: If it is no criterion, or something is of another type.
+        ValueError: If something has no meaning.
+    """
+    if isinstance(criterion, type) and issubclass(criterion, Criterion):
+        raise TypeError(
+            f"criterion takes an object, not a class: {criterion.__name__}(), with its arguments."
+        )
+    if not isinstance(criterion, Criterion):
+        raise TypeError(
+            "criterion takes a name or a klp.criteria.Criterion, not "
+            f"{reprlib.repr(criterion)} ({type(criterion).__name__})."
+        )
+    who = type(criterion).__name__
+    for what, kind in _TYPES.items():
+        value = getattr(criterion, what)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise TypeError(f"{who}.{what} takes {_NAMES[kind]}, not {value!r}.")
+    for message in _wrong(criterion):
+        raise ValueError(f"{who}.{message}")
+    try:
+        json.dumps(criterion.get_config(), default=json_default)
+    except TypeError as error:
+        raise TypeError(
+            f"{who}.get_config() is no plain data, so that no run can be told by it: {error}"
+        ) from error
+
+
+_TYPES: Mapping[str, type] = {
+    "name": str,
+    "help": str,
+    "passes": int,
+    "needs": tuple,
+    "works_on": tuple,
+    "one_shot": bool,
+    "compared": bool,
+}
+_NAMES = {str: "a string", int: "a whole number", tuple: "a tuple", bool: "True or False"}
+
+
+def _wrong(criterion: Criterion) -> Iterator[str]:
+    """What has no meaning in what a criterion says of itself."""
+    plain = criterion.name
+    for mark in "-_.":
+        plain = plain.replace(mark, "")
+    if not (plain.isascii() and plain.isalnum()):
+        yield f"name has letters, digits, '-', '_' and '.', unlike {criterion.name!r}."
+    if not criterion.help.strip() or "\n" in criterion.help:
+        yield f"help is one line, unlike {criterion.help!r}."
+    if criterion.passes < 0:
+        yield f"passes must be at least 0, not {criterion.passes}."
+    for what, known, least in (("needs", NEEDS, 0), ("works_on", KINDS, 1)):
+        value = getattr(criterion, what)
+        if len(value) < least or any(entry not in known for entry in value):
+            yield f"{what} is a tuple of {', '.join(map(repr, known))}, unlike {value!r}."
+
+
+def _working_on(kind: str) -> list[str]:
+    return [name for name, one in CRITERIA.items() if kind in one.works_on]
