@@ -37,7 +37,9 @@ _MODULES = {
     "find_channel_groups": "keras_lrp_prune.graph.analysis",
     "ChannelGroup": "keras_lrp_prune.graph.channels",
     "register_criterion": "keras_lrp_prune.criteria",
-    "register_layer_rule": "keras_lrp_prune.graph.rules",
+    "register_layer_rule": "keras_lrp_prune.graph.own_layers",
+    "register_layer_flops": "keras_lrp_prune.cost",
+    "register_layer_lrp": "keras_lrp_prune.relevance.own_layers",
     "UnsupportedModelError": "keras_lrp_prune.graph.model_graph",
     "with_linear_head": "keras_lrp_prune.recovery",
     "delete_channels": "keras_lrp_prune.surgery.deletion",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.comparison import compare as compare
     from keras_lrp_prune.control import schedules as schedules
     from keras_lrp_prune.control.checkpoint import CheckpointError as CheckpointError
+    from keras_lrp_prune.cost import register_layer_flops as register_layer_flops
     from keras_lrp_prune.criteria import register_criterion as register_criterion
     from keras_lrp_prune.data import DataError as DataError
     from keras_lrp_prune.data import ImageFolder as ImageFolder
@@ -90,7 +93,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.graph.analysis import find_channel_groups as find_channel_groups
     from keras_lrp_prune.graph.channels import ChannelGroup as ChannelGroup
     from keras_lrp_prune.graph.model_graph import UnsupportedModelError as UnsupportedModelError
-    from keras_lrp_prune.graph.rules import register_layer_rule as register_layer_rule
+    from keras_lrp_prune.graph.own_layers import register_layer_rule as register_layer_rule
     from keras_lrp_prune.profiling import Profile as Profile
     from keras_lrp_prune.profiling import profile as profile
     from keras_lrp_prune.profiling import profile_table as profile_table
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
     from keras_lrp_prune.relevance.innvestigate_engine import (
         MissingInnvestigateError as MissingInnvestigateError,
     )
+    from keras_lrp_prune.relevance.own_layers import register_layer_lrp as register_layer_lrp
     from keras_lrp_prune.relevance.worker_process import WorkerError as WorkerError
     from keras_lrp_prune.surgery.deletion import delete_channels as delete_channels
 

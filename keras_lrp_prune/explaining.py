@@ -40,7 +40,7 @@ class Explanation:
         model: The model's name.
         layers: What can be pruned of each layer, in the order of the model.
         groups: Channel group to its number of channels.
-        barriers: Layers without a rule, with their classes and reasons.
+        barriers: Layers without a channel rule, with their classes and reasons.
 
     Example:
     >>> explanation = klp.explain(model)

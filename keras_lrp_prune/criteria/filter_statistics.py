@@ -10,10 +10,11 @@ import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.graph.generations import generation, keras_of
+from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
 from keras_lrp_prune.runtime import OverSamples
 
-_FOLLOWS = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU")
+_FOLLOWS = types_with(Trait.AFFINE, Trait.ELEMENTWISE, Trait.IDENTITY)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.data.errors import DataError, some
-from keras_lrp_prune.graph.model_graph import ModelGraph, Node, references
-
-# Operations that hand ids on.
-_PASSING = ("Cast", "ops.Cast", "Identity", "ops.Identity", "Dropout")
+from keras_lrp_prune.graph.layer_types import Trait, has
+from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, Node, references
 
 
 def check_fits(graph: ModelGraph, x: np.ndarray) -> None:
@@ -74,15 +72,19 @@ def cast(x: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def _readers(graph: ModelGraph, start: str) -> list[Node]:
-    """The calls that read the input as it is."""
+    """The calls that read the input's values as they are."""
     found, names = [], [start]
     for name in names:
         for node in graph.nodes:
             if any(ref.node == name for ref in node.inputs):
                 found.append(node)
-                if node.layer.class_name in _PASSING:
+                if _passes_ids_on(node.layer):
                     names.append(node.name)
     return found
+
+
+def _passes_ids_on(layer: LayerSpec) -> bool:
+    return layer.class_name == "ops.Cast" or has(layer, Trait.IDENTITY, Trait.REARRANGES)
 
 
 def _check_ids(node: Node, x: np.ndarray) -> None:

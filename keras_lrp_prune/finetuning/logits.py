@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from keras_lrp_prune.graph.heads import Head, read_head
+from keras_lrp_prune.graph.heads import Head, passes_scores_on, read_head
 from keras_lrp_prune.graph.model_graph import (
     LayerSpec,
     ModelGraph,
@@ -16,8 +16,6 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
     references,
 )
-
-_PASSES_ON = ("Reshape", "Flatten", "Dropout", "Identity")
 
 
 def check_head(graph: ModelGraph) -> Head:
@@ -49,20 +47,19 @@ def with_logits(graph: ModelGraph) -> ModelGraph:
     """
     if check_head(graph).kind == "logits":
         return graph
-    without = _without_activation(graph)
-    if read_head(without).kind != "logits":
-        raise UnsupportedModelError(
-            f"The softmax or sigmoid of model {graph.name!r} lies where it cannot be taken off: "
-            "before a nested model that only passes it on. Call that model first."
-        )
-    return without
+    return _without_activation(graph)
 
 
 def _without_activation(graph: ModelGraph) -> ModelGraph:
     (output,) = references(graph.outputs)
     node = graph.by_name[output.node]
-    while node.layer.class_name in _PASSES_ON:
+    while passes_scores_on(node.layer):
         node = graph.by_name[node.inputs[0].node]
+    if node.is_input:
+        raise UnsupportedModelError(
+            "The softmax or sigmoid of the model lies where it cannot be taken off: before the "
+            f"nested model {graph.name!r}, which only passes it on. Call that model first."
+        )
     if node.inner is not None:
         _check_called_once(graph, node)
         return _replaced(graph, node, replace(node, inner=_without_activation(node.inner)))

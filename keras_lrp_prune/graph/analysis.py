@@ -1,4 +1,4 @@
-"""From a model to its channel structure: one walk over the graph, one rule per call."""
+"""From a model to its channel structure: one walk over the graph, one channel rule per call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import Call, NoRule, steady
 from keras_lrp_prune.graph.channels import ChannelGroup, Channels, ChannelStructure
 from keras_lrp_prune.graph.flow import ChannelFlow
 from keras_lrp_prune.graph.model_graph import (
@@ -15,8 +16,7 @@ from keras_lrp_prune.graph.model_graph import (
     UnsupportedModelError,
     references,
 )
-from keras_lrp_prune.graph.rules import Call, NoRule, rule_for
-from keras_lrp_prune.graph.rules.calls import steady
+from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
 
 if TYPE_CHECKING:
     import keras
@@ -48,7 +48,7 @@ def find_channel_groups(model: keras.Model) -> list[ChannelGroup]:
 
 
 def channel_structure(graph: ModelGraph, protect: tuple[str, ...] = ()) -> ChannelStructure:
-    """Walks the graph once and collects what the layer rules say.
+    """Walks the graph once and collects what the channel rules say.
 
     Args:
         graph: A model, nested or flat; layers are named as in `graph.flat()`.
@@ -85,8 +85,8 @@ def _outputs(
     name, class_name = node.layer.name, node.layer.class_name
     if node.is_input:
         return _protected(node, "input of the model", flow)
-    rule = rule_for(node.layer)
-    reason = f"no layer rule for {class_name}"
+    rule = CHANNEL_RULES.of(node.layer)
+    reason = f"no channel rule for {class_name}"
     if rule is not None:
         call = Call(node.layer, inputs, shapes, node.shapes, node.args, node.kwargs)
         try:
@@ -101,7 +101,7 @@ def _outputs(
 
 
 def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
-    """What a layer rule returned, if it can be true."""
+    """What a channel rule returned, if it can be true."""
     fits = len(outputs) == len(node.shapes) and all(
         isinstance(channels, Channels)
         and (len(shape) < 2 or shape[channels.axis] in (None, len(channels)))
@@ -109,8 +109,9 @@ def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
     )
     if not fits:
         raise TypeError(
-            f"The rule for {node.layer.class_name} must return the Channels of each output of "
-            f"layer {node.layer.name!r}, whose shapes are {node.shapes}; it returned {outputs!r}."
+            f"The channel rule for {node.layer.class_name} must return the Channels of each output "
+            f"of layer {node.layer.name!r}, whose shapes are {node.shapes}; it returned "
+            f"{outputs!r}."
         )
     return outputs
 

@@ -1,7 +1,7 @@
 """Channels as data: which can only go together, and what each one touches.
 
 Channels that share one fate form a *unit*; units that run through the same filter layers form a
-`ChannelGroup`. The layer rules (`rules/`) say what shares a fate; `flow.py` collects it.
+`ChannelGroup`. The channel rules (`channel_rules/`) say what shares a fate; `flow.py` collects it.
 """
 
 from __future__ import annotations

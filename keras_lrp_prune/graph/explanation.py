@@ -24,7 +24,7 @@ class LayerExplanation:
         groups: Channel groups that run through it, with the number of its channels in each.
         reason: Why (some of) its channels stay; `None` if all can be pruned.
         has_weights: Whether it has weights.
-        barrier: Whether it has no layer rule.
+        barrier: Whether it has no channel rule.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Collects what the layer rules say of channels, and finds which can only go together.
+"""Collects what the channel rules say of channels, and finds which can only go together.
 
 Every channel that a layer produces gets a number. The rules pass numbers on, say which must share
 one fate, and which positions of which weights and sizes belong to them.
@@ -22,7 +22,7 @@ from keras_lrp_prune.graph.model_graph import LayerSpec, TensorRef
 
 
 class ChannelFlow:
-    """What the layer rules tell, call by call; `structure` draws the conclusions."""
+    """What the channel rules tell, call by call; `structure` draws the conclusions."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -67,8 +67,8 @@ class ChannelFlow:
         """Positions along `axis` of a weight belong to these channels."""
         if name not in layer.weights:
             raise ValueError(
-                f"The rule for layer {layer.name!r} ({layer.class_name}) speaks of a weight "
-                f"{name!r}; it has {', '.join(layer.weights) or 'none'}."
+                f"The channel rule for layer {layer.name!r} ({layer.class_name}) speaks of a "
+                f"weight {name!r}; it has {', '.join(layer.weights) or 'none'}."
             )
         axis %= len(layer.weights[name].shape)
         known, known_role = self._axes.get((layer.name, name, axis), (ids, role))

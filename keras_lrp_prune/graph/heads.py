@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from keras_lrp_prune.graph.layer_types import Trait, has, is_identity
 from keras_lrp_prune.graph.model_graph import (
+    LayerSpec,
     ModelGraph,
     Node,
     UnsupportedModelError,
@@ -13,8 +15,6 @@ from keras_lrp_prune.graph.model_graph import (
 )
 
 OutputKind = Literal["logits", "softmax", "sigmoid"]
-_SCORES = ("Softmax", "Activation", "ops.Softmax", "ops.Sigmoid")
-_KEEPS_KIND = ("Reshape", "Flatten", "Dropout", "Identity")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,22 @@ def read_head(graph: ModelGraph) -> Head:
     return Head(max(shape[-1], 2), _kind(graph, graph.by_name[outputs[0].node]), shape[-1] == 1)
 
 
+def passes_scores_on(layer: LayerSpec) -> bool:
+    """Whether a layer behind the class scores returns them all as they are, and in their order."""
+    return is_identity(layer) or has(layer, Trait.RESHAPES)
+
+
 def _kind(graph: ModelGraph, node: Node) -> OutputKind:
-    while node.layer.class_name in _KEEPS_KIND:
+    while passes_scores_on(node.layer):
         node = graph.by_name[node.inputs[0].node]
-    activation = node.layer.config.get("activation")
-    if node.layer.class_name in ("Softmax", "ops.Softmax") or activation == "softmax":
+    return _kind_made_by(node.layer)
+
+
+def _kind_made_by(layer: LayerSpec) -> OutputKind:
+    activation = layer.config.get("activation")
+    if has(layer, Trait.SOFTMAX) or activation == "softmax":
         return "softmax"
-    if node.layer.class_name == "ops.Sigmoid" or activation == "sigmoid":
+    if layer.class_name == "ops.Sigmoid" or activation == "sigmoid":
         return "sigmoid"
     return "logits"
 
@@ -80,12 +89,14 @@ def linear_head(graph: ModelGraph) -> str | None:
     """
     (output,) = references(graph.outputs)
     node = graph.by_name[output.node]
-    while node.layer.class_name in _SCORES or node.layer.class_name in _KEEPS_KIND:
+    while node.layer.class_name != "Dense" and (
+        passes_scores_on(node.layer) or _kind_made_by(node.layer) != "logits"
+    ):
         node = graph.by_name[node.inputs[0].node]
     if node.layer.class_name != "Dense" or len(node.shapes[0]) != 2:
         return None
     source = graph.by_name[node.inputs[0].node]
-    while source.layer.class_name in ("Dropout", "Identity", "Activation"):
+    while has(source.layer, Trait.IDENTITY, Trait.ELEMENTWISE) and len(source.inputs) == 1:
         source = graph.by_name[source.inputs[0].node]
-    pooled = source.layer.class_name.startswith("Global") or source.layer.class_name == "Flatten"
+    pooled = has(source.layer, Trait.REDUCES, Trait.RESHAPES) and len(source.shapes[0]) == 2
     return node.layer.name if pooled else None

@@ -19,6 +19,7 @@ from keras_lrp_prune.graph.calls import (
     refuse_unbuilt,
 )
 from keras_lrp_prune.graph.generations import LEGACY_KEYS, weights_of
+from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import LayerSpec
 
 # TensorFlow functions that legacy graphs hold as layers, and the Keras 3 operations they are.
@@ -36,7 +37,6 @@ _OPERATIONS = {
 }
 _CHANNELS_LAST = ("data_format", "NHWC")  # the default of those that have a format
 _LAMBDAS = ("TFOpLambda", "SlicingOpLambda")
-_DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 
 
 def functional(model: Any) -> Any:
@@ -96,7 +96,7 @@ def layer(operation: Any) -> LayerSpec:
         name = _OPERATIONS.get(config["function"], f"tf.{config['function']}")
     variables = weights_of(operation)
     names = [variable.name.split("/")[-1].split(":")[0] for variable in variables]
-    if name in _DEPTHWISE:
+    if name in types_with(Trait.DEPTHWISE):
         names = [name.replace("depthwise_kernel", "kernel") for name in names]
     return LayerSpec(operation.name, name, config, by_name(names, variables), operation)
 

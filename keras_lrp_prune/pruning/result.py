@@ -68,7 +68,7 @@ class PruningResult:
         stopped: Why the run ended.
         rate: The pruning rate reached.
         protected: Layer to the reason why its filters (or some) were left alone.
-        barriers: Layers without a layer rule, with their classes; what they read and return was
+        barriers: Layers without a channel rule, with their classes; what they read and return was
             left alone.
         uncounted: Layers whose FLOPs are missing in the counts, for want of a formula.
         class_names: What the classes are called, if it is known.

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import axes_of
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, Node, TensorRef, references
-from keras_lrp_prune.graph.rules.calls import axes_of
 from keras_lrp_prune.recovery.patches import NoWindows, Windows, front_part, width, windows_of
 from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.ridge import Products, Rows, Samples, best_correction

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.graph.generations import weights_of
+from keras_lrp_prune.graph.layer_types import Trait, has
 from keras_lrp_prune.graph.model_graph import LayerSpec
-from keras_lrp_prune.graph.rules.calls import is_of_a_library
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,18 @@ def windows_of(layer: LayerSpec, rank: int) -> Windows:
     Raises:
         NoWindows: If it reads it in another way.
     """
-    if layer.class_name.startswith("Depthwise") or layer.config.get("groups", 1) > 1:
+    if has(layer, Trait.DEPTHWISE) or layer.config.get("groups", 1) > 1:
         raise NoWindows("depthwise or grouped, so that no filter reads all channels")
     if layer.config.get("data_format") == "channels_first":
         raise NoWindows("channels lie first")
-    known = layer.source is None or is_of_a_library(layer.source)
-    if not known or layer.class_name not in _WINDOWS:
-        raise NoWindows(f"{layer.class_name} is not a layer that can be refitted")
-    return _WINDOWS[layer.class_name](layer.config, max(rank - 2, 1))
+    axes = max(rank - 2, 1)
+    if has(layer, Trait.SEPARABLE):
+        return _pointwise(axes, "pointwise_kernel")
+    if layer.class_name == "Dense" and has(layer, Trait.LINEAR):
+        return _pointwise(axes, "kernel")
+    if has(layer, Trait.LINEAR) and not has(layer, Trait.TRANSPOSED):
+        return _convolution(layer.config, axes)
+    raise NoWindows(f"{layer.class_name} is not a layer that can be refitted")
 
 
 def front_part(layer: LayerSpec, live: Any, keras: ModuleType) -> Callable[[Any], Any]:
@@ -119,7 +123,7 @@ def front_part(layer: LayerSpec, live: Any, keras: ModuleType) -> Callable[[Any]
     Returns:
         The depthwise part of a separable convolution; else a function that does nothing.
     """
-    if not layer.class_name.startswith("Separable"):
+    if not has(layer, Trait.SEPARABLE):
         return lambda x: x
     names = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")
     depthwise = getattr(keras.layers, layer.class_name.replace("Separable", "Depthwise"))(
@@ -142,20 +146,9 @@ def _convolution(config: Mapping[str, Any], axes: int) -> Windows:
     return Windows("kernel", size, strides, dilation, config["padding"])
 
 
-def _dense(config: Mapping[str, Any], axes: int) -> Windows:
-    return Windows("kernel", (1,) * axes, (1,) * axes, (1,) * axes)
-
-
-def _pointwise(config: Mapping[str, Any], axes: int) -> Windows:
-    return Windows("pointwise_kernel", (1,) * axes, (1,) * axes, (1,) * axes)
+def _pointwise(axes: int, kernel: str) -> Windows:
+    return Windows(kernel, (1,) * axes, (1,) * axes, (1,) * axes)
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:
     return (value,) * axes if isinstance(value, int) else tuple(value)
-
-
-_WINDOWS: Mapping[str, Callable[[Mapping[str, Any], int], Windows]] = {
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
-    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _pointwise),
-    "Dense": _dense,
-}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.layer_types import Trait, has, is_identity
 from keras_lrp_prune.graph.model_graph import (
     LayerSpec,
     ModelGraph,
@@ -24,17 +25,6 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
     references,
 )
-from keras_lrp_prune.graph.rules.table import TRAINING_ONLY
-
-_RANKS = ("1D", "2D", "3D")
-LINEAR = (
-    *("Dense", "DepthwiseConv1D", "DepthwiseConv2D"),
-    *(f"Conv{rank}" for rank in _RANKS),
-    *(f"Conv{rank}Transpose" for rank in _RANKS),
-)
-SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
-_IDENTITIES = (*TRAINING_ONLY, "ActivityRegularization", "Identity")
-_PREPROCESSING = ("Rescaling", "Normalization", "ZeroPadding2D")
 
 
 def canonize(graph: ModelGraph) -> ModelGraph:
@@ -104,7 +94,7 @@ def split_preprocessing(graph: ModelGraph) -> tuple[ModelGraph | None, ModelGrap
         if len(consumers) != 1:
             break
         node = graph.by_name[consumers[0]]
-        if node.layer.class_name not in _PREPROCESSING:
+        if not has(node.layer, Trait.PREPARES):
             break
         taken.append(node.name)
         source = graph.by_name[inputs[0].node]
@@ -120,18 +110,11 @@ def split_preprocessing(graph: ModelGraph) -> tuple[ModelGraph | None, ModelGrap
 
 
 def drop_identities(graph: ModelGraph) -> ModelGraph:
-    """Removes layers that do nothing at inference, in float32."""
+    """Removes layers that do nothing at inference, in float32.
 
-    def is_identity(node: Node) -> bool:
-        layer = node.layer
-        same_activation = (
-            layer.class_name == "Activation" and layer.config["activation"] == "linear"
-        )
-        # Keras before 3.6 casts to the precision of the first layer; here all is float32.
-        cast = layer.class_name == "ops.Cast" and "float" in str(layer.config.get("dtype"))
-        return layer.class_name in _IDENTITIES or same_activation or cast
-
-    dropped = {node.name: node.inputs[0] for node in graph.nodes if is_identity(node)}
+    Keras before 3.6 casts to the precision of the first layer; here all is float32.
+    """
+    dropped = {node.name: node.inputs[0] for node in graph.nodes if is_identity(node.layer)}
     moved = {TensorRef(name): source for name, source in dropped.items()}
     return _replace_nodes(graph, dict.fromkeys(dropped, ()), moved)
 
@@ -170,7 +153,7 @@ def split_separable(graph: ModelGraph) -> ModelGraph:
         {
             node.name: _separable_parts(node)
             for node in graph.nodes
-            if node.layer.class_name in SEPARABLE
+            if has(node.layer, Trait.SEPARABLE)
         },
     )
 
@@ -181,7 +164,7 @@ def split_activations(graph: ModelGraph) -> ModelGraph:
     moved: dict[TensorRef, TensorRef] = {}
     for node in graph.nodes:
         layer = node.layer
-        if layer.class_name in LINEAR and layer.config["activation"] != "linear":
+        if has(layer, Trait.LINEAR) and layer.config["activation"] != "linear":
             activation = _activation(node, "/activation", layer.config["activation"])
             linear = replace(layer, config={**layer.config, "activation": "linear"})
             replaced[node.name] = (replace(node, layer=linear), activation)
@@ -203,7 +186,7 @@ def fold_batch_norm(graph: ModelGraph) -> ModelGraph:
         source = graph.by_name[node.inputs[0].node]
         scale, shift = _batch_norm_affine(node.layer)
         alone = len(graph.consumers[node.inputs[0]]) == 1 and calls.count(source.layer.name) == 1
-        if source.layer.class_name in LINEAR and source.name not in replaced and alone:
+        if has(source.layer, Trait.LINEAR) and source.name not in replaced and alone:
             folded = replace(source, layer=_folded(source.layer, scale, shift))
             replaced |= {source.name: (folded,), node.name: ()}
             moved[TensorRef(node.name)] = node.inputs[0]
@@ -304,9 +287,9 @@ def _as_activation(layer: LayerSpec) -> str | None:
         return {None: "relu", 6.0: "relu6"}.get(config.get("max_value")) if plain else None
     if layer.class_name == "ELU" and config.get("alpha", 1.0) == 1.0:
         return "elu"
-    if layer.class_name == "Softmax" and config.get("axis", -1) == -1:
+    if has(layer, Trait.SOFTMAX) and config.get("axis", -1) == -1:
         return "softmax"
-    return None
+    return "sigmoid" if layer.class_name == "ops.Sigmoid" else None
 
 
 def _separable_parts(node: Node) -> tuple[Node, Node]:
@@ -372,9 +355,9 @@ def _folded(layer: LayerSpec, scale: np.ndarray, shift: np.ndarray) -> LayerSpec
     arrays = layer.arrays()
     kernel = arrays["kernel"].astype(np.float64)
     columns = scale
-    if layer.class_name.startswith("Depthwise"):
+    if has(layer, Trait.DEPTHWISE):
         columns = scale.reshape(kernel.shape[-2:])
-    elif layer.class_name.endswith("Transpose"):
+    elif has(layer, Trait.TRANSPOSED):
         columns = scale[:, None]
     weights = {"kernel": kernel * columns, "bias": arrays.get("bias", 0.0) * scale + shift}
     return replace(layer, weights=weights, config={**layer.config, "use_bias": True})

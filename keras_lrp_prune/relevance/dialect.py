@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras_lrp_prune.graph.layer_types import is_of_keras
 from keras_lrp_prune.graph.model_graph import ModelGraph, Node, UnsupportedModelError, references
+from keras_lrp_prune.relevance.own_layers import has_own_function
 
 Condition = Callable[[Mapping[str, Any], int], bool]
 
@@ -85,8 +87,10 @@ def _problem(node: Node, calls: Counter[str], analyzer: str) -> str | None:
     where = f"{layer.name!r} ({layer.class_name})"
     if calls[layer.name] > 1:
         return f"{where} is called more than once"
+    if has_own_function(layer):
+        return f"{where}, whose LRP rule was registered, which is for the engine 'native'"
     condition = DIALECT.get(layer.class_name)
-    if condition is None:
+    if condition is None or not is_of_keras(layer):
         return where
     if not condition(layer.config, len(node.shapes[0])):
         return f"{where} with this configuration"

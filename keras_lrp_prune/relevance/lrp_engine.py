@@ -9,13 +9,13 @@ from typing import Any, Self
 import numpy as np
 
 from keras_lrp_prune.evaluation import probabilities
+from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.heads import read_head
+from keras_lrp_prune.graph.layer_types import Trait, has
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
-from keras_lrp_prune.prunables.masked_weights import made_units, read_units
+from keras_lrp_prune.prunables.masked_weights import made_units, masked_weights, read_units
 from keras_lrp_prune.relevance.canonical import (
-    LINEAR,
-    SEPARABLE,
     canonize,
     depthwise_part,
     drop_identities,
@@ -25,11 +25,10 @@ from keras_lrp_prune.relevance.canonical import (
     strip_softmax,
     two_class_logits,
 )
+from keras_lrp_prune.relevance.own_layers import as_keras_layers, has_own_function
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 from keras_lrp_prune.surgery.building import build
 from keras_lrp_prune.surgery.kept import Kept
-
-_OWNERS = (*(name for name in LINEAR if not name.startswith("Depthwise")), *SEPARABLE)
 
 
 class LRPEngine(ABC):
@@ -56,8 +55,8 @@ class LRPEngine(ABC):
 
         self._batch_size = batch_size
         self._two_class = two_class
-        graph = drop_identities(graph.flat())
-        self._owners = {name for name, layer in graph.layers.items() if layer.class_name in _OWNERS}
+        graph = _without_identities(graph)
+        self._owners = _owners(graph)
         self._samples = graph.shape(next(references(graph.inputs)))[1:]
         self._front, graph = _canonical(graph, two_class)
         if self._front is not None:
@@ -88,8 +87,9 @@ class LRPEngine(ABC):
         """Zeroes what layers make or read and is not kept.
 
         Args:
-            news: `"made:LAYER"` or `"read:LAYER"` to what is kept, bool, shape `(channels,)`;
-                what is not mentioned stays as it is.
+            news: `"made:LAYER"` or `"read:LAYER"` to what is kept, bool, shape `(channels,)`; for
+                a layer with an LRP rule that was registered, `"WEIGHT:LAYER"` instead, an array
+                that multiplies the weight. What is not mentioned stays as it is.
         """
 
     @abstractmethod
@@ -117,6 +117,11 @@ class LRPEngine(ABC):
             for layer, units in read_units(structure, "kernel").items()
             if layer in self._widths
         }
+        masks |= {
+            f"{weight.name}:{weight.layer}": weight.kept(removed, own.weights[weight.name].shape)
+            for weight in masked_weights(structure)
+            if (own := self._graph.layers.get(weight.layer)) and has_own_function(own)
+        }
         news = {
             key: kept
             for key, kept in masks.items()
@@ -134,7 +139,7 @@ class LRPEngine(ABC):
         Args:
             graph: The graph that the engine was made for, or another one read from the same model.
         """
-        _, canonical = _canonical(drop_identities(graph.flat()), self._two_class)
+        _, canonical = _canonical(_without_identities(graph), self._two_class)
         for layer in canonical.layers.values():
             if layer.weights:
                 self._set_weights(layer.name, layer.arrays())
@@ -223,11 +228,24 @@ class LRPEngine(ABC):
 
     def _unpad(self, relevance: np.ndarray) -> np.ndarray:
         for node in reversed(self._front.nodes if self._front else ()):
-            if node.layer.class_name == "ZeroPadding2D":
-                (top, bottom), (left, right) = node.layer.config["padding"]
-                height, width = relevance.shape[1:3]
-                relevance = relevance[:, top : height - bottom, left : width - right]
+            if has(node.layer, Trait.MOVES):  # of what prepares an input, padding alone
+                first = 2 if node.layer.config.get("data_format") == "channels_first" else 1
+                sides = np.reshape(node.layer.config["padding"], (-1, 2)).tolist()
+                inside = (slice(before, -behind or None) for before, behind in sides)
+                relevance = relevance[(slice(None),) * first + tuple(inside)]
         return relevance
+
+
+def _without_identities(graph: ModelGraph) -> ModelGraph:
+    """A flat graph of Keras' own layers, as far as they are registered, that all do something."""
+    return drop_identities(as_keras_layers(graph.flat()))
+
+
+def _owners(graph: ModelGraph) -> set[str]:
+    """Names of the layers that own filters."""
+    owners = {name for name, layer in graph.layers.items() if has(layer, Trait.OWNS_FILTERS)}
+    own = {name for name, layer in graph.layers.items() if has_own_function(layer)}
+    return owners | (own & channel_structure(graph).filter_units.keys() if own else set())
 
 
 def _canonical(graph: ModelGraph, two_class: bool) -> tuple[ModelGraph | None, ModelGraph]:

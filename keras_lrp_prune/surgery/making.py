@@ -178,7 +178,7 @@ def _check_arguments(spec: LayerSpec, config: dict[str, Any], layer: Any) -> Non
 
 # What legacy Keras does not know, or what a twin for inference does not need.
 _NOT_LEGACY = ("quantization_config", "renorm", "renorm_clipping", "renorm_momentum", "optional")
-_TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
+_FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
 def _for_inference(config: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _for_inference(config: dict[str, Any]) -> dict[str, Any]:
     config = {
         key: value
         for key, value in config.items()
-        if key not in _NOT_LEGACY and not key.endswith(_TRAINING_ONLY)
+        if key not in _NOT_LEGACY and not key.endswith(_FOR_TRAINING)
     }
     if isinstance(config.get("dtype"), dict):
         config["dtype"] = config["dtype"]["config"]["name"]

@@ -73,7 +73,7 @@ def test_every_layer_is_explained():
     assert found["image"].reason == "input of the model"
     assert found["scores"].reason == "output of the model"
     assert "'twice' (Twice)" in found["right"].reason and found["right"].prunable == 0
-    assert found["twice"].barrier and "no layer rule" in found["twice"].reason
+    assert found["twice"].barrier and "no channel rule" in found["twice"].reason
     assert (found["both"].groups, found["both"].channels) == ({"left": 4}, 9)
     assert found["both"].reason == found["pool"].reason == found["again"].reason
     assert found["left"].shapes == ((None, 8, 8, 4),)
@@ -107,11 +107,11 @@ def test_printed_table(capsys):
     assert row["inner"] == "inner Conv2D (8, 8, 6) 6 6 follows stem"
     assert row["norm"] == "norm BatchNormalization (8, 8, 6) follows stem"
     assert row["scores"] == "scores Dense (2) 2 0 output of the model"
-    assert row["twice"].startswith("twice Twice (8, 8, 5) barrier: no layer rule")
+    assert row["twice"].startswith("twice Twice (8, 8, 5) barrier: no channel rule")
     assert "16 of 23 filters (69.6 %) can be pruned, in 2 channel groups." in lines
     assert "Not shown: 4 layers without weights." in lines
     assert [line for line in lines if line.startswith("Barrier: ")] == [
-        "Barrier: twice, again: Twice: no layer rule for Twice"
+        "Barrier: twice, again: Twice: no channel rule for Twice"
     ]
     assert repr(klp.explain(with_barriers())).splitlines() == lines
 
@@ -141,7 +141,7 @@ def test_the_summary_of_a_run_lists_each_barrier_once(tmp_path, capsys):
         f"Protected: right: {result.protected['right']}",
         f"Protected: left: {result.protected['left']}",
         "Protected: scores: output of the model",
-        "Barrier: twice, again: Twice: no layer rule for Twice",
+        "Barrier: twice, again: Twice: no channel rule for Twice",
     ]
     result.save(tmp_path / "out")
     assert klp.load_result(tmp_path / "out").barriers == dict(result.barriers)

@@ -10,7 +10,7 @@ from models import analysed, difference, images, make_live, masked_copy, pruned,
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.rules import table
+from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
 
 
 def relu(x):
@@ -222,14 +222,14 @@ class Own(layers.Conv2D):
 
 
 def test_a_rule_can_be_that_of_a_keras_layer(float64, monkeypatch):
-    monkeypatch.setattr(table, "_REGISTERED", {})
+    monkeypatch.setattr(CHANNEL_RULES, "own", {})
     inputs = layers.Input((6, 6, 3))
     model = ended(inputs, layers.Flatten()(Own(4, 3, name="own")(inputs)))
     assert prunable(model) == set()
     klp.register_layer_rule(Own, layers.Conv2D)
     assert prunable(model) == {"own"}
     check_exact(model)
-    with pytest.raises(TypeError, match="a Keras layer class that has a rule"):
+    with pytest.raises(TypeError, match="a Keras layer class that has a channel rule"):
         klp.register_layer_rule(Own, layers.MultiHeadAttention)
 
 
@@ -249,7 +249,7 @@ def test_a_rule_can_be_that_of_a_keras_layer(float64, monkeypatch):
     ],
 )
 def test_faulty_rules_are_named(monkeypatch, rule, error, message):
-    monkeypatch.setattr(table, "_REGISTERED", {})
+    monkeypatch.setattr(CHANNEL_RULES, "own", {})
     klp.register_layer_rule(Own, rule)
     inputs = layers.Input((6, 6, 3))
     with pytest.raises(error, match=message):

@@ -20,8 +20,8 @@ from models import (
 
 from keras_lrp_prune.graph.analysis import channel_structure, find_channel_groups
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.graph.own_layers import CHANNEL_RULES, register_layer_rule
 from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.graph.rules import register_layer_rule, table
 from keras_lrp_prune.surgery.deletion import delete_channels
 from keras_lrp_prune.wording import meant
 
@@ -235,10 +235,10 @@ class TestBarriers:
     @pytest.mark.parametrize(
         ("layer", "reason"),
         [
-            (Doubling(name="wall"), "Doubling: no layer rule for Doubling"),
-            (layers.Lambda(lambda x: 2 * x, name="wall"), "Lambda: no layer rule for Lambda"),
-            (layers.Masking(name="wall"), "Masking: no layer rule for Masking"),
-            (layers.ConvLSTM1D(6, 3, name="wall"), "ConvLSTM1D: no layer rule"),
+            (Doubling(name="wall"), "Doubling: no channel rule for Doubling"),
+            (layers.Lambda(lambda x: 2 * x, name="wall"), "Lambda: no channel rule for Lambda"),
+            (layers.Masking(name="wall"), "Masking: no channel rule for Masking"),
+            (layers.ConvLSTM1D(6, 3, name="wall"), "ConvLSTM1D: no channel rule"),
             (layers.Reshape((-1, 4), name="wall"), "mixes channels with other axes"),
         ],
         ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -264,7 +264,7 @@ class TestBarriers:
         check_masked_equals_rebuilt(make_live(model))
 
     def test_registered_rule_lets_channels_through(self, monkeypatch, float64):
-        monkeypatch.setattr(table, "_REGISTERED", {})
+        monkeypatch.setattr(CHANNEL_RULES, "own", {})
         inputs = layers.Input(IMAGE)
         model = ended(inputs, Doubling()(conv(inputs, 4, "a")))
         assert partners(model) == {}

@@ -239,19 +239,31 @@ CALLS: Mapping[str, Call] = {
         },
         needs=("name", "criterion"),
     ),
-    "register_layer_rule": Call(
-        "klp.register_layer_rule({})",
-        2,
-        {
-            "layer_class": ["type('Own', (keras.layers.Layer,), {})"],
-            "rule": ["keras.layers.ReLU", "lambda call, flow: call.inputs[0]"],
-        },
-        {
-            "layer_class": ("None", "3", "'Own'", "keras.layers.ReLU()"),
-            "rule": ("None", "3", "'ReLU'", "type('Other', (keras.layers.Layer,), {})"),
-        },
-        needs=("layer_class", "rule"),
-    ),
+    **{
+        name: Call(
+            f"klp.{name}({{}})",
+            2,
+            {"layer_class": ["type('Own', (keras.layers.Layer,), {})"], argument: good},
+            {
+                "layer_class": ("None", "3", "'Own'", "keras.layers.ReLU()"),
+                argument: ("None", "3", "'ReLU'", "type('Other', (keras.layers.Layer,), {})"),
+            },
+            needs=("layer_class", argument),
+        )
+        for name, argument, good in (
+            (
+                "register_layer_rule",
+                "rule",
+                ["keras.layers.ReLU", "lambda call, flow: call.inputs[0]"],
+            ),
+            ("register_layer_flops", "flops", ["keras.layers.ReLU", "lambda call: []"]),
+            (
+                "register_layer_lrp",
+                "backward",
+                ["keras.layers.ReLU", "lambda visit: [visit.passed]"],
+            ),
+        )
+    },
     "profile": Call(
         "klp.profile({})",
         1,

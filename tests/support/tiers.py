@@ -51,7 +51,7 @@ SLOW = {
         r"test_surgery\.py::test_masked_equals_rebuilt\[float32-(?!vgg|nested)",
         r"test_surgery\.py::test_rebuilt_model_needs_nothing_of_this_package\[(?!nested)",
         r"test_legacy\.py::test_lrp_is_that_of_the_same_keras_3_model\[(?!lrp\.z\])",
-        r"test_layer_rules\.py::test_criteria_score_what_they_make\[(bidirectional|recurrent-[al])",
+        r"test_channel_rules\.py::test_criteria_score_what_they_make\[(bidirectional|recurrent-[al])",
         r"test_finetuning\.py::test_loss_is_the_formula\[(1\.0|None.*-[sp])",
         r"test_finetuning\.py::test_the_form_of_the_outputs_does_not_matter\[(?!softmax-True)",
         r"test_frozen\.py::test_recovery_keeps_the_flags\["

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.layer_types import Trait, has
 from keras_lrp_prune.graph.model_graph import ModelGraph, Node
 from keras_lrp_prune.relevance.analyzers import check_analyzer
 from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.rules import Rule
-
-_MOVES = ("Flatten", "Permute", "Reshape")
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def place_of(graph: ModelGraph, index: int) -> Place:
     """Where call number `index` of a canonical graph stands."""
     node = graph.nodes[index]
     source = graph.by_name[node.inputs[0].node]
-    while source.layer.class_name in _MOVES:
+    while has(source.layer, Trait.REARRANGES):
         source = graph.by_name[source.inputs[0].node]
     return Place(node, index, source.is_input)
 

@@ -7,15 +7,22 @@ kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import tensorflow as tf
 
-from keras_lrp_prune.graph.model_graph import ModelGraph, Node, TensorRef, UnsupportedModelError
-from keras_lrp_prune.graph.rules.table import ELEMENTWISE_OPERATIONS, MOVING_OPERATIONS
+from keras_lrp_prune.graph.layer_types import Trait, types_with
+from keras_lrp_prune.graph.model_graph import (
+    LayerSpec,
+    ModelGraph,
+    Node,
+    TensorRef,
+    UnsupportedModelError,
+)
+from keras_lrp_prune.relevance.own_layers import LAYER_LRP, Backward
 
 Tensor = Any
 
@@ -39,9 +46,6 @@ class Visit:
     call: Callable[[list[Tensor]], Tensor]
     inputs: list[Tensor]
     passed: Tensor
-
-
-Backward = Callable[[Visit], Sequence[Tensor | None]]
 
 
 def as_it_is(visit: Visit) -> list[Tensor]:
@@ -154,39 +158,18 @@ def _sources(graph: ModelGraph, ref: TensorRef) -> set[TensorRef]:
     return found
 
 
-_RANKS = ("1D", "2D", "3D")
-
-# Elementwise functions that send no relevance anywhere else than where it is.
-ELEMENTWISE = (
-    *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "LayerScale"),
-    *(f"ops.{name}" for name in ELEMENTWISE_OPERATIONS if "Softmax" not in name),
-)
-SUMS = (
-    *("Add", "Subtract", "Average", "CustomScaleLayer", "Rescaling", "Normalization"),
-    *("BatchNormalization", "ops.Add", "ops.Subtract", "ops.Mean", "ops.Sum"),
-    *(f"AveragePooling{rank}" for rank in _RANKS),
-    *(f"GlobalAveragePooling{rank}" for rank in _RANKS),
-)
-
+# Layer types without a kernel; for what has one, the composite says which rule.
 BACKWARD: Mapping[str, Backward] = {
-    **dict.fromkeys(ELEMENTWISE, as_it_is),
-    **dict.fromkeys(SUMS, in_proportion),
-    **dict.fromkeys(
-        (
-            *("Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Maximum", "Minimum"),
-            *("ops.Maximum", "ops.Minimum", "ops.Max", "ops.Min"),
-            *(f"MaxPooling{rank}" for rank in _RANKS),
-            *(f"GlobalMaxPooling{rank}" for rank in _RANKS),
-            *(
-                f"{kind}{rank}"
-                for kind in ("ZeroPadding", "Cropping", "UpSampling")
-                for rank in _RANKS
-            ),
-            *(f"ops.{name}" for name in MOVING_OPERATIONS if name != "Split"),
-        ),
-        along_gradient,
-    ),
-    **dict.fromkeys(("Multiply", "ops.Multiply"), to_the_signal),
-    **dict.fromkeys(("ops.Divide", "ops.TrueDivide"), as_it_is),
+    **dict.fromkeys(types_with(Trait.ELEMENTWISE), as_it_is),
+    **dict.fromkeys(types_with(Trait.ADDS), in_proportion),
+    **dict.fromkeys(types_with(Trait.MOVES, Trait.PICKS, Trait.RESAMPLES), along_gradient),
+    **dict.fromkeys(types_with(Trait.MULTIPLIES), to_the_signal),
+    **dict.fromkeys(types_with(Trait.DIVIDES), as_it_is),
     "LayerNormalization": with_constant_statistics,
 }
+
+
+def backward_of(layer: LayerSpec) -> Backward | None:
+    """How relevance passes through a layer without a kernel; `None` if nobody knows."""
+    known = LAYER_LRP.of(layer)
+    return BACKWARD.get(known) if isinstance(known, str) else known

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from keras_lrp_prune.graph.channel_rules.elementwise import ACTIVATIONS
+from keras_lrp_prune.graph.layer_types import Trait, has
 from keras_lrp_prune.graph.model_graph import (
     LayerSpec,
     ModelGraph,
@@ -13,11 +16,8 @@ from keras_lrp_prune.graph.model_graph import (
     flatten,
     references,
 )
-from keras_lrp_prune.graph.rules.elementwise import ACTIVATIONS
-from keras_lrp_prune.relevance.canonical import LINEAR
-from keras_lrp_prune.relevance.native.layers import BACKWARD, ELEMENTWISE, signal_of
-
-_RANKS = ("1D", "2D", "3D")
+from keras_lrp_prune.relevance.native.layers import backward_of, signal_of
+from keras_lrp_prune.relevance.own_layers import has_own_function
 
 
 def check_supported(graph: ModelGraph, *, taylor: bool = False) -> None:
@@ -45,17 +45,20 @@ def check_supported(graph: ModelGraph, *, taylor: bool = False) -> None:
     if problems:
         raise UnsupportedModelError(
             f"The engine 'native' has no rule for these layers: {'; '.join(problems)}. Choose "
-            "another criterion (such as 'taylor')."
+            "another criterion (such as 'taylor'), or give a layer type of your own a rule: "
+            "klp.register_layer_lrp."
         )
     for node in nodes:
-        if node.layer.class_name in _PRODUCTS and len(node.inputs) > 1:
+        if has(node.layer, Trait.MULTIPLIES) and len(node.inputs) > 1:
             signal_of(graph, node)
 
 
 def _problem(node: Node, taylor: bool) -> str | None:
     """What is wrong with a call; an empty string if it is the layer itself."""
-    config, class_name = node.layer.config, node.layer.class_name
-    if class_name not in (*LINEAR, *BACKWARD):
+    config = node.layer.config
+    if has_own_function(node.layer):
+        return None
+    if not has(node.layer, Trait.LINEAR) and backward_of(node.layer) is None:
         return ""
     if config.get("data_format") == "channels_first":
         return ", channels first"
@@ -63,12 +66,12 @@ def _problem(node: Node, taylor: bool) -> str | None:
         return ", training=True"
     if config.get("rms_scaling"):
         return ", rms_scaling=True"
-    if class_name in ("ops.Divide", "ops.TrueDivide") and len(node.inputs) > 1:
+    if has(node.layer, Trait.DIVIDES, Trait.ELEMENTWISE) and len(node.inputs) > 1:
         return " of two tensors"
     activation = config.get("activation") or "linear"
     if not _is_elementwise(activation):
         return f", activation {activation!r}"
-    if taylor and class_name in ELEMENTWISE and not _is_relu(node.layer):
+    if taylor and has(node.layer, Trait.ELEMENTWISE) and not _is_relu(node.layer):
         return f", activation {activation!r}: deep Taylor decomposition is for ReLU networks"
     return None
 
@@ -83,15 +86,7 @@ def _is_relu(layer: LayerSpec) -> bool:
     return layer.class_name in ("ops.Relu", "ops.ReLU") or layer.config.get("activation") == "relu"
 
 
-_PRODUCTS = ("Multiply", "ops.Multiply")
 _NONNEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential")
-_KEEPS_SIGN = (
-    *("Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Add", "Average"),
-    *("Maximum", "Minimum", "ops.Add", *_PRODUCTS),
-    *(f"{kind}Pooling{rank}" for kind in ("Max", "Average") for rank in _RANKS),
-    *(f"Global{kind}Pooling{rank}" for kind in ("Max", "Average") for rank in _RANKS),
-    *(f"{kind}{rank}" for kind in ("ZeroPadding", "Cropping") for rank in _RANKS),
-)
 
 
 def nonnegative(graph: ModelGraph) -> set[TensorRef]:
@@ -99,12 +94,17 @@ def nonnegative(graph: ModelGraph) -> set[TensorRef]:
     found: set[TensorRef] = set()
     for node in graph.nodes:
         if _makes_nonnegative(node.layer) or (
-            node.layer.class_name in _KEEPS_SIGN
-            # Numbers among the arguments may be negative.
-            and all(value in found for value in flatten((node.args, node.kwargs)))
+            has(node.layer, Trait.KEEPS_SIGN) and found.issuperset(_values(node))
         ):
             found.add(TensorRef(node.name))
     return found
+
+
+def _values(node: Node) -> set[Any]:
+    """What a call computes with: tensors, and `None` where a number may be negative."""
+    moves = has(node.layer, Trait.MOVES)
+    values = node.inputs if moves else flatten((node.args, dict(node.kwargs)))
+    return {value if isinstance(value, TensorRef) else None for value in values}
 
 
 def _makes_nonnegative(layer: LayerSpec) -> bool:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_lrp_prune.graph.layer_types import Trait, has
 from keras_lrp_prune.graph.model_graph import (
     LayerSpec,
     ModelGraph,
@@ -19,15 +20,8 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
     references,
 )
-from keras_lrp_prune.relevance.canonical import LINEAR
 from keras_lrp_prune.relevance.native.composites import Composite, place_of
-from keras_lrp_prune.relevance.native.layers import (
-    BACKWARD,
-    ELEMENTWISE,
-    SUMS,
-    Visit,
-    along_gradient,
-)
+from keras_lrp_prune.relevance.native.layers import Visit, along_gradient, backward_of
 from keras_lrp_prune.relevance.native.rules import Rule, Share, Step
 from keras_lrp_prune.relevance.native.support import nonnegative
 from keras_lrp_prune.surgery.building import build
@@ -55,14 +49,14 @@ class Sweep:
         self._rules: dict[str, Rule] = {
             node.name: composite.rule_for(place_of(graph, index))
             for index, node in enumerate(graph.nodes)
-            if node.layer.class_name in LINEAR
+            if has(node.layer, Trait.LINEAR)
         }
         self._nonnegative = nonnegative(graph)
         self._live = build(_without_biases(graph), Kept(), keras).layers
         self._biases = {
             layer.name: tf.Variable(layer.arrays()["bias"], trainable=False)
             for layer in graph.layers.values()
-            if layer.class_name in LINEAR and "bias" in layer.weights
+            if has(layer, Trait.LINEAR) and "bias" in layer.weights
         }
         self._kept: dict[str, np.ndarray] = {}
         self._changed: dict[str, Mapping[str, np.ndarray]] = {}
@@ -160,13 +154,14 @@ class Sweep:
         """Gives a layer its weights, what is masked of them as zeros."""
         layer = self._graph.layers[name]
         arrays = self._changed.get(name) or layer.arrays()
-        if layer.class_name not in LINEAR:
-            for variable, array in zip(self._live[name].weights, arrays.values(), strict=True):
-                variable.assign(array)
+        if not has(layer, Trait.LINEAR):
+            live = zip(self._live[name].weights, arrays.items(), strict=True)
+            for variable, (weight, array) in live:
+                variable.assign(array * self._kept.get(f"{weight}:{name}", True))
             return
         kernel, bias = arrays["kernel"], arrays.get("bias")
         made, read = (self._kept.get(f"{kind}:{name}") for kind in ("made", "read"))
-        made_shape, read_shape = _mask_shapes(layer.class_name, kernel)
+        made_shape, read_shape = _mask_shapes(layer, kernel)
         if made is not None:
             kernel = kernel * made.reshape(made_shape)
             bias = None if bias is None else bias * made
@@ -232,10 +227,17 @@ class Sweep:
         live = self._live[node.layer.name]
         inputs = [values[ref] for ref in node.inputs]
         visit = Visit(self._graph, node, live, partial(self._call, node), inputs, passed)
-        kind = node.layer.class_name
-        if self._taylor and kind in (*ELEMENTWISE, *SUMS):
+        if self._taylor and has(node.layer, Trait.ELEMENTWISE, Trait.ADDS):
             return along_gradient(visit)
-        return BACKWARD[kind](visit)
+        backward = backward_of(node.layer)
+        assert backward is not None, f"{node.layer.class_name} passed the check of support"
+        parts = backward(visit)
+        if not isinstance(parts, Sequence) or len(parts) != len(inputs):
+            raise TypeError(
+                f"The LRP rule for {node.layer.class_name} must return the relevance of each of "
+                f"the {len(inputs)} inputs of layer {node.layer.name!r}; it returned {parts!r}."
+            )
+        return parts
 
     def _channels(self, relevance: Values) -> Tensor:
         """Relevance of the layers of `widths` summed over space, float64 `(batch, channels)`."""
@@ -266,7 +268,7 @@ def _without_biases(graph: ModelGraph) -> ModelGraph:
     """The graph with linear layers that have no bias: the rules treat it apart."""
 
     def bare(layer: LayerSpec) -> LayerSpec:
-        if layer.class_name not in LINEAR:
+        if not has(layer, Trait.LINEAR):
             return layer
         # Legacy Keras tells one group of layers that Keras 3 does not know to have any.
         config = {key: value for key, value in layer.config.items() if (key, value) != _ONE_GROUP}
@@ -278,11 +280,11 @@ def _without_biases(graph: ModelGraph) -> ModelGraph:
     return replace(graph, nodes=nodes)
 
 
-def _mask_shapes(class_name: str, kernel: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _mask_shapes(layer: LayerSpec, kernel: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes in which masks of a layer's outputs and inputs multiply its kernel."""
     rows, columns = kernel.shape[-2:]
-    if class_name.startswith("Depthwise"):
+    if has(layer, Trait.DEPTHWISE):
         return (rows, columns), (rows, 1)
-    if class_name.endswith("Transpose"):
+    if has(layer, Trait.TRANSPOSED):
         return (rows, 1), (1, columns)
     return (1, columns), (rows, 1)

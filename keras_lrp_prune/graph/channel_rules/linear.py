@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import Call
+from keras_lrp_prune.graph.channel_rules.elementwise import activated
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call
-from keras_lrp_prune.graph.rules.elementwise import activated
 
 
 def dense(call: Call, flow: ChannelFlow) -> Channels:

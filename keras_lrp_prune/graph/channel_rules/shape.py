@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import Call, NoRule, axes_of, from_end, steady
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
 from keras_lrp_prune.graph.model_graph import Shape
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, axes_of, from_end, steady
 
 
 def flatten(call: Call, flow: ChannelFlow) -> Channels:

@@ -1,8 +1,8 @@
-"""One call of a layer, as a layer rule sees it, and how its inputs are read."""
+"""One call of a layer, as a channel rule sees it, and how its inputs are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,9 @@ class Call:
     def size(self, flow: ChannelFlow, key: str, ids: np.ndarray, *path: str | int) -> None:
         """Entry `key` of the config (or what lies deeper in it) counts these channels."""
         flow.size(self.layer, (*self.config_path, key, *path), ids)
+
+
+ChannelRule = Callable[[Call, ChannelFlow], Channels | list[Channels]]
 
 
 def is_of_a_library(thing: Any) -> bool:

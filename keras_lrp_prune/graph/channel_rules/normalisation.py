@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from keras_lrp_prune.graph.channel_rules.calls import Call, NoRule, along, axes_of, from_end, steady
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, along, axes_of, from_end, steady
 
 
 def batch_norm(call: Call, flow: ChannelFlow) -> Channels:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import Call, NoRule, along, from_end
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
 from keras_lrp_prune.graph.model_graph import TensorRef
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, along, from_end
 
 
 def merged(call: Call, flow: ChannelFlow) -> Channels:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import Call, along, axes_of, is_of_a_library, steady
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, along, axes_of, is_of_a_library, steady
 
 # Elementwise activations, by Keras' name (or class, where a layer serves as an activation): is
 # f(0) = 0, so that a masked channel stays zero?

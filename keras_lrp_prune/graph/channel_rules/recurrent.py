@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import Call, NoRule, is_of_a_library, steady
+from keras_lrp_prune.graph.channel_rules.elementwise import activated, activation_vanishes
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.flow import ChannelFlow
-from keras_lrp_prune.graph.rules.calls import Call, NoRule, is_of_a_library, steady
-from keras_lrp_prune.graph.rules.elementwise import activated, activation_vanishes
-
-RECURRENT = ("SimpleRNN", "GRU", "LSTM")
+from keras_lrp_prune.graph.model_graph import Shape
 
 
 def recurrent(call: Call, flow: ChannelFlow) -> list[Channels]:
@@ -30,11 +29,14 @@ def bidirectional(call: Call, flow: ChannelFlow) -> list[Channels]:
     """`Bidirectional`: unit `j` of both directions goes together."""
     merge_mode, wrapped = call.config["merge_mode"], call.config["layer"]
     backward = call.config.get("backward_layer") or wrapped
-    names = (wrapped["class_name"], backward["class_name"])
+    kinds = (wrapped["class_name"], backward["class_name"])
     if call.sequences > 1 or len(call.output_shapes) > 1:
         raise NoRule("it takes or returns states")
-    if merge_mode is None or len(set(names)) > 1 or names[0] not in RECURRENT:
-        raise NoRule(f"directions {names} merged by {merge_mode!r}")
+    # Not at the top: the table of layer types knows this rule.
+    from keras_lrp_prune.graph.layer_types import Trait, types_with
+
+    if merge_mode is None or len(set(kinds)) > 1 or kinds[0] not in types_with(Trait.RECURRENT):
+        raise NoRule(f"directions {kinds} merged by {merge_mode!r}")
     if wrapped["config"]["units"] != backward["config"]["units"]:
         raise NoRule("its directions have different numbers of units")
     directions = (
@@ -48,6 +50,37 @@ def bidirectional(call: Call, flow: ChannelFlow) -> list[Channels]:
             call.size(flow, key, ids, "config", "units")
     vanishes = all(_cell_vanishes(direction, flow, ids) for direction in directions)
     return [steady(np.tile(ids, 2 if merge_mode == "concat" else 1), vanishes)]
+
+
+def time_distributed(call: Call, flow: ChannelFlow) -> Channels | list[Channels]:
+    """`TimeDistributed`: as the layer inside, at each time step."""
+    # Not at the top: the table of layer types knows this rule.
+    from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
+
+    inside = call.config["layer"]
+    layer = replace(
+        call.layer,
+        class_name=inside["class_name"],
+        config=inside["config"],
+        source=getattr(call.layer.source, "layer", None),
+    )
+    rule = CHANNEL_RULES.of(layer)
+    if rule is None:
+        raise NoRule(f"no channel rule for the {inside['class_name']} inside")
+    if any(channels.axis == 1 - call.rank for channels in call.inputs):
+        raise NoRule("its channels lie along the time axis")
+    step = replace(
+        call,
+        layer=layer,
+        input_shapes=tuple(map(_without_time, call.input_shapes)),
+        output_shapes=tuple(map(_without_time, call.output_shapes)),
+        config_path=(*call.config_path, "layer", "config"),
+    )
+    return rule(step, flow)
+
+
+def _without_time(sizes: Shape) -> Shape:
+    return (sizes[0], *sizes[2:])
 
 
 def _inside(call: Call, config: Mapping[str, Any], attribute: str) -> Call:

@@ -1,0 +1,96 @@
+"""What is known of layer types of the user's own: registered, beside the tables of Keras' layers.
+
+Each table of functions by layer type (channel rules here, FLOPs in `cost`, LRP in `relevance`) is
+a `Registry`: it finds the function for a layer, a registered one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from keras_lrp_prune.graph.channel_rules.calls import ChannelRule, is_of_a_library
+from keras_lrp_prune.graph.layer_types import LAYER_TYPES, is_of_keras
+from keras_lrp_prune.graph.model_graph import LayerSpec
+
+Known = TypeVar("Known")
+
+
+class Registry(Generic[Known]):
+    """A table by layer type that takes layer types of the user's own.
+
+    Args:
+        table: Name of a layer type of Keras' own to what is known of it: a function, as a rule.
+        register: Name of the public function that registers, for messages.
+        what: What a layer class of Keras' must have to be an example, for messages.
+
+    Attributes:
+        own: Layer class of the user's own to what is known of it.
+    """
+
+    def __init__(self, table: Mapping[str, Known], register: str, what: str) -> None:
+        self.table = table
+        self.own: dict[type, Known] = {}
+        self._register = register
+        self._what = what
+
+    def add(self, layer_class: type, function: Known | type) -> None:
+        """Registers a function, or a layer class of Keras' own: as that one.
+
+        Raises:
+            TypeError: If `layer_class` is not a class, or `function` is neither a function nor a
+                layer class of Keras' own that the table has.
+        """
+        known: Any = function
+        if isinstance(function, type):
+            known = self.table.get(function.__name__) if is_of_a_library(function) else None
+        if not isinstance(layer_class, type) or not (callable(known) or isinstance(function, type)):
+            known = None
+        if known is None:
+            raise TypeError(
+                f"{self._register} takes a layer class, and a function or a Keras layer class that "
+                f"has {self._what}."
+            )
+        self.own[layer_class] = known
+
+    def of(self, layer: LayerSpec) -> Known | None:
+        """What is known of a layer: a registered one, else Keras' own layers by name, else `None`.
+
+        A class that Keras does not have is none of Keras' own, whatever its name.
+        """
+        if type(layer.source) in self.own:
+            return self.own[type(layer.source)]
+        return self.table.get(layer.class_name) if is_of_keras(layer) else None
+
+
+CHANNEL_RULES: Registry[ChannelRule] = Registry(
+    {name: known.channel_rule for name, known in LAYER_TYPES.items()},
+    "register_layer_rule",
+    "a channel rule",
+)
+
+
+def register_layer_rule(layer_class: type, rule: ChannelRule | type) -> None:
+    """Says how a layer type of your own passes channels on: gives it a channel rule.
+
+    Args:
+        layer_class: The layer's class; sub-classes need a rule of their own.
+        rule: `rule(call, flow)` returns the `Channels` of the output (a list of them for several
+            outputs), see `keras_lrp_prune.graph.channel_rules`. A layer that works on each element
+            by itself and maps zero to zero returns `call.inputs[0]`. Or a Keras layer class: as
+            that one.
+
+    Raises:
+        TypeError: If `layer_class` is not a class, or `rule` is neither a function nor a layer
+            class that has a rule.
+
+    Example:
+    >>> class Halve(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return x / 2
+    >>> class MyConv2D(keras.layers.Conv2D):
+    ...     pass
+    >>> klp.register_layer_rule(Halve, lambda call, flow: call.inputs[0])
+    >>> klp.register_layer_rule(MyConv2D, keras.layers.Conv2D)
+    """
+    CHANNEL_RULES.add(layer_class, rule)

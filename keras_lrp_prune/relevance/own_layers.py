@@ -1,0 +1,98 @@
+"""How relevance passes through layer types of the user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from keras_lrp_prune.graph.channel_rules.calls import is_of_a_library
+from keras_lrp_prune.graph.layer_types import LAYER_TYPES, is_of_keras
+from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
+from keras_lrp_prune.graph.own_layers import Registry
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.relevance.native.layers import Visit
+
+Backward = Callable[["Visit"], Sequence[Any]]
+
+# A layer type to its function, or to the name of the Keras layer type through which relevance
+# passes alike: of Keras' own, their own.
+LAYER_LRP: Registry[Backward | str] = Registry(
+    {name: name for name, known in LAYER_TYPES.items() if "LRP" not in known.gaps},
+    "register_layer_lrp",
+    "an LRP rule",
+)
+
+
+def register_layer_lrp(layer_class: type, backward: Backward | type) -> None:
+    """Says how relevance passes through a layer type of your own: gives it an LRP rule.
+
+    With a function, LRP through such layers is for the native engine, which `engine="auto"` takes
+    then. The layer needs a channel rule too (`register_layer_rule`), or what it reads is protected.
+
+    Args:
+        layer_class: The layer's class; sub-classes need a rule of their own.
+        backward: `backward(visit)` returns the relevance of each input, given that of the output,
+            see `keras_lrp_prune.relevance.native.layers`, which has functions for most cases:
+            `as_it_is` for a layer that works on each element by itself, `in_proportion` for one
+            that is linear and has no bias. Or a Keras layer class: as that one, for a layer that
+            computes the same from the same weights and arguments.
+
+    Raises:
+        TypeError: If `layer_class` is not a class, or one of Keras' own that LRP has a rule for;
+            or if `backward` is neither a function nor a layer class that LRP has a rule for.
+
+    Example:
+    >>> from keras_lrp_prune.relevance.native.layers import as_it_is
+    >>> class Halve(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return x / 2
+    >>> class MyConv2D(keras.layers.Conv2D):
+    ...     pass
+    >>> klp.register_layer_lrp(Halve, as_it_is)
+    >>> klp.register_layer_lrp(MyConv2D, keras.layers.Conv2D)
+    """
+    name = getattr(layer_class, "__name__", "")
+    if isinstance(layer_class, type) and is_of_a_library(layer_class) and name in LAYER_LRP.table:
+        raise TypeError(
+            f"register_layer_lrp takes layer classes of your own; LRP has a rule for {name}. For "
+            "other rules of layers with a kernel, take a Composite."
+        )
+    LAYER_LRP.add(layer_class, backward)
+
+
+def has_own_function(layer: LayerSpec) -> bool:
+    """Whether a function was registered for the type of a layer."""
+    return callable(LAYER_LRP.of(layer))
+
+
+def as_keras_layers(graph: ModelGraph) -> ModelGraph:
+    """Puts Keras' own layers in the place of those that were registered to be as these.
+
+    Args:
+        graph: A flat graph.
+    """
+    alike = {
+        layer.name: _keras_layer(layer, known)
+        for layer in graph.layers.values()
+        if isinstance(known := LAYER_LRP.of(layer), str) and not is_of_keras(layer)
+    }
+    if not alike:
+        return graph
+    nodes = (replace(node, layer=alike.get(node.layer.name, node.layer)) for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _keras_layer(layer: LayerSpec, class_name: str) -> LayerSpec:
+    """A layer of that type, with what its constructor takes of the config."""
+    import keras
+
+    taken = inspect.signature(getattr(keras.layers, class_name).__init__).parameters
+    config: Mapping[str, Any] = {
+        key: value
+        for key, value in layer.config.items()
+        if key in taken or key in ("name", "trainable", "dtype")
+    }
+    return replace(layer, class_name=class_name, config=config, source=None)
