@@ -113,7 +113,7 @@ def prune(
     Example: keras-lrp-prune prune MobileNet flowers/ --weights imagenet --per-class 20 --rate 0.5
     --out pruned/
     """
-    from keras_lrp_prune.cli.class_order import split_names
+    said = dict(locals())
     from keras_lrp_prune.cli.places import CHECKPOINT, RESULT
     from keras_lrp_prune.cli.task import check_numbers, checked_request, parsed_budget
 
@@ -127,19 +127,7 @@ def prune(
     outputs: dict[str, tuple[Path, Sequence[str]]] = {"--out": (out, RESULT)}
     if checkpoint_dir is not None:
         outputs["--checkpoint-dir"] = (checkpoint_dir, CHECKPOINT)
-    request = checked_request(
-        model,
-        data,
-        outputs,
-        validation=validation,
-        class_names=split_names(class_names),
-        per_class=per_class,
-        weights=weights,
-        image_size=image_size,
-        preprocess=preprocess,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    request = checked_request(said, outputs)
 
     import_tensorflow()
     from keras_lrp_prune.pruning import prune as prune_model
@@ -211,7 +199,7 @@ def compare(
     Example: keras-lrp-prune compare MobileNet flowers/ --test held_out/ --per-class 20
     --seeds 0,1,2 --out comparison/
     """
-    from keras_lrp_prune.cli.class_order import split_names
+    said = {**locals(), "validation": test}
     from keras_lrp_prune.cli.places import COMPARISON
     from keras_lrp_prune.cli.task import check_numbers, checked_request, numbers
 
@@ -222,18 +210,7 @@ def compare(
     chosen_seeds = numbers(seeds, int, "--seeds")
     chosen_rates = None if rates is None else numbers(rates, float, "--rates")
     check_numbers(seeds=chosen_seeds, rates=chosen_rates)
-    request = checked_request(
-        model,
-        data,
-        {"--out": (out, COMPARISON)},
-        validation=test,
-        class_names=split_names(class_names),
-        per_class=per_class,
-        weights=weights,
-        image_size=image_size,
-        preprocess=preprocess,
-        batch_size=batch_size,
-    )
+    request = checked_request(said, {"--out": (out, COMPARISON)})
 
     import_tensorflow()
     from keras_lrp_prune.comparison import compare as compare_methods
@@ -284,25 +261,14 @@ def relevance(
     Writes relevance.npz (layer name: an array of classes by filters) and heatmaps.png (one image
     of each class).
     """
-    from keras_lrp_prune.cli.class_order import split_names
+    said = dict(locals())
     from keras_lrp_prune.cli.places import RELEVANCE
     from keras_lrp_prune.cli.task import checked_request
     from keras_lrp_prune.relevance.analyzers import check_analyzer
 
     choices.check_choice("engine", engine, ENGINES)
     check_analyzer(analyzer, {}, native=engine != "innvestigate")
-    request = checked_request(
-        model,
-        data,
-        {"--out": (out, RELEVANCE)},
-        class_names=split_names(class_names),
-        per_class=per_class,
-        weights=weights,
-        image_size=image_size,
-        preprocess=preprocess,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    request = checked_request(said, {"--out": (out, RELEVANCE)})
 
     import_tensorflow()
     from keras_lrp_prune.cli.relevance_report import write_relevance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +20,7 @@ from keras_lrp_prune.cli.backbones import (
     make_backbone,
     parsed,
 )
-from keras_lrp_prune.cli.class_order import class_order
+from keras_lrp_prune.cli.class_order import class_order, split_names
 from keras_lrp_prune.cli.places import check_output
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
@@ -179,24 +179,24 @@ class Request:
 
 
 def checked_request(
-    model: str, data: Path, outputs: Mapping[str, tuple[Path, Sequence[str]]], **options: Any
+    options: Mapping[str, Any], outputs: Mapping[str, tuple[Path, Sequence[str]]]
 ) -> Request:
     """A request that was checked, and so was where results go.
 
     Args:
-        model: As in `Request`.
-        data: As in `Request`.
+        options: What the options of a command say, by their names; those of `Request` count.
         outputs: Option to the folder that it names, and the names of the files written there.
-        **options: As in `Request`.
 
     Raises:
         DataError: If anything named cannot be used, or an input would be overwritten.
         OSError: If a folder cannot be written to.
     """
-    request = Request(model, data, **options)
+    names = [field.name for field in fields(Request) if field.name in options]
+    said = {name: options[name] for name in names}
+    request = Request(**{**said, "class_names": split_names(options["class_names"])})
     request.check()
-    for option, (folder, names) in outputs.items():
-        check_output(folder, option, names=names, inputs=request.inputs, images=request.images)
+    for option, (folder, files) in outputs.items():
+        check_output(folder, option, names=files, inputs=request.inputs, images=request.images)
     return request
 
 

@@ -17,9 +17,10 @@ from keras_lrp_prune.evaluation import classification_report, probabilities
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.finetuning.cycle_record import CycleRecord, CyclesResult
 from keras_lrp_prune.finetuning.cycle_store import CycleStore, Finished, described
+from keras_lrp_prune.finetuning.plan import Plan, TuningOptions, make_plan
 from keras_lrp_prune.finetuning.session import compile_for
 from keras_lrp_prune.finetuning.steps import Steps, make_steps
-from keras_lrp_prune.finetuning.tuning import Plan, finetune, planned
+from keras_lrp_prune.finetuning.tuning import finetune
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
 from keras_lrp_prune.runtime import CompiledForward, Fingerprint, fingerprint
@@ -111,7 +112,7 @@ def prune_and_finetune(
     tuning |= {"validation": validation, "teacher": model if distil else None, "verbose": verbose}
     call = signature(finetune).bind(model, train, **tuning, seed=seed)
     call.apply_defaults()
-    plan = planned(**call.arguments)
+    plan = make_plan(model, train, TuningOptions.taken_from(call.arguments))
     run = _Run(model, plan, reference, steps, pruning, tuning)
     if checkpoint_dir is None:
         return run.through(train, None, seed)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.arguments import checked, several
-from keras_lrp_prune.data import ReferenceSet, checked_names
-from keras_lrp_prune.finetuning.frozen_layers import check_unfreeze
-from keras_lrp_prune.finetuning.rates import make_optimizer, plateau_callbacks
-from keras_lrp_prune.finetuning.samples import TrainingData, held_out_data, training_data
-from keras_lrp_prune.finetuning.session import Classifier, Session, check_teacher, read_classifier
+from keras_lrp_prune.finetuning.plan import TuningOptions, make_plan
+from keras_lrp_prune.finetuning.session import Session
 from keras_lrp_prune.finetuning.tuning_result import TuningResult
-from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.pruning import PruningResult
 
 if TYPE_CHECKING:
@@ -119,9 +114,7 @@ def finetune(
     >>> tuned = klp.finetune(result, (x, y), teacher=model, validation=(x_val, y_val))
     >>> tuned.model.save("small.keras")
     """
-    plan = planned(
-        result,
-        train,
+    options = TuningOptions(
         teacher=teacher,
         epochs=epochs,
         learning_rate=learning_rate,
@@ -141,102 +134,7 @@ def finetune(
         seed=seed,
         verbose=verbose,
     )
+    plan = make_plan(result, train, options)
     session = Session(plan.source, plan.teacher, plan.settings)
-    tuned = session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, plan.verbose)
+    tuned = session.run(plan.optimizer, plan.data, plan.held_out, plan.callbacks, options.verbose)
     return replace(tuned, class_names=plan.class_names)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that a training needs, checked."""
-
-    source: Classifier
-    teacher: Classifier | None
-    data: TrainingData
-    held_out: ReferenceSet | None
-    optimizer: Any
-    callbacks: Sequence[Any]
-    settings: Mapping[str, Any]
-    verbose: int
-    class_names: tuple[str, ...] | None
-
-
-@checked
-def planned(
-    result: PruningResult | keras.Model,
-    train: Any,
-    *,
-    teacher: keras.Model | None,
-    epochs: int,
-    learning_rate: Any,
-    schedule: Any,
-    temperature: float,
-    distillation_weight: float,
-    validation: Any,
-    class_names: Iterable[str] | None,
-    restore_best: bool,
-    batch_size: int,
-    optimizer: Any,
-    augment: Any,
-    unfreeze: Any,
-    freeze_batch_norm: bool,
-    dropout_factor: float,
-    callbacks: Sequence[Any],
-    seed: int,
-    verbose: int,
-) -> Plan:
-    """Checks what `finetune` is given, and reads it; arguments and errors are its own."""
-    model = result.model if isinstance(result, PruningResult) else result
-    several(_callback, "Keras callbacks")("callbacks", callbacks)
-    if restore_best and validation is None:
-        raise ValueError("restore_best=True needs validation=(x, y), which tells what is best.")
-    source = read_classifier(model, "model")
-    check_unfreeze(source.graph, unfreeze)
-    taught = None if teacher is None else read_classifier(teacher, "teacher")
-    if taught is not None:
-        check_teacher(source, taught)
-    held_out = None if validation is None else held_out_data(validation, source)
-    data = training_data(train, source, batch_size=batch_size, augment=augment, seed=seed)
-    made = make_optimizer(optimizer, learning_rate, schedule, epochs * data.steps)
-    settings = {
-        "epochs": epochs,
-        "steps": epochs * data.steps,
-        "samples": data.samples,
-        "batch_size": batch_size,
-        "optimizer": _optimizer_settings(made),
-        "schedule": schedule if isinstance(schedule, str | None) else type(schedule).__name__,
-        "distillation": taught is not None,
-        "temperature": None if taught is None else temperature,
-        "distillation_weight": None if taught is None else distillation_weight,
-        "restore_best": restore_best,
-        "unfreeze": unfreeze,
-        "freeze_batch_norm": freeze_batch_norm,
-        "dropout_factor": dropout_factor,
-        "seed": seed,
-    }
-    lowering = plateau_callbacks(schedule, validated=held_out is not None)
-    return Plan(
-        *(source, taught, data, held_out, made, [*lowering, *callbacks], settings, verbose),
-        class_names=_names(class_names, result, data, source.head),
-    )
-
-
-def _names(given: Any, result: Any, data: TrainingData, head: Head) -> tuple[str, ...] | None:
-    """What the classes are called: as asked for, or as the result or the data knows."""
-    if given is not None:
-        return checked_names(given, head.n_classes)
-    known = result.class_names if isinstance(result, PruningResult) else None
-    return data.class_names if known is None else tuple(known)
-
-
-def _callback(name: str, value: Any) -> None:
-    import keras
-
-    if not isinstance(value, keras.callbacks.Callback):
-        raise TypeError(f"{name} must be a Keras callback, not {value!r}.")
-
-
-def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
-    """Without its name, which Keras numbers by how many the process has made."""
-    config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
-    return {"class": type(optimizer).__name__, **config}

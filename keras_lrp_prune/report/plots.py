@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 
 from keras_lrp_prune.report.figures import (
     INK,
@@ -97,24 +98,17 @@ def plot_history(
         _check_records(held_out, ("rate", "harmonic_mean"), "held_out")
     kept = [record for record in history if record["accepted"]]
     undone = [record for record in history if not record["accepted"]]
-    n_classes = len(history[0]["class_accuracies"])
-    if any(len(record["class_accuracies"]) != n_classes for record in history):
-        raise ValueError("The records of history differ in their number of class accuracies.")
-    names = list(class_names or (f"class {i}" for i in range(n_classes)))
-    if len(names) != n_classes:
-        raise ValueError(f"There are {len(names)} class names but {n_classes} class accuracies.")
+    names = _names_of(history, class_names)
     classes = 100 * np.array([r["class_accuracies"] for r in kept], float)
-    classes = classes.reshape(len(kept), n_classes)
+    classes = classes.reshape(len(kept), len(names))
     points = [*history, *(held_out or ()), *([refitted] if refitted else ())]
     means = [100 * record["harmonic_mean"] for record in points]
-    lowest = min(means + classes.ravel().tolist())
-    figure, axes = accuracy_axes(title, lowest)
+    figure, axes = accuracy_axes(title, min(means + classes.ravel().tolist()))
     axes.set_ylabel(ylabel)
 
     # Drawn first and kept on top, so that the legend starts with what matters most.
-    x = _percent(kept, "rate")
     lines = axes.plot(
-        x,
+        _percent(kept, "rate"),
         _percent(kept, "harmonic_mean"),
         color=INK,
         linewidth=2.6,
@@ -123,46 +117,60 @@ def plot_history(
         label="harmonic mean, before refitting" if refitted else "harmonic mean",
         zorder=3,
     )
-    marks = (
-        (refitted and [refitted], "*", 12, "refitted, reference set"),
-        (held_out, "D", 6, "held out: original and result"),
-    )
-    for records, marker, size, label in marks:
-        if records:
-            lines += axes.plot(
-                _percent(records, "rate"),
-                _percent(records, "harmonic_mean"),
-                color=INK,
-                linestyle="none",
-                marker=marker,
-                markersize=size,
-                markerfacecolor="white",
-                label=label,
-                zorder=4,
-                clip_on=False,
-            )
+    hollow = {"markerfacecolor": "white", "clip_on": False}
+    if refitted:
+        label = "refitted, reference set"
+        lines += _marked(axes, [refitted], INK, "*", 12, label=label, **hollow)
+    if held_out:
+        label = "held out: original and result"
+        lines += _marked(axes, held_out, INK, "D", 6, label=label, **hollow)
     if undone:
-        lines += axes.plot(
-            _percent(undone, "rate"),
-            _percent(undone, "harmonic_mean"),
-            color=REJECTED,
-            linestyle="none",
-            marker="x",
-            markersize=6,
-            markeredgewidth=1.4,
-            label="step undone",
-            zorder=4,
-        )
-    if n_classes <= _MAX_NAMED_CLASSES:
-        for name, values, style in zip(names, classes.T, line_styles(n_classes), strict=True):
-            lines += axes.plot(x, values, linewidth=1.1, alpha=0.85, label=name, **style)
-    else:
-        # The more lines, the fainter; a line of its own keeps the legend readable.
-        axes.plot(x, classes, linewidth=0.6, alpha=max(0.05, 8 / n_classes), color="#0072B2")
-        label = f"each of {n_classes} classes"
-        lines += axes.plot([], [], linewidth=1, color="#0072B2", label=label)
+        lines += _marked(axes, undone, REJECTED, "x", 6, label="step undone", markeredgewidth=1.4)
+    lines += _class_lines(axes, _percent(kept, "rate"), classes, names)
     legend_beside(axes, lines)
     return finished(figure, path)
+
+
+def _names_of(history: Sequence[Record], given: Sequence[str] | None) -> list[str]:
+    """A name for each class; all records have to have the same number of classes."""
+    n_classes = len(history[0]["class_accuracies"])
+    if any(len(record["class_accuracies"]) != n_classes for record in history):
+        raise ValueError("The records of history differ in their number of class accuracies.")
+    names = list(given or (f"class {i}" for i in range(n_classes)))
+    if len(names) != n_classes:
+        raise ValueError(f"There are {len(names)} class names but {n_classes} class accuracies.")
+    return names
+
+
+def _marked(
+    axes: Axes, records: Sequence[Record], color: str, marker: str, size: int, **style: Any
+) -> list[Line2D]:
+    """Draws the harmonic mean of records as markers, without a line between them."""
+    return axes.plot(
+        _percent(records, "rate"),
+        _percent(records, "harmonic_mean"),
+        color=color,
+        linestyle="none",
+        marker=marker,
+        markersize=size,
+        zorder=4,
+        **style,
+    )
+
+
+def _class_lines(
+    axes: Axes, x: Sequence[float], classes: np.ndarray, names: Sequence[str]
+) -> list[Line2D]:
+    """Draws a line for each class, `classes` in percent, shape `(points, classes)`."""
+    count = len(names)
+    if count > _MAX_NAMED_CLASSES:
+        # The more lines, the fainter; a line of its own keeps the legend readable.
+        axes.plot(x, classes, linewidth=0.6, alpha=max(0.05, 8 / count), color="#0072B2")
+        return axes.plot([], [], linewidth=1, color="#0072B2", label=f"each of {count} classes")
+    lines = []
+    for name, values, style in zip(names, classes.T, line_styles(count), strict=True):
+        lines += axes.plot(x, values, linewidth=1.1, alpha=0.85, label=name, **style)
+    return lines
 
 
 def plot_curves(
