@@ -19,6 +19,7 @@ from keras_lrp_prune.cost.process import measured
 from keras_lrp_prune.extras import extra
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.graph.inference import traced
 from keras_lrp_prune.graph.model_graph import references
 from keras_lrp_prune.pruning import PruningResult
 from keras_lrp_prune.report import print_table, ratio_table
@@ -57,7 +58,8 @@ class Profile:
         parameters: Weights, trainable or not. In a LiteRT file batch normalisation is folded into
             other layers, so that there are fewer.
         flops: Operations for one sample, a multiply-add as two: of a Keras model and of a LiteRT
-            file by this package's tables, of a SavedModel by TensorFlow's graph profiler.
+            file by this package's tables, of a SavedModel by TensorFlow's graph profiler, where
+            the graph can be frozen.
         file_size: Bytes of the `.keras` file (without an optimizer, so that models compare), of
             all files of the SavedModel, or of the `.tflite` file.
         energy: Estimate for one sample, in joules, to compare by: see `cost.energy.energy`.
@@ -309,15 +311,12 @@ def _write_saved_model(model: keras.Model, folder: Path) -> None:
         for number, tensor in enumerate(inputs)
     ]
 
-    @tf.function(input_signature=specs, autograph=False)
     def serve(*tensors: Any) -> dict[str, Any]:
         outputs = plain(tensors[0] if single else list(tensors), training=False)
         return {f"output_{number}": value for number, value in enumerate(tf.nest.flatten(outputs))}
 
-    module = tf.Module()
-    module.model = plain  # else its variables would be missing
     with contextlib.redirect_stdout(io.StringIO()):
-        tf.saved_model.save(module, str(folder), signatures=serve.get_concrete_function())
+        traced(model, serve, specs).save(folder)
 
 
 def _keras_weights(model: keras.Model) -> dict[str, int]:

@@ -14,7 +14,7 @@ _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",  # latency and memory are those of the CPU
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-_LAST_LINES = 15
+_OUT_OF_MEMORY = 9  # the signal by which the system ends a process then
 
 
 def measured(
@@ -59,11 +59,22 @@ def measured(
         text=True,
         env=environment(**_ENVIRONMENT),
     )
-    if done.returncode:
-        lines = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
-        how = f"killed by signal {-done.returncode}" if done.returncode < 0 else "failed"
-        raise RuntimeError(f"The process that measures {request['path']} {how}:\n{lines}")
-    reply: dict[str, Any] = json.loads(done.stdout)
+    reply: dict[str, Any] = _ended(done) if done.returncode else json.loads(done.stdout)
     if "error" in reply:
         raise ValueError(reply["error"])
+    if "failure" in reply:
+        failure = RuntimeError(f"{request['path']} could not be measured: {reply['failure']}")
+        failure.add_note(done.stderr)
+        raise failure
     return reply
+
+
+def _ended(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The reply of a process that ended without one."""
+    if done.returncode == -_OUT_OF_MEMORY:
+        how = "was killed, probably as memory ran out; measure smaller batches"
+    elif done.returncode < 0:
+        how = f"was killed by signal {-done.returncode}"
+    else:
+        how = f"failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
+    return {"failure": f"the process that measures it {how}"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.cost.measuring import call_times
+from keras_lrp_prune.graph.inference import SIGNATURE
 
 Request = Mapping[str, Any]
 Call = Callable[[], Any]
-SIGNATURE = "serving_default"
 
 
 class Unmeasurable(ValueError):
@@ -27,13 +28,16 @@ class Unmeasurable(ValueError):
 
 
 def main() -> None:
-    """Answers one request; what cannot be measured is an answer too."""
+    """Answers one request; what cannot be measured, and what fails, is an answer too."""
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print, too
     request = json.load(sys.stdin)
     try:
         reply = KINDS[request["kind"]](request)
     except Unmeasurable as error:
         reply = {"error": str(error)}
+    except Exception as error:  # of TensorFlow, the interpreter or the model
+        traceback.print_exc()
+        reply = {"failure": f"{type(error).__name__}: {error}"}
     answers.write(json.dumps(reply))
 
 
@@ -211,8 +215,11 @@ def _bytes_by_dtype(variables: Any) -> dict[str, int]:
     return found
 
 
-def profiled_flops(function: Any, specs: Mapping[str, Any]) -> int:
+def profiled_flops(function: Any, specs: Mapping[str, Any]) -> int | None:
     """What TensorFlow's graph profiler counts in one call.
+
+    `None` where it cannot be told: a graph that assigns variables, as that of an LSTM with dropout
+    does, cannot be frozen.
 
     Args:
         function: A concrete function.
@@ -225,7 +232,10 @@ def profiled_flops(function: Any, specs: Mapping[str, Any]) -> int:
 
     called = tf.function(lambda **inputs: function(**inputs), autograph=False)
     # In a frozen graph, calls of functions are inlined: the profiler does not look into them.
-    frozen = convert_variables_to_constants_v2(called.get_concrete_function(**specs))
+    try:
+        frozen = convert_variables_to_constants_v2(called.get_concrete_function(**specs))
+    except ValueError:
+        return None
     builder = tf.compat.v1.profiler.ProfileOptionBuilder
     options = builder(builder.float_operation()).with_empty_output().build()
     return int(tf.compat.v1.profiler.profile(frozen.graph, options=options).total_float_ops)

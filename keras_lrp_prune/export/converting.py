@@ -17,14 +17,13 @@ from keras_lrp_prune.data import DataError
 from keras_lrp_prune.export.publishing import check_file, writing_errors
 from keras_lrp_prune.export.signature import (
     INPUT,
-    SIGNATURE,
-    Servable,
     Wrapping,
     checked_model,
     samples_for,
     trace,
 )
 from keras_lrp_prune.files import new_file
+from keras_lrp_prune.graph.inference import SIGNATURE, Inference
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model
 from keras_lrp_prune.report import enumeration
@@ -117,7 +116,7 @@ def litert(
     servable = trace(found, Wrapping(batch_size=batch_size))
     samples = None
     if quantize == "int8":
-        samples = samples_for(servable.spec, representative, "representative samples")
+        samples = samples_for(servable.specs[0], representative, "representative samples")
         _check_no_loops(servable)
         _check_finite(servable, samples)
     request = _Request(quantize, io, samples, batch_size)
@@ -149,7 +148,7 @@ def _check_precision(model: keras.Model) -> None:
             )
 
 
-def _check_no_loops(servable: Servable) -> None:
+def _check_no_loops(servable: Inference) -> None:
     """Loops crash the process in the converter's calibration (TensorFlow 2.18 to 2.21)."""
     graph = servable.function.graph.as_graph_def()
     nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
@@ -161,12 +160,12 @@ def _check_no_loops(servable: Servable) -> None:
         )
 
 
-def _check_finite(servable: Servable, samples: np.ndarray) -> None:
+def _check_finite(servable: Inference, samples: np.ndarray) -> None:
     """Numbers that are not finite crash the process in the converter's calibration."""
     import tensorflow as tf
 
-    size = servable.spec.shape[0] or _CHECKED_AT_ONCE
-    traced = tf.compat.v1.wrap_function(servable.module.classify.python_function, [servable.spec])
+    size = servable.specs[0].shape[0] or _CHECKED_AT_ONCE
+    traced = tf.compat.v1.wrap_function(servable.module.call.python_function, servable.specs)
     computed = _computed(traced.graph, traced.outputs)
     with traced.graph.as_default():
         flags = tf.stack([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in computed])
@@ -201,7 +200,7 @@ def _computed(graph: tf.Graph, outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     ]
 
 
-def _converted(servable: Servable, request: _Request, target: Path) -> bytes:
+def _converted(servable: Inference, request: _Request, target: Path) -> bytes:
     """The content of the file; `target` is what errors call it."""
     import tensorflow as tf
 

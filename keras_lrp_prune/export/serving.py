@@ -12,7 +12,6 @@ import numpy as np
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.export.publishing import check_version, published
 from keras_lrp_prune.export.signature import (
-    Servable,
     Wrapping,
     checked_model,
     samples_for,
@@ -20,6 +19,7 @@ from keras_lrp_prune.export.signature import (
 )
 from keras_lrp_prune.export.warmup import PROTOS, check_batch_sizes, write_warmup
 from keras_lrp_prune.extras import extra
+from keras_lrp_prune.graph.inference import Inference
 
 if TYPE_CHECKING:
     import keras
@@ -95,7 +95,7 @@ def saved_model(
         extra(PROTOS)
     wrapping = Wrapping(preprocessing, labels, input_dtype, input_shape)
     servable = trace(checked_model(model), wrapping)
-    x = None if warmup is None else samples_for(servable.spec, warmup, "warm-up samples")
+    x = None if warmup is None else samples_for(servable.specs[0], warmup, "warm-up samples")
 
     # TensorFlow Serving polls the parent for numbers, and passes over the other name.
     with published(target) as folder:
@@ -104,7 +104,7 @@ def saved_model(
 
 
 def _write(
-    servable: Servable,
+    servable: Inference,
     folder: Path,
     model_name: str,
     warmup: np.ndarray | None,

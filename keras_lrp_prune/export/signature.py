@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from keras_lrp_prune.data import DataError, cast, unlabelled
 from keras_lrp_prune.graph.generations import generation, keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
+from keras_lrp_prune.graph.inference import Inference, traced
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.graph.reading import read_model
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from keras_lrp_prune.pruning import PruningResult
 
-SIGNATURE = "serving_default"
 INPUT, SCORES, LABELS = "inputs", "scores", "labels"
 _DECISION = {"sigmoid": 0.5, "logits": 0.0}  # from which score on a single unit means class 1
 _INPUT_DTYPES = ("uint8", "float32")
@@ -47,39 +46,6 @@ class Wrapping:
     batch_size: int | None = None
 
 
-@dataclass(frozen=True)
-class Servable:
-    """A traced classifier.
-
-    Args:
-        module: Owns the function and its variables.
-        function: The traced function, from `INPUT` to `SCORES` (and `LABELS`).
-        spec: What it takes.
-    """
-
-    module: tf.Module
-    function: Any
-    spec: tf.TensorSpec
-
-    def save(self, folder: Path) -> None:
-        """Writes it as a SavedModel with one signature, `SIGNATURE`.
-
-        Raises:
-            UnsupportedModelError: If it uses a resource that is not a variable.
-        """
-        import tensorflow as tf
-
-        try:
-            tf.saved_model.save(self.module, str(folder), signatures={SIGNATURE: self.function})
-        except AssertionError as error:
-            if "untracked" not in str(error):
-                raise
-            raise UnsupportedModelError(
-                "The model or its preprocessing uses a resource that is not a variable, such as a "
-                "lookup table, which cannot be exported. Leave that step to the clients."
-            ) from error
-
-
 def checked_model(model: keras.Model | PruningResult) -> keras.Model:
     """The model of a pruning result, or the model itself.
 
@@ -96,12 +62,15 @@ def checked_model(model: keras.Model | PruningResult) -> keras.Model:
     return found
 
 
-def trace(model: keras.Model, wrapping: Wrapping) -> Servable:
+def trace(model: keras.Model, wrapping: Wrapping) -> Inference:
     """Traces a model at inference; costs no computation and changes nothing.
 
     Args:
         model: A Keras model (3 or legacy) with one input and one output.
         wrapping: What surrounds it.
+
+    Returns:
+        A function from `INPUT` to `SCORES` (and `LABELS`).
 
     Raises:
         TypeError: If the preprocessing cannot be called, or a label is not a string.
@@ -125,12 +94,7 @@ def trace(model: keras.Model, wrapping: Wrapping) -> Servable:
             outputs[LABELS] = name_classes(scores)
         return outputs
 
-    module = tf.Module()
-    module.classify = tf.function(classify, input_signature=[spec], autograph=False)
-    function = module.classify.get_concrete_function()
-    # Of the model, only its variables: its layers would bring functions of their own.
-    module.held = list(function.graph.variables)
-    return Servable(module, function, spec)
+    return traced(model, classify, [spec])
 
 
 def samples_for(spec: tf.TensorSpec, data: Any, name: str) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.export.signature import INPUT, SIGNATURE
+from keras_lrp_prune.export.signature import INPUT
 from keras_lrp_prune.extras import extra
+from keras_lrp_prune.graph.inference import SIGNATURE
 
 PROTOS = "tensorflow_serving.apis.prediction_log_pb2"
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")

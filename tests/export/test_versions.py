@@ -50,7 +50,7 @@ def test_each_stage_is_written_under_another_name(model, tmp_path, monkeypatch):
         return look_and_write
 
     monkeypatch.setattr(serving, "write_warmup", looking(serving.write_warmup))
-    monkeypatch.setattr(serving.Servable, "save", looking(serving.Servable.save))
+    monkeypatch.setattr(serving.Inference, "save", looking(serving.Inference.save))
     klp.export.saved_model(model, tmp_path / "1", warmup=SAMPLES)
     assert seen == [[]] * 4
     assert len(versions(tmp_path)) == 1
@@ -63,7 +63,7 @@ def test_a_failure_leaves_nothing(stage, model, tmp_path, monkeypatch):
         (folder / "saved_model.pb").write_bytes(b"half")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(serving.Servable if stage == "save" else serving, stage, half)
+    monkeypatch.setattr(serving.Inference if stage == "save" else serving, stage, half)
     with pytest.raises(OSError, match="disk is full"):
         klp.export.saved_model(model, tmp_path / "digits" / "1", warmup=SAMPLES)
     assert list((tmp_path / "digits").iterdir()) == []
@@ -103,14 +103,14 @@ def test_a_version_is_never_replaced(model, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match=r"next one: .*2"):
         klp.export.saved_model(with_list_input(), folder)
 
-    save = serving.Servable.save
+    save = serving.Inference.save
 
     def meanwhile(self, folder):
         save(self, folder)
         (tmp_path / "2").mkdir()
         (tmp_path / "2" / "saved_model.pb").write_bytes(b"theirs")
 
-    monkeypatch.setattr(serving.Servable, "save", meanwhile)
+    monkeypatch.setattr(serving.Inference, "save", meanwhile)
     with pytest.raises(FileExistsError, match="meantime"):
         klp.export.saved_model(with_list_input(), tmp_path / "2")
     assert (folder / "saved_model.pb").read_bytes() == before

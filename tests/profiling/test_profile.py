@@ -315,7 +315,7 @@ def test_what_goes_wrong_in_the_process_is_told(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"no model, though it is long enough")
     options = {"batch_sizes": [1], "threads": 1, "repeats": 1, "input_shape": None}
-    with pytest.raises(RuntimeError, match=r"model.tflite failed:[^$]*Error"):
+    with pytest.raises(RuntimeError, match=r"model.tflite could not be measured: [^$]*Error"):
         measured("litert", path, **options)
 
 
