@@ -23,7 +23,7 @@ class Method:
 
     Args:
         name: What tables and files call it: letters, digits, `-`, `_` and `.`.
-        criterion: As in `prune`; `None`: its default.
+        criterion: A name or an object, as in `prune`; `None`: its default.
         schedule: Makes a fresh schedule, as in `prune`; a class will do.
         analyzer_options: As in `prune`.
         scored_once: Whether the filters are scored on the unpruned model only, and not again

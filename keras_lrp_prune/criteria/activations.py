@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,3 +92,6 @@ class _StatisticScorer(Scorer):
         reference = self.problem.reference
         means = self._sums(reference.x, reference.y) / reference.class_counts[:, None]
         return Scores(relative_to_group(self.problem.structure, means, order=2))
+
+
+CRITERIA: Sequence[Criterion] = (Taylor(), Activation(), APoZ())

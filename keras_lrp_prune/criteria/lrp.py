@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,7 @@ from keras_lrp_prune.arguments import options as options_rule
 from keras_lrp_prune.criteria.criterion import Criterion, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
-from keras_lrp_prune.relevance.analyzers import check_analyzer, check_engine
+from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS, check_analyzer, check_engine
 
 if TYPE_CHECKING:
     from keras_lrp_prune.relevance.lrp_engine import LRPEngine
@@ -305,3 +305,6 @@ def _check_composite(analyzer: Any, options: Mapping[str, Any]) -> None:
     if not isinstance(analyzer, Composite):
         raise TypeError(f"analyzer takes an analyzer's name or a Composite, not {analyzer!r}.")
     make_composite(analyzer, options)
+
+
+CRITERIA: Sequence[Criterion] = (LogOdds(), *map(LRP, NATIVE_ANALYZERS), PXP())

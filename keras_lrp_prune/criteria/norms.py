@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,3 +100,6 @@ def over_kernels(
             owned = entry.units >= 0
             np.add.at(sums, entry.units[owned], found[owned])
     return sums
+
+
+CRITERIA: Sequence[Criterion] = (WeightNorm(order=1), WeightNorm(order=2))

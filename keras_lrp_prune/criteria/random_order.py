@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,3 +42,6 @@ class _RandomScorer(Scorer):
 
     def refresh(self) -> None:
         """Does nothing: the order stays."""
+
+
+CRITERIA: Sequence[Criterion] = (Random(),)

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from keras_lrp_prune.arguments import one_of
-from keras_lrp_prune.criteria.activations import Activation, APoZ, Taylor
 from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion
-from keras_lrp_prune.criteria.lrp import LOG_ODDS, LRP, PXP, LogOdds
-from keras_lrp_prune.criteria.norms import WeightNorm
-from keras_lrp_prune.criteria.random_order import Random
+from keras_lrp_prune.criteria.lrp import LOG_ODDS
 from keras_lrp_prune.graph.plain import json_default
-from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS, check_engine
+from keras_lrp_prune.relevance.analyzers import check_engine
 
 _DEFAULT_OF_INNVESTIGATE = "lrp.sequential_preset_a"
 
-# The order is that of lists in messages and in the command line's help.
-_OURS: tuple[Criterion, ...] = (
-    LogOdds(),
-    *map(LRP, NATIVE_ANALYZERS),
-    PXP(),
-    Taylor(),
-    Activation(),
-    APoZ(),
-    WeightNorm(order=1),
-    WeightNorm(order=2),
-    Random(),
+# The files of this room that hold criteria; the order is that of lists in messages and in help.
+_FILES = (
+    "lrp",
+    "activations",
+    "norms",
+    "random_order",
+)
+_OURS: Sequence[Criterion] = tuple(
+    criterion
+    for file in _FILES
+    for criterion in import_module(f"keras_lrp_prune.criteria.{file}").CRITERIA
 )
 _REGISTERED: dict[str, Criterion] = {one.name: one for one in _OURS}
 

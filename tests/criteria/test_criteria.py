@@ -2,7 +2,10 @@
 
 import doctest
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import keras
@@ -11,7 +14,7 @@ import pytest
 import tensorflow as tf
 from models import difference
 from own_criterion import Snip
-from places import DOCS
+from places import DOCS, ROOT
 from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
@@ -352,6 +355,20 @@ def test_a_criterion_of_weights_can_be_registered():
 def test_objects_are_checked_when_they_are_made(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_criteria_are_made_and_told_without_tensorflow():
+    code = (
+        "import sys, keras_lrp_prune as klp\n"
+        "klp.register_criterion(klp.criteria.LRP('lrp.epsilon', {'epsilon': 0.1}, name='own'))\n"
+        "print(klp.criteria.CRITERIA['own'].get_config(), *sys.modules, sep='\\n')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    config, *modules = done.stdout.splitlines()
+    assert "0.1" in config and not {"tensorflow", "keras", "scipy", "matplotlib"} & {*modules}
 
 
 def test_a_registered_name_takes_the_arguments_of_prune():
