@@ -10,7 +10,7 @@ from typing import Any
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.criteria.criterion import Criterion
-from keras_lrp_prune.criteria.registry import CRITERIA, check_described, compared
+from keras_lrp_prune.criteria.registry import CRITERIA, compared
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 
 _LRP = "lrp.sequential_preset_a"
@@ -47,7 +47,7 @@ class Method:
     def __post_init__(self) -> None:
         as_taken(type(self), vars(self))
         if self.criterion is not None and not isinstance(self.criterion, str):
-            check_described(self.criterion)
+            CriterionChoice(self.criterion, self.analyzer_options)  # an error, if there is one
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         if not (plain.isascii() and plain.isalnum()):
             raise ValueError(

@@ -293,7 +293,7 @@ REFUSED = [
     (
         {"criterion": Snip(), "analyzer_options": {"epsilon": 1.0}, "worker_python": "python"},
         ValueError,
-        r"analyzer_options, worker_python: .*'snip' is an object",
+        r"analyzer_options.*'snip' is an object",
     ),
     ({"criterion": "pxp", "analyzer_options": {"epsilon": 1.0}}, ValueError, "'pxp' has none"),
 ]
@@ -302,13 +302,11 @@ REFUSED = [
 @pytest.mark.parametrize(("options", "error", "message"), REFUSED, ids=str)
 def test_every_door_refuses_what_it_cannot_use_before_any_work(options, error, message):
     """The model is none: nothing looks at it before."""
-    beside = {name: value for name, value in options.items() if name == "engine"}
     with pytest.raises(error, match=message):
         klp.prune(None, None, **options)
     with pytest.raises(error, match=message):
         klp.callbacks.FilterPruning(None, klp.schedules.EqualSteps(), **options)
-    if "worker_python" in options or beside:
-        beside = {key: options[key] for key in ("engine", "worker_python") if key in options}
+    beside = {key: options[key] for key in ("engine", "worker_python") if key in options}
     made = {key: value for key, value in options.items() if key not in beside}
     with pytest.raises(error, match=message):
         klp.accuracy_curve(None, None, None, klp.Method("own", **made), **beside)

@@ -232,7 +232,7 @@ CALLS: Mapping[str, Call] = {
         },
         {
             "name": ("None", "3", "''", "'a/b'", "'a b'", "b'a'"),
-            "criterion": ("3", "['l1']"),
+            "criterion": ("3", "['l1']", "klp.criteria.Taylor"),
             "schedule": ("3", "None", "'equal'", "schedules.EqualSteps()"),
             "analyzer_options": ("None", *OPTIONS),
             "scored_once": FLAGS,
@@ -264,6 +264,13 @@ CALLS: Mapping[str, Call] = {
             ),
         )
     },
+    "register_criterion": Call(
+        "registered({})",
+        1,
+        {"criterion": ["klp.criteria.LRP('lrp.epsilon', {'epsilon': 0.5}, name='own')"]},
+        {"criterion": ("None", "3", "'l1'", "klp.criteria.Taylor", "klp.criteria.Taylor()")},
+        needs=("criterion",),
+    ),
     "profile": Call(
         "klp.profile({})",
         1,

@@ -90,7 +90,7 @@ WRONG: Values = {
         *("'accuracy'", "0.5", "schedules.EqualSteps", "answering(None)", "answering((True, 'a'))"),
         *("answering((True, np.nan))", "answering((True, 50))", "answering(0.5)"),
     ),
-    "criterion": ("3", "'magnitude'", "['l1']", "len"),
+    "criterion": ("3", "'magnitude'", "['l1']", "len", "klp.criteria.Taylor"),
     "analyzer_options": (*OPTIONS, "{'no_such_option': 1}"),
     "engine": ("None", "3", "'torch'", "['native']"),
     "recovery": ("3", "'all'", "['head']", "True"),
