@@ -20,6 +20,7 @@ from keras_lrp_prune.finetuning.samples import TrainingData
 from keras_lrp_prune.finetuning.tuning_result import TuningResult
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head
+from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
 from keras_lrp_prune.surgery.building import Built, build, rebuild
 from keras_lrp_prune.surgery.kept import Kept
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 # What may be left of old moving statistics after a training.
 _OLD_STATISTICS = 0.01
-
-# Layers with a rate; the first is the base of SpatialDropout*.
-_DROPOUT = ("Dropout", "GaussianDropout", "AlphaDropout")
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def _prepare(model: Any, settings: Mapping[str, Any]) -> None:
     import keras
 
     most = _OLD_STATISTICS ** (1 / settings["steps"])
-    dropout: Any = tuple(getattr(keras.layers, name) for name in _DROPOUT)
+    dropout: Any = tuple(getattr(keras.layers, name) for name in types_with(Trait.DROPS))
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, most)

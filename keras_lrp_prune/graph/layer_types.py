@@ -37,8 +37,8 @@ class Trait(Enum):
     AFFINE = auto()  # it scales and shifts values by numbers of its own
     ELEMENTWISE = auto()  # a function of each value by itself
     SOFTMAX = auto()  # it makes probabilities of the values along an axis
-    IDENTITY = auto()  # it returns what it reads
-    TRAINING_ONLY = auto()  # an identity that does something while a model trains
+    IDENTITY = auto()  # it returns what it reads, though it may act while a model trains
+    DROPS = auto()  # it drops values at a rate while a model trains
     RESHAPES = auto()  # it returns all values in their order, in another shape
     REARRANGES = auto()  # it returns all values, in another order or shape
     MOVES = auto()  # it returns values that it read, and constants; it computes nothing
@@ -125,7 +125,6 @@ _MEAN_OF_ALL = (_T.REDUCES, _T.ADDS, _T.KEEPS_SIGN)
 _MOVED = (_T.MOVES, _T.KEEPS_SIGN)
 _REARRANGED = (*_MOVED, _T.REARRANGES)
 _RESHAPED = (*_REARRANGED, _T.RESHAPES)
-_ONLY_AT_TRAINING = (_T.IDENTITY, _T.TRAINING_ONLY)
 
 _LAYERS: dict[str, LayerType] = {
     **_each("Conv2D", linear.convolution, _T.OWNS_FILTERS, _T.LINEAR),
@@ -178,16 +177,17 @@ _LAYERS: dict[str, LayerType] = {
     **_each("LayerScale", elementwise.layer_scale, _T.ELEMENTWISE, gaps=_UNTESTED),
     **_each("Softmax", elementwise.softmax, _T.SOFTMAX, gaps=_MIXES),
     **_each("Identity ActivityRegularization", elementwise.passing, _T.IDENTITY),
-    **_each("Dropout AlphaDropout", elementwise.dropout, *_ONLY_AT_TRAINING),
+    **_each("Dropout AlphaDropout", elementwise.dropout, _T.IDENTITY, _T.DROPS),
+    **_each("GaussianDropout SpatialDropout*", elementwise.passing, _T.IDENTITY, _T.DROPS),
     **_each(
-        "GaussianNoise GaussianDropout StochasticDepth SpatialDropout* "
+        "GaussianNoise StochasticDepth "
         "RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
         "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale "
         "RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation "
         "RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom "
         "AugMix CutMix MixUp RandAugment",
         elementwise.passing,
-        *_ONLY_AT_TRAINING,
+        _T.IDENTITY,
     ),
     **_each(
         "Rescaling", elementwise.rescaling, _T.PREPARES, _T.AFFINE, _T.ADDS, gaps=_AT_THE_INPUT
