@@ -31,7 +31,7 @@ from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
 from keras_lrp_prune.comparison.run_folder import write_json
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
-from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.heads import linear_head
 

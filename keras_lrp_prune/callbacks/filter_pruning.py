@@ -251,7 +251,8 @@ class FilterPruning(keras.callbacks.Callback):
         if run.rate(masked) < run.rate(run.removed):
             _log.warning(
                 "Weights of an earlier epoch were restored: the pruning rate is %.1f %%, not %.1f.",
-                *(100 * run.rate(masked), 100 * run.rate(run.removed)),
+                100 * run.rate(masked),
+                100 * run.rate(run.removed),
             )
         return rebuild(run.subject.graph, kept_without(run.subject.structure, masked), keras)
 

@@ -162,7 +162,10 @@ class TrainingRun:
         scores, soft = self.examine()
         pace.rebase(soft)
         bundles = choose(
-            *(structure, removed, scores, rate),
+            structure,
+            removed,
+            scores,
+            rate,
             gains=self.goal.gains(removed),
             limits=self.subject.limits,
             order=pace.selection.order,

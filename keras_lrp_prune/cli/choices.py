@@ -10,10 +10,12 @@ from pathlib import Path
 
 from keras_lrp_prune.criteria.registry import compared
 from keras_lrp_prune.data import DataError
+from keras_lrp_prune.examination import recovery_choice
+from keras_lrp_prune.examination.recovery_choice import AUTO
 
 BASELINES = tuple(compared("channels"))
 NO_RECOVERY = "none"
-RECOVERIES = ("auto", NO_RECOVERY, "head", "least_squares", "head+least_squares")
+RECOVERIES = (AUTO, *(name or NO_RECOVERY for name in recovery_choice.RECOVERIES))
 METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot", *BASELINES)
 DEFAULT_METHODS = ("accuracy-aware", "lrp-iterative", "taylor", "l1", "random")
 QUANTIZATIONS = ("float16", "dynamic", "int8")

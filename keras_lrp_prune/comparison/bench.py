@@ -18,7 +18,7 @@ from keras_lrp_prune.comparison.methods import Method
 from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
 from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
-from keras_lrp_prune.examination.refit import FROZEN, Recovery
+from keras_lrp_prune.examination.recovery_choice import FROZEN, Recovery
 from keras_lrp_prune.examination.steering import LinearHead, measured
 from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.report.progress import PruningProgress

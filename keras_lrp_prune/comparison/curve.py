@@ -10,7 +10,7 @@ from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import Method, make_method, scored_by
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
-from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, Execution
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.subject import Subject
 

@@ -74,7 +74,7 @@ class TwoPasses:
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
-        self._steering.rebase(lambda: self._rows_of(removed), removed)
+        self._steering.go_on_from(lambda: self._rows_of(removed), removed)
         self._rows.clear()
         self._mask.set(removed)
         return self._scorer.scores(removed)

@@ -11,7 +11,8 @@ import numpy as np
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
-from keras_lrp_prune.examination.refit import Recovered, Recovery, recover
+from keras_lrp_prune.examination.recovery_choice import Recovery
+from keras_lrp_prune.examination.refit import Recovered, recover
 from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.runtime import CompiledForward

@@ -72,7 +72,7 @@ class Steering(Protocol):
         """Looks at the rows of the unpruned model, if it has to."""
         ...
 
-    def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
+    def go_on_from(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
         """Looks at the rows of the model that the next candidates start from, if it has to."""
         ...
 
@@ -91,7 +91,7 @@ class AsIs:
     def start(self, unpruned: Callable[[], np.ndarray]) -> None:
         """Does nothing."""
 
-    def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
+    def go_on_from(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
         """Does nothing."""
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ class CrossFit:
         if not self._head.refit:
             self._folds = self._fitted(rows)
 
-    def rebase(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
+    def go_on_from(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
         """See `Steering`; heads that are fitted anew get the penalty that suits what is left."""
         if self._head.refit and removed.any():
             self._strength = self._head.strength(self._head.visible(rows(), removed))

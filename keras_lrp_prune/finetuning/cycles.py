@@ -15,11 +15,11 @@ from keras_lrp_prune.cost import Cost, CostModel
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.evaluation import classification_report, probabilities
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
+from keras_lrp_prune.finetuning.cycle_goals import CycleGoals, make_cycle_goals
 from keras_lrp_prune.finetuning.cycle_record import CycleRecord, CyclesResult
 from keras_lrp_prune.finetuning.cycle_store import CycleStore, Finished, described
 from keras_lrp_prune.finetuning.plan import Plan, TuningOptions, make_plan
 from keras_lrp_prune.finetuning.session import compile_for
-from keras_lrp_prune.finetuning.steps import Steps, make_steps
 from keras_lrp_prune.finetuning.tuning import finetune
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
@@ -108,12 +108,12 @@ def prune_and_finetune(
     asked = {"recovery": None, **(prune_options or {})}
     pruning = _options("prune_options", prune, asked, _OWN_PRUNING)
     tuning = _options("tune_options", finetune, tune_options or {}, _OWN_TUNING)
-    steps = make_steps(target_rate, cycles, pruning.pop("budget", None))
+    goals = make_cycle_goals(target_rate, cycles, pruning.pop("budget", None))
     tuning |= {"validation": validation, "teacher": model if distil else None, "verbose": verbose}
     call = signature(finetune).bind(model, train, **tuning, seed=seed)
     call.apply_defaults()
     plan = make_plan(model, train, TuningOptions.taken_from(call.arguments))
-    run = _Run(model, plan, reference, steps, pruning, tuning)
+    run = _Run(model, plan, reference, goals, pruning, tuning)
     if checkpoint_dir is None:
         return run.through(train, None, seed)
     with closing(CycleStore(checkpoint_dir, run.identity())) as store:
@@ -142,13 +142,13 @@ class _Run:
         model: keras.Model,
         plan: Plan,
         reference: Any,
-        steps: Steps,
+        goals: CycleGoals,
         prune_options: Mapping[str, Any],
         tune_options: Mapping[str, Any],
     ) -> None:
         import keras
 
-        self._model, self._plan, self._steps = model, plan, steps
+        self._model, self._plan, self._goals = model, plan, goals
         self._prune_options, self._tune_options = prune_options, tune_options
         source = plan.source
         self._reference = reference_set(
@@ -159,14 +159,14 @@ class _Run:
         self._structure = channel_structure(flat, tuple(limits.protect))
         self._first = CostModel(flat, self._structure)()
         self._prunable = int(self._structure.unit_sizes.sum())
-        if (last := steps.last_rate) is not None:
+        if (last := goals.last_rate) is not None:
             check_rate("The pruning rate", last, self._structure, limits.of_groups)
 
     def settings(self) -> dict[str, Any]:
         """What the run was asked for, as JSON-able data."""
         options = {key: it for key, it in self._tune_options.items() if key not in _NOT_TOLD}
         return {
-            "goals": described({"steps": self._steps.__dict__}),
+            "goals": described({"steps": self._goals.__dict__}),
             "prune_options": described(self._prune_options),
             "tune_options": described(options),
             "training": described({**self._plan.settings, "data": self._plan.data.fingerprint}),
@@ -181,7 +181,7 @@ class _Run:
         before = self._reports(self._model)
         model, now, cycles = self._model, self._first, []
         kept: dict[str, np.ndarray] = {}
-        for cycle in range(1, len(self._steps) + 1):
+        for cycle in range(1, len(self._goals) + 1):
             finished = None if store is None else self._stored(store, cycle)
             if finished is None:
                 finished = self._cycle(cycle, model, now, train, store, seed)
@@ -214,7 +214,7 @@ class _Run:
             seed=seed,
             verbose=verbose,
             **self._prune_options,
-            **self._steps.options(cycle, self._first, now, self._prunable),
+            **self._goals.options(cycle, self._first, now, self._prunable),
         )
         tuned = finetune(pruned, train, **{**self._tune_options, "seed": seed + cycle - 1})
         reports = self._reports(tuned.model)

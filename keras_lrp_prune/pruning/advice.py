@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.examination.refit import AUTO
+from keras_lrp_prune.examination.recovery_choice import AUTO
 from keras_lrp_prune.examination.steering import Measured, measured
 from keras_lrp_prune.report import reason_lines
 from keras_lrp_prune.report.step_record import StepRecord

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keras_lrp_prune.criteria.criterion import Criterion
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
-from keras_lrp_prune.examination.refit import AUTO, Recovery
+from keras_lrp_prune.examination.recovery_choice import AUTO, Recovery
 from keras_lrp_prune.examination.target import Target
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.pruning.stages import PruneOptions, prepare, report, search

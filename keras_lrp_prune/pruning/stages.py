@@ -27,7 +27,8 @@ from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
-from keras_lrp_prune.examination.refit import Recovered, Recovery
+from keras_lrp_prune.examination.recovery_choice import Recovery
+from keras_lrp_prune.examination.refit import Recovered
 from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.steering import Measured, chosen_steering, measured
 from keras_lrp_prune.examination.subject import Subject, read_subject

@@ -46,5 +46,5 @@ def choose(
         return lowest_scored(prunable, removed, combined, rate, limits)
     contributions = known.weighted(weights)
     return balanced(
-        *(prunable, removed, combined, contributions, gains, rate), limits=limits, pool=pool
+        prunable, removed, combined, contributions, gains, rate, limits=limits, pool=pool
     )

@@ -13,7 +13,8 @@ from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.examination.refit import RECOVERIES, _from_chief
+from keras_lrp_prune.examination.recovery_choice import RECOVERIES
+from keras_lrp_prune.examination.refit import _from_chief
 from keras_lrp_prune.examination.remainder import stands
 from keras_lrp_prune.pruning.advice import advice, recovery_lines
 

@@ -13,7 +13,7 @@ from keras_lrp_prune.comparison.bench import Bench, Conditions
 from keras_lrp_prune.data import DataError
 from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import class_accuracies
-from keras_lrp_prune.examination.refit import Recovery
+from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reading import read_model

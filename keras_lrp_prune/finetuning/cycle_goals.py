@@ -18,7 +18,7 @@ _COUNTS: Mapping[str, Callable[[Cost], int]] = {
 }
 
 
-class Steps(Protocol):
+class CycleGoals(Protocol):
     """What `prune` is asked for in each cycle."""
 
     @property
@@ -43,7 +43,7 @@ class Steps(Protocol):
 
 
 @dataclass(frozen=True)
-class RateSteps:
+class CycleRates:
     """Pruning rates after each cycle, of the filters that the model had at first."""
 
     rates: tuple[float, ...]
@@ -57,14 +57,14 @@ class RateSteps:
         return self.rates[-1]
 
     def options(self, cycle: int, first: Cost, now: Cost, prunable: int) -> dict[str, Any]:
-        """See `Steps`: a rate of the filters that are left."""
+        """See `CycleGoals`: a rate of the filters that are left."""
         gone = first.filters - now.filters
         wanted = self.rates[cycle - 1] * prunable
         return {"target_rate": max(0.0, (wanted - gone) / (prunable - gone))}
 
 
 @dataclass(frozen=True)
-class BudgetSteps:
+class CycleBudgets:
     """Shares of costs that may remain after the last cycle, in equal steps."""
 
     budget: Mapping[str, float]
@@ -79,7 +79,7 @@ class BudgetSteps:
         return self.cycles
 
     def options(self, cycle: int, first: Cost, now: Cost, prunable: int) -> dict[str, Any]:
-        """See `Steps`: shares of what is left."""
+        """See `CycleGoals`: shares of what is left."""
         shares = {}
         for name, last in self.budget.items():
             wanted = 1 - (1 - last) * cycle / self.cycles
@@ -87,7 +87,9 @@ class BudgetSteps:
         return {"budget": shares}
 
 
-def make_steps(target_rate: float | None, cycles: int | Sequence[float], budget: Any) -> Steps:
+def make_cycle_goals(
+    target_rate: float | None, cycles: int | Sequence[float], budget: Any
+) -> CycleGoals:
     """Reads how far cycles shall go; arguments as those of `prune_and_finetune`.
 
     Raises:
@@ -97,13 +99,13 @@ def make_steps(target_rate: float | None, cycles: int | Sequence[float], budget:
     if not isinstance(cycles, Iterable):
         count = whole(1)("cycles", cycles)
         if budget is not None:
-            return BudgetSteps(_checked_budget(budget, target_rate), count)
+            return CycleBudgets(_checked_budget(budget, target_rate), count)
         last = DEFAULT_TARGET_RATE if target_rate is None else target_rate
         rates = tuple(last * done / count for done in range(1, count + 1))
-        return RateSteps(_checked_rates(rates))
+        return CycleRates(_checked_rates(rates))
     if target_rate is not None or budget is not None:
         raise ValueError("Give cycles= as a number, or as a list of rates without another goal.")
-    return RateSteps(_checked_rates(several(number("[0, 1)"), "pruning rates")("cycles", cycles)))
+    return CycleRates(_checked_rates(several(number("[0, 1)"), "pruning rates")("cycles", cycles)))
 
 
 def _checked_rates(rates: tuple[float, ...]) -> tuple[float, ...]:
