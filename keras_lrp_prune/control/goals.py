@@ -168,10 +168,9 @@ class BudgetGoal:
     def gains(self, removed: np.ndarray) -> np.ndarray:
         """See `Goal`: what goes with a unit of the costs that still exceed their budget.
 
-        Each cost counts in proportion to what of it has to go; what stands in for a
-        measured one is counted. The
-        units of a group run through the same layers: so one is counted for all, which costs a
-        matrix product per group.
+        Each cost counts in proportion to what of it has to go; in place of one that has to be
+        measured, what stands in for it. The units of a group cost alike: so one is counted for
+        all, which costs a matrix product per group.
         """
         weights = self._weights(removed)
         now = {name: self.shares(name, removed) for name in weights}

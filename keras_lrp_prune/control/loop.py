@@ -23,7 +23,7 @@ from keras_lrp_prune.selection.trials import Trials
 # A schedule that proposes nothing new for this many steps is over.
 _PATIENCE = 10_000
 # A step that would leave less than this share of itself to do goes to the end: a round for a few
-# filters costs as much as any other.
+# units costs as much as any other.
 _REMNANT = 0.25
 
 

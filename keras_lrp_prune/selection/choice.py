@@ -34,7 +34,7 @@ def choose(
         gains: How much nearer to the goal each unit brings, not negative, shape `(units,)`.
         limits: What every group keeps.
         order: How much each class counts.
-        pool: Share of all filters that stands for election.
+        pool: Share of everything that stands for election.
         class_accuracies: Of the model as it is, float, shape `(classes,)`.
 
     Returns:

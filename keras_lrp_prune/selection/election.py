@@ -41,10 +41,10 @@ def balanced(
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: Score of each unit, summed over what goes with it, float, same shape.
         contributions: What each unit adds to each sample, float, shape `(samples, units)`.
-        gains: What is gained by each unit, such as its filters or FLOPs, shape `(units,)`.
+        gains: What is gained by each unit, such as its size or FLOPs, shape `(units,)`.
         sparsity: Pruning rate to reach.
         limits: What every group keeps.
-        pool: Share of all filters that stand for election; if it is no more than what goes, the
+        pool: Share of everything that stands for election; if it is no more than what goes, the
             lowest-scored go.
 
     Returns:

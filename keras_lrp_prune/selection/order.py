@@ -28,7 +28,7 @@ class HarmonicOrder:
 
     The weight of class c is the derivative of the harmonic mean H with respect to its accuracy
     a_c: `dH/da_c = H^2 / (C a_c^2)`. A class at half the accuracy of another counts four times
-    as much, so that its filters go later.
+    as much, so that what it needs goes later.
 
     Args:
         floor: Accuracies below it count as this, so that a class that is lost already does not

@@ -16,7 +16,7 @@ class Selection:
 
     Args:
         order: How much each class counts.
-        pool: Share of all filters, the lowest-scored ones, that stands for election where the
+        pool: Share of everything, the lowest-scored units, that stands for election where the
             criterion knows what each adds to each sample; 0: the lowest-scored go.
         trials: Whether several ways to choose are tried at each step.
         steering: Which accuracies judge: of the model `"as_is"`, of heads that did not see the
