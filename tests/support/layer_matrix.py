@@ -8,7 +8,7 @@ table on `docs/supported-models.md` is written from here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "Permute": {"dims": (2, 1, 3)},
     "RepeatVector": {"n": 2},
     **dict.fromkeys(("RandomBrightness", "RandomContrast"), _FACTOR),
-    **dict.fromkeys(("RandomColorDegeneration", "RandomGrayscale", "RandomHue"), _FACTOR),
+    **dict.fromkeys(("RandomColorDegeneration", "RandomGrayscale"), _FACTOR),
     **dict.fromkeys(("RandomInvert", "RandomPerspective", "RandomRotation"), _FACTOR),
     **dict.fromkeys(("RandomSaturation", "RandomSharpness", "RandomErasing"), _FACTOR),
     "RandomHue": {"factor": 0.1, "value_range": (0, 1)},
@@ -106,26 +106,26 @@ _MERGING = ("Add", "Subtract", "Average", "Maximum", "Minimum", "Multiply", "Con
 NO_OPERATION = ("ops.Identity", "ops.ReLU", "ops.Abs")  # of other versions of Keras
 
 
-def exists(name: str) -> bool:
-    """Whether this version of Keras has the layer type or operation."""
-    if name.startswith("ops."):
-        known = name not in NO_OPERATION
-        return known and _operation(name.removeprefix("ops.")) is not None
-    return _layer_class(name) is not None
+def matrix(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The rows of the types that this version of Keras has."""
+    return {name: row for name in names if (row := _row(name)) is not None}
 
 
-def matrix_row(name: str) -> dict[str, str]:
+def _row(name: str) -> dict[str, str] | None:
     """What can be done with a layer type: `"yes"`, `""` where there is nothing to do, or `"no"`.
 
     Args:
         name: As in `LAYER_TYPES`.
     """
-    graph = read_model(_network(name)).flat()
-    (node,) = [
-        node
-        for node in graph.nodes
-        if node.layer.class_name == name and node.layer.name not in ("before", "flat", "classes")
-    ]
+    network = _network(name)
+    if network is None:
+        return None
+    graph = read_model(network).flat()
+    scaffold = ("before", "flat", "classes")
+    nodes = [node for node in graph.nodes if node.layer.name not in scaffold]
+    node = next((node for node in nodes if node.layer.class_name == name), None)
+    if node is None:  # a version of Keras that calls the operation otherwise
+        return None
     structure = channel_structure(graph)
     yes = {
         "channels": node.layer.name not in structure.barriers,
@@ -191,11 +191,14 @@ def _passes(check: Callable[[ModelGraph], None], graph: ModelGraph, name: str) -
     return True
 
 
-def _network(name: str) -> keras.Model:
-    """A network in which a layer type, or an operation, stands once."""
+def _network(name: str) -> keras.Model | None:
+    """A network in which a layer type, or an operation, stands once; `None` if Keras has none."""
     if name.startswith("ops."):
-        return _around(_SHAPES["2D"], _operation(name.removeprefix("ops.")))
+        operation = None if name in NO_OPERATION else _operation(name.removeprefix("ops."))
+        return None if operation is None else _around(_SHAPES["2D"], operation)
     cls, rank = _layer_class(name), name[-2:]
+    if cls is None:
+        return None
     if name in _MERGING:
         return _around(_SHAPES["2D"], lambda x: cls()([x, layers.Conv2D(3, 1)(x)]))
     if name == "CustomScaleLayer":
@@ -248,5 +251,4 @@ def written(page: str, rows: dict[str, dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    known = {name: matrix_row(name) for name in LAYER_TYPES if exists(name)}
-    PAGE.write_text(written(PAGE.read_text(), known))
+    PAGE.write_text(written(PAGE.read_text(), matrix(LAYER_TYPES)))
