@@ -19,3 +19,12 @@ def test_no_module_is_called_as_a_public_function_is():
     functions = {name for name in klp.__all__ if callable(getattr(klp, name))}
     assert len(functions) > 20 and len(modules) > 100
     assert not modules & functions
+
+
+def test_channel_rules_are_imported_by_either_name():
+    from keras_lrp_prune.graph import channel_rules, rules
+
+    assert all(
+        getattr(rules, name) is getattr(channel_rules, name) for name in channel_rules.__all__
+    )
+    assert rules.register_layer_rule is klp.register_layer_rule
