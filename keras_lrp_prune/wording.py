@@ -45,12 +45,23 @@ def meant(name: str, known: Collection[str]) -> str:
         >>> meant("x", ["a", "b"])
         'There are: a, b.'
     """
+    first, rest = list(known)[:_MOST_LISTED], len(known) - _MOST_LISTED
+    listed = f"There are: {', '.join(first)}{f' and {rest} more' if rest > 0 else ''}."
+    return near(name, known) or listed
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """The same, if a name is much like it; else nothing.
+
+    Example:
+        >>> near("MobileNut", ["MobileNet", "VGG16"]), near("x", ["a", "b"])
+        ("Did you mean 'MobileNet'?", '')
+    """
     close = [path for path in known if path.endswith(f"/{name}")]
     if not close:
         spelled = {path.rpartition("/")[2]: path for path in known} | {path: path for path in known}
         close = [spelled[match] for match in get_close_matches(name, spelled, _MOST_MEANT)]
-    if close:
-        *others, last = map(repr, dict.fromkeys(close[:_MOST_MEANT]))
-        return f"Did you mean {' or '.join([', '.join(others), last] if others else [last])}?"
-    first, rest = list(known)[:_MOST_LISTED], len(known) - _MOST_LISTED
-    return f"There are: {', '.join(first)}{f' and {rest} more' if rest > 0 else ''}."
+    if not close:
+        return ""
+    *others, last = map(repr, dict.fromkeys(close[:_MOST_MEANT]))
+    return f"Did you mean {' or '.join([', '.join(others), last] if others else [last])}?"

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.data import DataError
+from keras_lrp_prune.wording import near
 
 if TYPE_CHECKING:
     import keras
 
 IMAGENET = "imagenet"
 DEFAULT_SIZE = 224
+
+# Of what commands take by its path: files, and what lies in folders.
+_SUFFIXES, _IN_FOLDERS = (".keras", ".h5", ".tflite"), ("model.keras", "saved_model.pb")
 
 # Arguments of backbones that are not for their names, and why.
 _SETTLED = {
@@ -66,11 +70,27 @@ def parsed(text: str) -> tuple[str, str, dict[str, Any]]:
     name, *options = text.split(":")
     found = {known.lower(): known for known in backbones()}.get(name.lower())
     if found is None:
+        advice = near(text, [*model_files(text), *backbones()]) or (
+            "Give a .keras file, a folder that prune wrote, or a backbone by name, such as "
+            "MobileNet, ResNet50 or VGG16."
+        )
         raise DataError(
-            f"{text!r} is neither a .keras file nor a keras.applications backbone. Backbones: "
-            f"{', '.join(sorted(backbones()))}."
+            f"There is no file or folder {text!r}, and no keras.applications backbone of that "
+            f"name. {advice}"
         )
     return found, backbones()[found], dict(map(_option, options))
+
+
+def model_files(text: str) -> list[str]:
+    """Files and folders that a mistyped `MODEL` may have stood for, as it would name them."""
+    folder = Path(text).parent
+    if not folder.is_dir():
+        return []
+    return [
+        str(entry)
+        for entry in sorted(folder.iterdir())
+        if entry.suffix in _SUFFIXES or any((entry / name).is_file() for name in _IN_FOLDERS)
+    ]
 
 
 def _option(text: str) -> tuple[str, Any]:

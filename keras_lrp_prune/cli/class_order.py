@@ -58,5 +58,6 @@ def _recorded(file: Path) -> tuple[str, ...] | None:
         return None if names is None else checked_names(names)
     except ValueError as error:
         raise DataError(
-            f"{file} is damaged: {error}. Give the order of the model's outputs by --class-names."
+            f"{file} is damaged, so that the order of its classes is not known. Give that of the "
+            "model's outputs by --class-names."
         ) from error

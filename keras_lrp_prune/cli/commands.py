@@ -25,6 +25,7 @@ from keras_lrp_prune.cli.options import (
     EngineOption,
     ForceOption,
     ModelArgument,
+    OverwriteOption,
     PerClassOption,
     PreprocessOption,
     ProtectOption,
@@ -77,7 +78,7 @@ def prune(
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
     rate: Annotated[
         float | None,
-        typer.Option(help="Share of the filters to remove, in [0, 1).", show_default="0.5"),
+        typer.Option(help="Share of the filters to remove, in [0, 1); default 0.5."),
     ] = None,
     budget: BudgetOption = None,
     min_accuracy: Annotated[
@@ -105,6 +106,7 @@ def prune(
     ] = None,
     batch_size: BatchOption = None,
     seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -114,7 +116,7 @@ def prune(
     --out pruned/
     """
     said = dict(locals())
-    from keras_lrp_prune.cli.places import CHECKPOINT, RESULT
+    from keras_lrp_prune.cli.places import CHECKPOINT, RESULT, check_free
     from keras_lrp_prune.cli.task import check_numbers, checked_request, parsed_budget
 
     choices.check_choice("criterion", criterion, CRITERIA)
@@ -128,6 +130,7 @@ def prune(
     if checkpoint_dir is not None:
         outputs["--checkpoint-dir"] = (checkpoint_dir, CHECKPOINT)
     request = checked_request(said, outputs)
+    check_free("--out", out, "result.json", overwrite)
 
     import_tensorflow()
     from keras_lrp_prune.pruning import prune as prune_model
@@ -255,6 +258,7 @@ def relevance(
     engine: EngineOption = "auto",
     batch_size: BatchOption = None,
     seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Show how much each filter, and each pixel, of MODEL matters for the classes in DATA.
 
@@ -262,13 +266,14 @@ def relevance(
     of each class).
     """
     said = dict(locals())
-    from keras_lrp_prune.cli.places import RELEVANCE
+    from keras_lrp_prune.cli.places import RELEVANCE, check_free
     from keras_lrp_prune.cli.task import checked_request
     from keras_lrp_prune.relevance.analyzers import check_analyzer
 
     choices.check_choice("engine", engine, ENGINES)
     check_analyzer(analyzer, {}, native=engine != "innvestigate")
     request = checked_request(said, {"--out": (out, RELEVANCE)})
+    check_free("--out", out, "relevance.npz", overwrite)
 
     import_tensorflow()
     from keras_lrp_prune.cli.relevance_report import write_relevance
@@ -288,8 +293,9 @@ def explain(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A .keras file, or a keras.applications backbone by name, with options after "
-            "colons: [bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]; nothing is downloaded.",
+            help="A .keras file, a folder that prune wrote, or a keras.applications backbone by "
+            "name, with options after colons: [bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]; "
+            "nothing is downloaded.",
         ),
     ],
     plot: Annotated[

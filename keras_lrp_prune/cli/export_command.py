@@ -95,6 +95,9 @@ def export(
     class_names: ClassNamesOption = None,
     per_class: PerClassOption = None,
     seed: SeedOption = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that --litert names.")
+    ] = False,
 ) -> None:
     """Write MODEL for TensorFlow Serving, for LiteRT, or for both.
 
@@ -102,6 +105,7 @@ def export(
     --quantize int8 --representative flowers/ --preprocess mobilenet
     """
     from keras_lrp_prune.cli.class_order import split_names
+    from keras_lrp_prune.cli.places import check_free
     from keras_lrp_prune.cli.task import Request, check_preprocess, load_file
 
     _check_together(saved_model, litert, representative, quantize, io, test, warmup, class_names)
@@ -127,6 +131,8 @@ def export(
     for request in filter(None, asked):
         request.check()
     _check_places(saved_model, litert, file, [representative, test])
+    if litert is not None:
+        check_free("--litert", litert.parent, litert.name, overwrite)
 
     import_tensorflow()
     network = load_file(file)

@@ -15,7 +15,8 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .keras file, or a keras.applications backbone by name, with options after colons: "
+        help="A .keras file, a folder that prune wrote, or a keras.applications backbone by name, "
+        "with options after colons: "
         "[bold]MobileNet[/], [bold]MobileNet:alpha=0.75[/]. A backbone gets a linear head, "
         "fitted on the features of the images in DATA.",
     ),
@@ -61,8 +62,7 @@ CriterionOption = Annotated[
     typer.Option(
         help="What scores filters: lrp.log_odds, an LRP analyzer, "
         + alternatives([f"{name} ({CRITERIA[name].help})" for name in BASELINES])
-        + ".",
-        show_default="lrp.log_odds",
+        + "; default lrp.log_odds.",
     ),
 ]
 RecoveryOption = Annotated[
@@ -77,6 +77,9 @@ BatchOption = Annotated[
     int | None, typer.Option(help="Images per batch; default: as many as 2 GiB hold.", min=1)
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the result that --out holds.")
+]
 ForceOption = Annotated[
     bool,
     typer.Option("--force", help="Go on with a model that is no better than guesses on DATA."),

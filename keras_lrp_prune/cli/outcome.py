@@ -11,6 +11,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import typer
 
+from keras_lrp_prune.cli.option_names import in_options
 from keras_lrp_prune.wording import printable
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -39,9 +40,9 @@ def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
                 INTERRUPTED,
             )
         except (ValueError, TypeError, OSError, ImportError) as error:
-            fail(str(error), BAD_INPUT)
+            fail(in_options(str(error), kwargs), BAD_INPUT)
         except RuntimeError as error:  # the worker died, or a check of ours failed
-            fail(str(error), FAILED)
+            fail(in_options(str(error), kwargs), FAILED)
 
     return guarded
 

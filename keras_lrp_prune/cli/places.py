@@ -52,6 +52,25 @@ def check_output(
     check_writable(path if names else path.parent)
 
 
+def check_free(option: str, folder: Path, result: str, overwrite: bool) -> None:
+    """Checks that no earlier result would be replaced that nobody said may be.
+
+    Args:
+        option: What named the folder.
+        folder: Where the result goes.
+        result: Name of a file that a result there has.
+        overwrite: Whether it may be replaced.
+
+    Raises:
+        DataError: If there is one.
+    """
+    if not overwrite and (folder / result).exists():
+        raise DataError(
+            f"{folder} holds a result already ({result}), which may have taken long to make: give "
+            f"another {option}, or --overwrite to replace it."
+        )
+
+
 def _is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to the same place, whether or not there is anything yet."""
     if one.exists() and other.exists():

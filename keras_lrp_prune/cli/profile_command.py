@@ -30,13 +30,14 @@ def profile(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="A .keras file, the folder of a SavedModel, a .tflite file, or a "
-            "keras.applications backbone by name; those behind the first get ratios to it.",
+            help="A .keras file, a folder that prune wrote, the folder of a SavedModel, a .tflite "
+            "file, or a keras.applications backbone by name; those behind the first get ratios to "
+            "it.",
         ),
     ],
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(help="Batch size to measure; can be repeated.", show_default="1, 32"),
+        typer.Option(help="Batch size to measure; can be repeated; default 1 and 32."),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that may compute.")] = 1,
     repeats: Annotated[int, typer.Option(help="Timed calls of each batch size.")] = 50,

@@ -18,12 +18,15 @@ from keras_lrp_prune.cli.backbones import (
     backbones,
     check_weights,
     make_backbone,
+    model_files,
     parsed,
 )
 from keras_lrp_prune.cli.class_order import class_order, split_names
+from keras_lrp_prune.cli.option_names import option_of
 from keras_lrp_prune.cli.places import check_output
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
+from keras_lrp_prune.wording import near
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +40,6 @@ _RANGES: Mapping[str, tuple[Preprocess, str]] = {
     "unit": (lambda x: x / 255, "with values in 0..1 (x / 255)"),
     "symmetric": (lambda x: x / 127.5 - 1, "with values in -1..1 (x / 127.5 - 1)"),
 }
-_OPTIONS = {"target_rate": "--rate"}  # those that are not called as the argument is
 _FILE = "model.keras"  # in a folder that `prune` wrote
 _CLASSES = 2  # of the head on a backbone whose structure alone is asked for
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -227,7 +229,7 @@ def check_numbers(**given: Any) -> None:
     """
     for name, value in given.items():
         if value is not None:
-            RULES[name](_OPTIONS.get(name, f"--{name.replace('_', '-')}"), value)
+            RULES[name](option_of(name), value)
 
 
 def parsed_budget(entries: list[str] | None, rate: float | None) -> dict[str, float] | None:
@@ -281,7 +283,8 @@ def check_model(model: str) -> None:
     if file is None:
         parsed(model)
     elif not file.is_file():
-        raise DataError(f"There is no model file {file}.")
+        advice = near(model, model_files(model))
+        raise DataError(f"There is no model file {file}. {advice}".rstrip())
 
 
 def load_file(path: Path) -> keras.Model:

@@ -36,7 +36,12 @@ INT8 = (*EXPORT, "--quantize", "int8", "--representative", "data")
 # Command line to what the error says.
 WRONG = {
     ("prune", "mistyped.keras", "data", "--out", "out"): "There is no model file mistyped.keras",
-    ("prune", "MobileNut", "data", "--out", "out"): "'MobileNut' is neither a .keras file nor",
+    ("prune", "MobileNut", "data", "--out", "out"): "Did you mean 'MobileNet'",
+    ("prune", "modle.kers", "data", "--out", "out"): "There is no file or folder 'modle.kers'",
+    ("explain", "modle.kers"): "backbone of that name. Did you mean 'model.keras'",
+    ("explain", "./pruend"): "Did you mean 'pruned'?",
+    ("explain", "modle.keras"): "There is no model file modle.keras. Did you mean 'model.keras'",
+    ("explain", "qqq"): "Give a .keras file, a folder that prune wrote, or a backbone by name",
     ("prune", "MobileNet:alpha", "data", "--out", "out"): "'alpha' is not of the form name=value",
     ("prune", "MobileNet:include_top=True", "data", "--out", "out"): "'include_top=True' out: its",
     ("prune", "MobileNet:weights=mine", "data", "--out", "out"): "out: give --weights",
@@ -51,13 +56,13 @@ WRONG = {
     ("prune", "model.keras", "empty", "--out", "out"): "empty has no sub-folders",
     (*PRUNE, "--validation", "nowhere"): "image folder nowhere does not exist",
     (*PRUNE, "--validation", "others"): "others has the classes blue, but data has blue, red",
-    (*PRUNE, "--per-class", "9"): "Class 'blue' has 1 samples, fewer than per_class=9",
+    (*PRUNE, "--per-class", "9"): "Class 'blue' has 1 samples, fewer than --per-class 9",
     (*PRUNE, "--class-names", "red"): "sub-folders of data: not named is 'blue'. Give the name",
     (*PRUNE, "--class-names", "red, blue,rose"): "there is no sub-folder 'rose'. Give the name",
     (*PRUNE, "--class-names", "red,red"): "The class name 'red' is given twice",
     (*COMPARE, "--class-names", "red"): "not named is 'blue'",
     ("relevance", "model.keras", "data", "--out", "out", "--class-names", "a,blue"): "folder 'a'",
-    ("prune", "damaged", "data", "--out", "out"): "damaged/result.json is damaged: class_names is",
+    ("prune", "damaged", "data", "--out", "out"): "damaged/result.json is damaged, so",
     (*PRUNE, "--rate", "1.5"): "--rate must lie in [0, 1), not 1.5",
     (*PRUNE, "--rate", "nan"): "--rate must lie in [0, 1), not nan",
     (*PRUNE, "--min-accuracy", "75"): "--min-accuracy must lie in [0, 1], not 75",
@@ -85,7 +90,7 @@ WRONG = {
     ("explain", "mistyped.keras"): "There is no model file mistyped.keras",
     ("explain", "model.keras", "--plot", "groups.jpg"): "or .pdf, not as 'groups.jpg'",
     ("explain", "model.keras", "--plot", "file/groups.svg"): "'file' is not a folder",
-    ("profile", "model.keras", "mistyped.tflite"): "'mistyped.tflite' is neither",
+    ("profile", "model.keras", "mistyped.tflite"): "no file or folder 'mistyped.tflite'",
     ("profile", "model.keras", "--threads", "0"): "--threads must be at least 1, not 0",
     ("profile", "model.keras", "--repeats", "0"): "--repeats must be at least 1, not 0",
     ("profile", "model.keras", "--batch-size", "0"): "must be at least 1, not 0",
@@ -114,6 +119,9 @@ HARMFUL = {
     (*COMPARE[:-1], "held_out/out"): "lies in the folder of images held_out",
     ("relevance", "model.keras", "data", "--out", "data/out"): "lies in the folder of images",
     ("explain", "picture.svg", "--plot", "picture.svg"): "would overwrite picture.svg",
+    (*PRUNE[:-1], "earlier"): "earlier holds a result already (result.json), which",
+    ("relevance", "model.keras", "data", "--out", "earlier"): "give another --out, or --overwrite",
+    (*EXPORT, "--litert", "earlier/old.tflite"): "give another --litert, or --overwrite to replace",
     (*INT8, "--litert", "data/red/new.tflite"): "--litert data/red/new.tflite lies in the folder",
 }
 
@@ -125,11 +133,13 @@ def folder(tmp_path_factory):
     for name in ("data/blue", "data/red", "held_out/blue", "held_out/red", "others/blue"):
         (root / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(root / name / "1.png")
-    for name in ("empty", "pruned", "damaged"):
+    for name in ("empty", "pruned", "damaged", "earlier"):
         (root / name).mkdir()
     files = ("model.keras", "pruned/model.keras", "damaged/model.keras", "file", "picture.svg")
     for name in files:
         (root / name).write_text("not read, as something else is wrong")
+    for name in ("result.json", "relevance.npz", "old.tflite"):
+        (root / "earlier" / name).touch()
     (root / "damaged" / "result.json").write_text('{"class_names": "blue"}')
     (root / "linked.keras").symlink_to("model.keras")
     (root / "link").symlink_to("pruned")
