@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_lrp_prune.arguments import or_none, path
+from keras_lrp_prune.callbacks.frozen_filters import frozen_filters
 from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.callbacks.training_run import (
@@ -68,7 +69,8 @@ class FilterPruning(keras.callbacks.Callback):
     weights tell what is masked: if another callback brings back those of an earlier epoch,
     `pruned_model()` is that of then. Where training ended before what was asked for was reached (a
     schedule's final sparsity, a budget), a line says so, and so it does where classes were lost:
-    unlike `prune`, nothing is refitted here, so that layers that are frozen cannot adapt.
+    unlike `prune`, nothing is refitted here, so that layers that are frozen cannot adapt. Where
+    such layers hold filters that can go, a line says so at the beginning.
 
     Args:
         reference: The few labelled samples that filters are scored on: `(x, y)` arrays, `y` sparse
@@ -177,6 +179,8 @@ class FilterPruning(keras.callbacks.Callback):
             self.history = []
             self._pace = make_pace(self.schedule, trials=False)
             self._run = self._prepared()
+            if frozen := frozen_filters(self._run.subject):
+                _log.warning(frozen)
         self._run.start()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -83,7 +83,10 @@ def prune(
     budget: BudgetOption = None,
     min_accuracy: Annotated[
         float | None,
-        typer.Option(help="Stop before the harmonic mean accuracy on DATA falls below this."),
+        typer.Option(
+            help="Stop before the harmonic mean accuracy on DATA falls below this, before "
+            "refitting: the model that is written is mostly better."
+        ),
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Folder of held-out images: reported, steers nothing.")

@@ -117,7 +117,9 @@ class Bench:
                 engine=self._engine,
                 refit_head=self._recovery.refits_head,
                 seed=seed,
-                on_steering=lambda steering: progress.name_mean(measured(steering).short),
+                on_steering=lambda steering: progress.name_mean(
+                    measured(steering, refits=self._recovery.chosen is not None).short
+                ),
                 on_step=progress.show,
             )
         rate = self._subject.structure.rate

@@ -63,7 +63,7 @@ def accuracy_curve(
         memory_budget: Bytes that the activations of one batch may take on each replica.
         strategy: A `tf.distribute` strategy, as in `prune`.
         seed: For what is drawn: by the method `"random"`, and what least squares holds out.
-        verbose: 1 shows a progress bar, 0 nothing.
+        verbose: 1 shows a progress bar (without a terminal, a line for each step), 0 nothing.
         worker_python: Interpreter that has iNNvestigate, as in `prune`.
         class_names: As in `prune`; the progress bar shows them.
 

@@ -57,8 +57,9 @@ def measured(steering: str, *, refits: bool = False) -> Measured:
     """
     if steering == "as_is":
         full = "harmonic mean accuracy on the reference set"
-        before = ", before refitting," if refits else ""
-        return Measured("harmonic mean", full + before, True)
+        if refits:
+            return Measured("harmonic mean before refitting", f"{full}, before refitting,", True)
+        return Measured("harmonic mean", full, True)
     full = "harmonic mean accuracy of cross-fitted heads on the reference set"
     return Measured("cross-fitted mean", full, False)
 

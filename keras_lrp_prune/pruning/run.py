@@ -69,9 +69,10 @@ def prune(
             `"flops"`, `"energy"` (an estimate) and `"latency"` (of one sample, measured here, so
             that a second run can end elsewhere). All are met, and one would not be if the last
             filters that went together were put back.
-        min_accuracy: Harmonic mean accuracy on the reference set at which to stop before. It is
-            that of the steps in `history`: of the masked model, whose layers are refitted only in
-            the end (by `"auto"` not below it), or of cross-fitted heads where these steer.
+        min_accuracy: Harmonic mean accuracy on the reference set, before refitting, at which to
+            stop before. It is that of the steps in `history`: of the masked model, whose layers
+            are refitted only in the end (by `"auto"` not below it), so that the model that is
+            returned is mostly better; or of cross-fitted heads where these steer.
         validation: Held-out samples like `reference`: reported, steers nothing.
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
@@ -107,7 +108,7 @@ def prune(
             return the same result; the chief alone writes checkpoints and shows progress.
         checkpoint_dir: Folder where each step is saved; the same call goes on from there.
         seed: For what is drawn: the criterion `"random"`, and what least squares holds out.
-        verbose: 1 shows a progress bar, 0 nothing.
+        verbose: 1 shows a progress bar (without a terminal, a line for each step), 0 nothing.
         worker_python: Interpreter that has iNNvestigate; default: the variable
             `KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON`, else this interpreter.
 

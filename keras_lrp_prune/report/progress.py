@@ -15,6 +15,8 @@ from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.wording import printable
 
 _PIPED_WIDTH, _WIDEST, _NARROWEST_BAR, _SHORTEST_NAME = 160, 100, 6, 6
+_LEAST_BAR = 4  # Rich makes none shorter
+_LONGEST_MEAN = 20  # else the first word, "harmonic", is left out beside a bar
 _TIME_WIDTH = len("1:00:00 left")
 # Steps that come at once are those of a checkpoint: they tell no speed.
 _AT_ONCE = 0.02
@@ -82,7 +84,8 @@ class PruningProgress:
         undone = "" if record.accepted else " undone"
         if self._on_terminal:
             done = self._part(record) if record.accepted else self._clock.part
-            state = f"{record.rate:.1%}{undone} {self._mean} {record.harmonic_mean:.3f}"
+            mean = self._mean if len(self._mean) <= _LONGEST_MEAN else self._mean.split(" ", 1)[1]
+            state = f"{record.rate:.1%}{undone} {mean} {record.harmonic_mean:.3f}"
             self.advance(done, f"{state}{self._worst(' worst ', record, len(state))}")
         else:
             verdict = "" if record.accepted else f", undone: {record.reason}"
@@ -97,7 +100,8 @@ class PruningProgress:
     def _worst(self, title: str, record: Step, taken: int | None = None) -> str:
         """The worst class and its accuracy, in what room a line of the terminal has for it.
 
-        Nothing where all classes are right throughout: none is worse then.
+        Nothing where all classes are right throughout, as none is worse then, or where even a
+        short name would leave no room for a bar.
         """
         worst = record.worst_class
         if record.class_accuracies[worst] == 1:
@@ -107,6 +111,8 @@ class PruningProgress:
         if taken is not None:
             beside = len("pruning") + _NARROWEST_BAR + taken + len(f"{title} ") + len(accuracy)
             room = self._console.width - beside - _TIME_WIDTH - len("   ")
+            if room + _NARROWEST_BAR < _SHORTEST_NAME + _LEAST_BAR:
+                return ""
             shortened = Text(name)
             shortened.truncate(max(room, _SHORTEST_NAME), overflow="ellipsis")
             name = shortened.plain

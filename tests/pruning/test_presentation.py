@@ -15,6 +15,7 @@ from trained import trained
 import keras_lrp_prune as klp
 from keras_lrp_prune import demo
 from keras_lrp_prune.control.history import Step
+from keras_lrp_prune.examination.steering import measured
 from keras_lrp_prune.pruning.advice import advice
 from keras_lrp_prune.report.progress import PruningProgress
 from keras_lrp_prune.report.step_record import StepRecord
@@ -125,7 +126,7 @@ def test_bars_fit_80_columns_through_all_stages(model, terminal):
     assert {line.split()[0] for line in lines} == {"pruning", "refitting", "measuring"}
     steps = [line for line in lines if "worst" in line]
     assert steps and all(
-        re.search(r"\d% harmonic mean \d\.\d{3} worst .+ \d\.\d\d", s) for s in steps
+        re.search(r"\d% mean before refitting \d\.\d{3} worst .+ \d\.\d\d", s) for s in steps
     )
     assert all(
         re.search(r"worst (zero|one|two <b>|three|a na.*…|five|six|seven|eight|nine) ", line)
@@ -149,6 +150,29 @@ def test_the_bar_says_how_long_it_will_take(frozen, terminal, monkeypatch):
         for line in lines
     )
     assert max(map(cell_len, lines)) <= 80
+
+
+@pytest.mark.parametrize("reason", ["", "it fell too far"])
+def test_what_is_measured_before_refitting_fits_80_columns(frozen, terminal, reason):
+    """The worst class goes where there is no room."""
+    written, step = terminal(), frozen.history[0]
+    hurt = [0.5, *step.class_accuracies[1:-1], 0.125]
+    step = dataclasses.replace(step, class_accuracies=hurt, accepted=not reason, reason=reason)
+    progress = PruningProgress(lambda record: record.rate, class_names=[*NAMES[:-1], "sunflowers"])
+    progress.name_mean(measured("as_is", refits=True).short)
+    with progress.stage("pruning"):
+        progress.show(step.as_step())
+    line = next(line for line in written() if "before refitting" in line)
+    assert cell_len(line) <= 80 and "━" in line
+    end = " undone mean before refitting" if reason else r"worst sunflo\w*… 0\.12 "
+    assert re.search(end, line) and ("worst" in line) != bool(reason)
+
+
+def test_without_a_terminal_the_whole_name_is_shown(headed, capfd):
+    options = {"criterion": "l1", "recovery": "least_squares", "class_names": NAMES}
+    klp.prune(*(*headed, 0.1), schedule=klp.schedules.EqualSteps(0.1), **options)
+    said = capfd.readouterr().err
+    assert re.search(r"filters left, harmonic mean before refitting 0\.\d+, worst class", said)
 
 
 def test_steps_of_a_checkpoint_tell_no_speed(frozen, terminal, monkeypatch):
