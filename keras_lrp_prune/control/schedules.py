@@ -12,13 +12,12 @@ from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
-from keras_lrp_prune.selection.selection import DEFAULT_POOL, Selection
+from keras_lrp_prune.selection.selection import DEFAULT_POOL, STEERINGS, Selection
 
 # With what schedules of one's own are written with.
-__all__ = ["AccuracyAware", "EqualSteps", "PruningSchedule", "Selection", "UniformOrder"]
+__all__ = ["AccuracyAware", "EqualSteps", "PruningSchedule", "Selection"]
 
 RATES = ("auto", "adaptive", "equal")
-STEERINGS = ("auto", "as_is", "cross_fit")
 # A bound that asks for nothing: the target of the run ends it.
 FINAL_SPARSITY = 0.99
 _TOLERANCE = 0.05

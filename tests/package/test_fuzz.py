@@ -17,6 +17,8 @@ RETURNED = {
     *("PruningResult", "TuningResult", "CyclesResult", "CycleRecord", "Comparison", "MethodCurve"),
     *("Profile", "Explanation", "ChannelGroup", "ImageFolder", "export.LiteRTComparison"),
 }
+# What schedules of one's own are sub-classes of.
+BASES = {"schedules.PruningSchedule"}
 
 
 def callables():
@@ -38,7 +40,7 @@ def callables():
 
 
 def test_every_public_function_is_called():
-    assert callables() - RETURNED == set(CALLS)
+    assert callables() - RETURNED - BASES == set(CALLS)
 
 
 @pytest.mark.parametrize("name", CALLS)

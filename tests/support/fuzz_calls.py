@@ -191,9 +191,15 @@ CALLS: Mapping[str, Call] = {
         needs=("reference", "schedule", "criterion"),
         unfit=("legacy",),
     ),
-    "schedules.AccuracyAware": Call("schedules.AccuracyAware({})", 8, STEPS, NO_STEPS),
+    "schedules.AccuracyAware": Call("schedules.AccuracyAware({})", 6, STEPS, NO_STEPS),
     "schedules.EqualSteps": Call(
         "schedules.EqualSteps({})", 3, {"size": ["0.5", "1"]}, {"size": (*SHARES, "0")}
+    ),
+    "schedules.Selection": Call(
+        "schedules.Selection({})",
+        2,
+        {name: STEPS[name] for name in ("order", "pool", "steering")} | {"trials": ["True"]},
+        {name: NO_STEPS[name] for name in ("order", "pool", "steering", "trials")},
     ),
     "harmonic_mean_accuracy": Call(
         "klp.harmonic_mean_accuracy({})",
@@ -308,6 +314,7 @@ CALLS: Mapping[str, Call] = {
             "image_size": ["(8, 8)", "[np.int64(4), 6]"],
             "per_class": ["None", "1"],
             "class_names": ["None", "['猫', 'a']"],
+            "antialias": ["False", "True"],
         },
         {
             "folder": ("None", *PATHS, "folder", "file", "folder / 'none'"),
@@ -322,6 +329,7 @@ CALLS: Mapping[str, Call] = {
                 "model",
             ),
             "per_class": (*WHOLES, "99"),
+            "antialias": FLAGS,
         },
         needs=("folder", "image_size"),
     ),
