@@ -87,7 +87,8 @@ ChannelRule = Callable[[Call, ChannelFlow], Channels | list[Channels]]
 def is_of_a_library(thing: Any) -> bool:
     """Whether a layer, or an activation function, is one of Keras' or TensorFlow's own."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return (named.__module__ or "").split(".")[0] in ("keras", "tf_keras", "tensorflow")
+    module = getattr(named, "__module__", None) or ""
+    return module.split(".")[0] in ("keras", "tf_keras", "tensorflow")
 
 
 def from_end(axis: int, rank: int) -> int:
