@@ -17,6 +17,7 @@ import typer
 
 from keras_lrp_prune.cli import choices
 from keras_lrp_prune.cli.options import (
+    AntialiasOption,
     BatchOption,
     BudgetOption,
     ClassNamesOption,
@@ -95,6 +96,7 @@ def prune(
     per_class: PerClassOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
+    antialias: AntialiasOption = False,
     preprocess: PreprocessOption = None,
     criterion: CriterionOption = None,
     engine: EngineOption = "auto",
@@ -192,6 +194,7 @@ def compare(
     per_class: PerClassOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
+    antialias: AntialiasOption = False,
     preprocess: PreprocessOption = None,
     engine: EngineOption = "auto",
     recovery: RecoveryOption = "none",
@@ -257,6 +260,7 @@ def relevance(
     per_class: PerClassOption = None,
     weights: WeightsOption = None,
     image_size: SizeOption = None,
+    antialias: AntialiasOption = False,
     preprocess: PreprocessOption = None,
     engine: EngineOption = "auto",
     batch_size: BatchOption = None,

@@ -12,6 +12,7 @@ import typer
 
 from keras_lrp_prune.cli import choices
 from keras_lrp_prune.cli.options import (
+    AntialiasOption,
     ClassNamesOption,
     PerClassOption,
     PreprocessOption,
@@ -90,6 +91,7 @@ def export(
         bool,
         typer.Option("--warmup", help="Put warm-up requests into the SavedModel."),
     ] = False,
+    antialias: AntialiasOption = False,
     preprocess: PreprocessOption = None,
     image_size: SizeOption = None,
     class_names: ClassNamesOption = None,
@@ -120,6 +122,7 @@ def export(
             class_names=split_names(class_names),
             per_class=count,
             image_size=image_size,
+            antialias=antialias,
             preprocess=preprocess,
             seed=seed,
         )

@@ -32,6 +32,14 @@ SizeOption = Annotated[
     int | None,
     typer.Option(help="Side of the images in pixels, where the model does not fix it.", min=1),
 ]
+AntialiasOption = Annotated[
+    bool,
+    typer.Option(
+        "--antialias",
+        help="Resize images as Pillow does, averaging where they get smaller; default: as "
+        "keras.utils.image_dataset_from_directory does.",
+    ),
+]
 PreprocessOption = Annotated[
     str | None,
     typer.Option(

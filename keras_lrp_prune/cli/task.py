@@ -84,6 +84,7 @@ class Request:
         batch_size: Images per batch.
         seed: Of the draw.
         class_names: Names of the class folders in the order of the model's outputs, if given.
+        antialias: Whether images are resized by Pillow's filter.
     """
 
     model: str
@@ -96,6 +97,7 @@ class Request:
     batch_size: int | None = None
     seed: int = 0
     class_names: Sequence[str] | None = None
+    antialias: bool = False
 
     def check(self) -> None:
         """Finds what is wrong with it, as far as that shows without TensorFlow.
@@ -163,6 +165,7 @@ class Request:
                 per_class=count,
                 seed=self.seed,
                 class_names=self.classes,
+                antialias=self.antialias,
             )
             x = in_channels(images.x, channels)
             return images, np.asarray(prepare(x.copy()), np.float32)
