@@ -37,7 +37,7 @@ _MODULES = {
     "find_channel_groups": "keras_lrp_prune.graph.analysis",
     "ChannelGroup": "keras_lrp_prune.graph.channels",
     "register_criterion": "keras_lrp_prune.criteria",
-    "register_layer_rule": "keras_lrp_prune.graph.own_layers",
+    "register_layer_rule": "keras_lrp_prune.graph.layer_registry",
     "register_layer_flops": "keras_lrp_prune.cost",
     "register_layer_lrp": "keras_lrp_prune.relevance.own_layers",
     "UnsupportedModelError": "keras_lrp_prune.graph.model_graph",
@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     from keras_lrp_prune.finetuning import prune_and_finetune as prune_and_finetune
     from keras_lrp_prune.graph.analysis import find_channel_groups as find_channel_groups
     from keras_lrp_prune.graph.channels import ChannelGroup as ChannelGroup
+    from keras_lrp_prune.graph.layer_registry import register_layer_rule as register_layer_rule
     from keras_lrp_prune.graph.model_graph import UnsupportedModelError as UnsupportedModelError
-    from keras_lrp_prune.graph.own_layers import register_layer_rule as register_layer_rule
     from keras_lrp_prune.profiling import Profile as Profile
     from keras_lrp_prune.profiling import profile as profile
     from keras_lrp_prune.profiling import profile_table as profile_table

@@ -26,6 +26,7 @@ from rich.console import Console
 from keras_lrp_prune.children import command, environment
 from keras_lrp_prune.comparison import MethodCurve, accuracy_curve
 from keras_lrp_prune.cost import file_size, latency
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.files import check_writable, formed, new_file, new_folder, read_json
 from keras_lrp_prune.graph.model_files import digest
 from keras_lrp_prune.pruning import PruningResult, prune
@@ -36,7 +37,6 @@ from keras_lrp_prune.report import (
     plot_curves,
     print_table,
 )
-from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras

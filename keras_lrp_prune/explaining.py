@@ -178,7 +178,7 @@ def plot_channel_groups(
 
 
 def _structure(model: keras.Model, protect: Sequence[str]) -> tuple[ModelGraph, ChannelStructure]:
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     graph = read_model(model)
     return graph, channel_structure(graph, tuple(protect))

@@ -23,7 +23,7 @@ from keras_lrp_prune.graph.inference import traced
 from keras_lrp_prune.graph.model_graph import references
 from keras_lrp_prune.pruning import PruningResult
 from keras_lrp_prune.report import print_table, ratio_table
-from keras_lrp_prune.surgery.sizing import sized
+from keras_lrp_prune.surgery.input_sizes import sized
 
 if TYPE_CHECKING:
     import keras
@@ -207,7 +207,7 @@ def _figures(one: Profile) -> dict[str, float | None]:
 
 
 def _of_keras(model: Any, options: Mapping[str, Any]) -> Profile:
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     keras = keras_of(model)  # a TypeError for what is no model
     graph = read_model(model)

@@ -161,7 +161,7 @@ def plain_keras():
 def nothing_registered(monkeypatch):
     """No layer type of one's own is known, and none of the test's afterwards."""
     from keras_lrp_prune.cost.flops import FLOPS
-    from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
+    from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
     from keras_lrp_prune.relevance.own_layers import LAYER_LRP
 
     for registry in (CHANNEL_RULES, FLOPS, LAYER_LRP):

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import selects
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 
 ROUNDS = 3
 DOCS = Path(__file__).parents[2] / "docs"

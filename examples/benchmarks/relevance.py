@@ -40,14 +40,14 @@ from relevance_page import Row, Timing
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
 from keras_lrp_prune.graph.plain import to_plain
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
 from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
 from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.composites import Composite, anything, is_dense, reads_input
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.relevance.wire import receive, send
-from keras_lrp_prune.surgery.building import Built, build
+from keras_lrp_prune.surgery.builder import Built, build
 from keras_lrp_prune.surgery.kept import Kept
 
 ZENNIT = Path(__file__).with_name("relevance_zennit.py")

@@ -26,7 +26,7 @@ import tensorflow as tf
 from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import DEFAULT_MEMORY, chosen_batch_size

@@ -38,7 +38,7 @@ from keras_lrp_prune.cost import Cost, CostModel
 from keras_lrp_prune.data import draw_per_class
 from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.graph.analysis import channel_structure
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 
 Samples = tuple[np.ndarray, np.ndarray]
 

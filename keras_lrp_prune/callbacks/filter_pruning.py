@@ -46,7 +46,7 @@ from keras_lrp_prune.runtime import (
     fingerprint,
     scope,
 )
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
 _log = logging.getLogger(__name__)

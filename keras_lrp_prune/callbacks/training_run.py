@@ -33,7 +33,7 @@ from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation
-from keras_lrp_prune.selection.ranking import without
+from keras_lrp_prune.selection.ranking import also_removed
 
 _LEAST_EPSILON = 1e-15
 _NAMED = 5  # classes in a line
@@ -172,7 +172,7 @@ class TrainingRun:
             pool=pace.selection.pool,
             class_accuracies=soft,
         )
-        proposal = without(removed, self.goal.trimmed(removed, bundles))
+        proposal = also_removed(removed, self.goal.trimmed(removed, bundles))
         taken = structure.unit_sizes[proposal & ~removed].sum()
         return proposal if taken and taken - missing <= missing else None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.data import DataError
-from keras_lrp_prune.wording import near
+from keras_lrp_prune.display_names import near
 
 if TYPE_CHECKING:
     import keras

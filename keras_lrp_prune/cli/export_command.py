@@ -210,7 +210,7 @@ def _check_places(
     for path, option in ((saved_model, "--saved-model"), (litert, "--litert")):
         if path is not None:
             check_output(path, option, inputs=[file], images=folders)
-    from keras_lrp_prune.export.publishing import check_file, check_version
+    from keras_lrp_prune.export.destinations import check_file, check_version
 
     if saved_model is not None:
         check_version(saved_model.absolute())

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, ParamSpec
 import typer
 
 from keras_lrp_prune.cli.option_names import in_options
-from keras_lrp_prune.wording import printable
+from keras_lrp_prune.display_names import printable
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 _REMEDY = (

@@ -16,7 +16,7 @@ from rich.text import Text
 from keras_lrp_prune.cli.options import SizeOption
 from keras_lrp_prune.cli.outcome import one_line_errors
 from keras_lrp_prune.cli.streams import held_back, import_tensorflow
-from keras_lrp_prune.wording import printable
+from keras_lrp_prune.display_names import printable
 
 if TYPE_CHECKING:
     from keras_lrp_prune.profiling import Profile

@@ -25,8 +25,8 @@ from keras_lrp_prune.cli.class_order import class_order, split_names
 from keras_lrp_prune.cli.option_names import option_of
 from keras_lrp_prune.cli.places import check_output
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
+from keras_lrp_prune.display_names import near
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
-from keras_lrp_prune.wording import near
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import Bundle, without
+from keras_lrp_prune.selection.ranking import Bundle, also_removed
 from keras_lrp_prune.selection.reach import check_rate, largest_rate, most_removed, rate_tolerance
 
 _ROUNDING = 1e-12
@@ -185,12 +185,12 @@ class BudgetGoal:
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:
         """See `Goal`; by bisection, as costs fall with each bundle."""
-        if not bundles or not self.reached(without(removed, bundles)):
+        if not bundles or not self.reached(also_removed(removed, bundles)):
             return bundles
         too_few, enough = 0, len(bundles)
         while enough - too_few > 1:
             middle = (too_few + enough) // 2
-            if self.reached(without(removed, bundles[:middle])):
+            if self.reached(also_removed(removed, bundles[:middle])):
                 enough = middle
             else:
                 too_few = middle

@@ -17,7 +17,7 @@ from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import Bundle, without
+from keras_lrp_prune.selection.ranking import Bundle, also_removed
 from keras_lrp_prune.selection.trials import Trials
 
 # A schedule that proposes nothing new for this many steps is over.
@@ -189,10 +189,12 @@ class PruningLoop:
         choices = self._choices(ways, state, rate)
         best, evaluation = 0, None
         if self.trials:
-            best, evaluation = self.trials.best([without(removed, bundles) for bundles in choices])
+            best, evaluation = self.trials.best(
+                [also_removed(removed, bundles) for bundles in choices]
+            )
         trimmed = self.goal.trimmed(removed, choices[best])
         whole = len(trimmed) == len(choices[best])
-        return without(removed, trimmed), evaluation if whole else None
+        return also_removed(removed, trimmed), evaluation if whole else None
 
     def _choices(
         self, ways: Sequence[tuple[Scores, float]], state: RunState, rate: float
@@ -220,10 +222,10 @@ class PruningLoop:
         choices = []
         for scores, pool in ways:
             bundles = chosen(scores, pool, rate)
-            if self._leaves_a_remnant(state.removed, without(state.removed, bundles)):
+            if self._leaves_a_remnant(state.removed, also_removed(state.removed, bundles)):
                 step = rate - self._rate(state.removed)
                 more = chosen(scores, pool, min(rate + 2 * _REMNANT * step, self.goal.rate))
-                if self.goal.reached(without(state.removed, more)):
+                if self.goal.reached(also_removed(state.removed, more)):
                     bundles = more  # no more of them go than have to
             choices.append(bundles)
         return choices

@@ -12,7 +12,7 @@ from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import check_rate, is_nearest
-from keras_lrp_prune.selection.selection import Selecting, Selection
+from keras_lrp_prune.selection.selection_options import Selecting, Selection
 
 
 @runtime_checkable

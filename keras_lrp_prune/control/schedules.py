@@ -12,7 +12,7 @@ from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
-from keras_lrp_prune.selection.selection import DEFAULT_POOL, STEERINGS, Selection
+from keras_lrp_prune.selection.selection_options import DEFAULT_POOL, STEERINGS, Selection
 
 # With what schedules of one's own are written with.
 __all__ = ["AccuracyAware", "EqualSteps", "PruningSchedule", "Selection"]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.layer_registry import Registry
 from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import (
     LayerSpec,
@@ -20,7 +21,6 @@ from keras_lrp_prune.graph.model_graph import (
     TensorRef,
     UnsupportedModelError,
 )
-from keras_lrp_prune.graph.own_layers import Registry
 
 # A constant times the widths of some axes. A width is given by the unit of each position along
 # the axis (-1: stays); it is the number of positions that are left.

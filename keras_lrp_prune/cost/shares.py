@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.arguments import number
-from keras_lrp_prune.cost.counting import CostModel
+from keras_lrp_prune.cost.cost_model import CostModel
 from keras_lrp_prune.cost.energy import energy
-from keras_lrp_prune.cost.measuring import LatencyShare
+from keras_lrp_prune.cost.measurements import LatencyShare
 
 _FLOAT = 4  # bytes
 
@@ -45,7 +45,7 @@ def check_budget(budget: Any) -> dict[str, float]:
     return checked
 
 
-class Shares:
+class ModelCostShares:
     """Shares of the costs of the whole model that remain without some units.
 
     A counted one costs a matrix product; latency a rebuilt model and some calls of it, once for

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.cost.measuring import call_times
+from keras_lrp_prune.cost.measurements import call_times
 from keras_lrp_prune.graph.inference import SIGNATURE
 
 Request = Mapping[str, Any]

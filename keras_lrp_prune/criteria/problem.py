@@ -14,7 +14,7 @@ from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.prunables.prunable import Mask
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
-from keras_lrp_prune.surgery.building import Built
+from keras_lrp_prune.surgery.builder import Built
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
+from keras_lrp_prune.data.class_names import checked_names
 from keras_lrp_prune.data.errors import DataError, DataNotFoundError
 from keras_lrp_prune.data.labels import draw_per_class
-from keras_lrp_prune.data.naming import checked_names
 from keras_lrp_prune.data.pixels import read_pixels
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})

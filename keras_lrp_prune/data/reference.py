@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.data.class_names import names_of
 from keras_lrp_prune.data.datasets import labelled_batches
 from keras_lrp_prune.data.errors import DataError, numeric, some
 from keras_lrp_prune.data.images import ImageFolder
 from keras_lrp_prune.data.labels import sparse_labels
-from keras_lrp_prune.data.naming import names_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from keras_lrp_prune.callers import outside
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.evaluation.metrics import labels_and_scores
-from keras_lrp_prune.wording import printable
 
 # The usual level of a test: of models that guess, one in twenty passes for better.
 _LEVEL = 0.05

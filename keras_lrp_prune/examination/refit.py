@@ -18,7 +18,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.recovery.least_squares import refit_layers
 from keras_lrp_prune.recovery.weights import Weights, with_weights
 from keras_lrp_prune.runtime import CompiledForward, from_chief
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:

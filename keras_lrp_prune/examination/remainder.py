@@ -16,7 +16,7 @@ from keras_lrp_prune.examination.refit import Recovered, recover
 from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.runtime import CompiledForward
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:

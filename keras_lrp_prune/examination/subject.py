@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_lrp_prune.cost import CostModel, LatencyShare, Shares
+from keras_lrp_prune.cost import CostModel, LatencyShare, ModelCostShares
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import (
     DataError,
@@ -19,6 +19,7 @@ from keras_lrp_prune.data import (
     checked_names,
     reference_set,
 )
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.evaluation import USUAL_CAUSES, probabilities, warn_at_chance
 from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
 from keras_lrp_prune.graph.analysis import channel_structure
@@ -38,11 +39,10 @@ from keras_lrp_prune.runtime import (
     scope,
 )
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.surgery.building import Built, build
+from keras_lrp_prune.surgery.builder import Built, build
 from keras_lrp_prune.surgery.fidelity import check_copy
+from keras_lrp_prune.surgery.input_sizes import sized
 from keras_lrp_prune.surgery.kept import Kept, kept_without
-from keras_lrp_prune.surgery.sizing import sized
-from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras
@@ -133,7 +133,7 @@ class Subject:
 
     def forward(self, model: keras.Model) -> CompiledForward:
         """The forward pass of this model or another that was made of it."""
-        from keras_lrp_prune.graph.reading import read_model
+        from keras_lrp_prune.graph.reader import read_model
 
         with scope(self.strategy):
             if self.strategy is not None:
@@ -174,9 +174,9 @@ class Subject:
         """What is left without some units, as steps count it."""
         return self.cost(removed).counts()
 
-    def shares(self) -> Shares:
+    def shares(self) -> ModelCostShares:
         """What remains of each cost without some units."""
-        return Shares(self.cost, self._latency_share())
+        return ModelCostShares(self.cost, self._latency_share())
 
     def _latency_share(self) -> LatencyShare:
         """Measures models without some units; the chief's figures count for all workers."""
@@ -218,7 +218,7 @@ def read_subject(
         TypeError: If `class_names` is no list of names.
         ValueError: If the workers of a strategy were given different models or samples.
     """
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     graph = read_model(model)
     inputs = list(references(graph.inputs))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keras_lrp_prune.arguments import Checked
-from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
-from keras_lrp_prune.cost import Shares, check_budget
+from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
+from keras_lrp_prune.cost import check_budget
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 
@@ -40,7 +40,7 @@ class Target(Checked):
             raise ValueError("Give target_rate or budget, not both.")
         object.__setattr__(self, "budget", check_budget(self.budget))
 
-    def goal(self, prunable: Prunable, limits: Limits, shares: Shares) -> RateGoal | BudgetGoal:
+    def goal(self, prunable: Prunable, limits: Limits, shares: CostShares) -> RateGoal | BudgetGoal:
         """The goal that ends a run.
 
         Args:

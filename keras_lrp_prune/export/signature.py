@@ -13,7 +13,7 @@ from keras_lrp_prune.graph.generations import generation, keras_of
 from keras_lrp_prune.graph.heads import Head, read_head
 from keras_lrp_prune.graph.inference import Inference, traced
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 
 if TYPE_CHECKING:
     import keras

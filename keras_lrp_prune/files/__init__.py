@@ -3,11 +3,11 @@
 The only room that writes for the user: all others hand it what they have.
 """
 
+from keras_lrp_prune.files.atomic_writes import check_writable, make_folder, new_file, new_folder
+from keras_lrp_prune.files.file_sets import members, new_members
 from keras_lrp_prune.files.forms import formed
-from keras_lrp_prune.files.locking import FolderInUse, FolderLock
-from keras_lrp_prune.files.reading import parsed_json, read_bytes, read_json
-from keras_lrp_prune.files.together import members, new_members
-from keras_lrp_prune.files.writing import check_writable, make_folder, new_file, new_folder
+from keras_lrp_prune.files.locks import FolderInUse, FolderLock
+from keras_lrp_prune.files.untrusted_files import parsed_json, read_bytes, read_json
 
 __all__ = [
     "FolderInUse",

@@ -20,14 +20,14 @@ from keras_lrp_prune.finetuning.cycle_record import CycleRecord, CyclesResult
 from keras_lrp_prune.finetuning.cycle_store import CycleStore, Finished, described
 from keras_lrp_prune.finetuning.plan import Plan, TuningOptions, make_plan
 from keras_lrp_prune.finetuning.session import compile_for
-from keras_lrp_prune.finetuning.tuning import finetune
+from keras_lrp_prune.finetuning.tuner import finetune
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.pruning import prune
 from keras_lrp_prune.runtime import CompiledForward, Fingerprint, fingerprint
 from keras_lrp_prune.selection.reach import check_rate
-from keras_lrp_prune.surgery.making import custom_objects
+from keras_lrp_prune.surgery.input_sizes import sized
+from keras_lrp_prune.surgery.layer_copies import custom_objects
 from keras_lrp_prune.surgery.settings import compile_like, same_weight_flags
-from keras_lrp_prune.surgery.sizing import sized
 
 if TYPE_CHECKING:
     import keras
@@ -236,7 +236,7 @@ class _Run:
     def _stored(self, store: CycleStore, cycle: int) -> Finished | None:
         import keras
 
-        from keras_lrp_prune.graph.reading import read_model
+        from keras_lrp_prune.graph.reader import read_model
 
         custom = custom_objects(self._model._flatten_layers(), keras)
         finished = store.load(cycle, custom)

@@ -12,7 +12,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
 if TYPE_CHECKING:
     import keras
 
-    from keras_lrp_prune.surgery.building import Built
+    from keras_lrp_prune.surgery.builder import Built
 
 
 _STATISTICS = (

@@ -22,7 +22,7 @@ from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError, references
-from keras_lrp_prune.surgery.building import Built, build, rebuild
+from keras_lrp_prune.surgery.builder import Built, build, rebuild
 from keras_lrp_prune.surgery.kept import Kept
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def read_classifier(model: Any, role: str) -> Classifier:
         UnsupportedModelError: If it cannot be trained here.
         TypeError: If it is no Keras model.
     """
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     if keras_of(model).__name__ != "keras":
         raise UnsupportedModelError(
@@ -136,36 +136,36 @@ class Session:
         verbose: int,
     ) -> TuningResult:
         """Trains; the arguments are those of a `Plan`."""
-        from keras_lrp_prune.finetuning.watch import Watch
+        from keras_lrp_prune.finetuning.validation_monitor import ValidationMonitor
 
         if self._trains and verbose:
             print(self._trains)
         loss, metric = loss_and_metric(self._source.head)
         share = 1.0 - (self._settings["distillation_weight"] or 0.0)
         self._student.compile(optimizer, loss, loss_weights=[share], metrics=[metric])
-        watch = Watch(
+        monitor = ValidationMonitor(
             self._trained,
             held_out,
             keep_best=self._settings["restore_best"],
             batch_size=self._settings["batch_size"],
         )
-        before = watch.report or {}
+        before = monitor.report or {}
         fitted = self._student.fit(
             data.batches.map(lambda x, y: (_cast(x, self._student), y)),
             epochs=self._settings["epochs"],
             steps_per_epoch=data.steps,
-            callbacks=[watch, *callbacks],
+            callbacks=[monitor, *callbacks],
             shuffle=False,  # the batches are already
             verbose=verbose,
         ).history
         epoch = len(fitted["loss"])
         if self._settings["restore_best"]:
-            epoch = watch.best_epoch
-            self._trained.set_weights(watch.best_weights)
+            epoch = monitor.best_epoch
+            self._trained.set_weights(monitor.best_weights)
         # Measured, and not remembered: callbacks of the user's can have set other weights.
-        watch.look(epoch)
+        monitor.look(epoch)
         history = {name: tuple(map(float, values)) for name, values in fitted.items()}
-        reports = {"before": before, "after": watch.report} if watch.report else None
+        reports = {"before": before, "after": monitor.report} if monitor.report else None
         return TuningResult(
             self.plain, history, reports, epoch, self._settings, trained=self._trains
         )

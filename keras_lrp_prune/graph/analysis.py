@@ -9,6 +9,7 @@ import numpy as np
 from keras_lrp_prune.graph.channel_rules.calls import Call, NoRule, steady
 from keras_lrp_prune.graph.channels import ChannelGroup, Channels, ChannelStructure
 from keras_lrp_prune.graph.flow import ChannelFlow
+from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
 from keras_lrp_prune.graph.model_graph import (
     ModelGraph,
     Node,
@@ -16,7 +17,6 @@ from keras_lrp_prune.graph.model_graph import (
     UnsupportedModelError,
     references,
 )
-from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +42,7 @@ def find_channel_groups(model: keras.Model) -> list[ChannelGroup]:
     >>> for group in klp.find_channel_groups(model):
     ...     print(group.name, group.size)
     """
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     return list(channel_structure(read_model(model)).groups)
 

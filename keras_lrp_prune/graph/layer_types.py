@@ -16,7 +16,7 @@ from typing import Literal
 from keras_lrp_prune.graph.channel_rules import (
     elementwise,
     linear,
-    merging,
+    merge,
     normalisation,
     recurrent,
     shape,
@@ -232,14 +232,12 @@ _LAYERS: dict[str, LayerType] = {
     **_each("Cropping1D Cropping3D", elementwise.spatial, *_MOVED, gaps=_UNTESTED),
     **_each("UpSampling*", elementwise.spatial, _T.RESAMPLES, gaps=_INTERPOLATES),
     **_each("Resizing CenterCrop RandomCrop", elementwise.spatial, _T.RESAMPLES, gaps=_RESIZES),
-    **_each("Add", merging.merged, _T.MERGES, _T.ADDS, _T.KEEPS_SIGN),
-    **_each("Average", merging.merged, _T.MERGES, _T.ADDS, _T.KEEPS_SIGN, gaps=_UNTESTED),
-    **_each("Subtract CustomScaleLayer", merging.merged, _T.MERGES, _T.ADDS, gaps=_UNTESTED),
-    **_each("Maximum Minimum", merging.merged, _T.MERGES, _T.PICKS, _T.KEEPS_SIGN, gaps=_UNTESTED),
-    **_each(
-        "Multiply", merging.multiplied, _T.MERGES, _T.MULTIPLIES, _T.KEEPS_SIGN, gaps=_UNTESTED
-    ),
-    **_each("Concatenate", merging.concatenate, *_MOVED),
+    **_each("Add", merge.merged, _T.MERGES, _T.ADDS, _T.KEEPS_SIGN),
+    **_each("Average", merge.merged, _T.MERGES, _T.ADDS, _T.KEEPS_SIGN, gaps=_UNTESTED),
+    **_each("Subtract CustomScaleLayer", merge.merged, _T.MERGES, _T.ADDS, gaps=_UNTESTED),
+    **_each("Maximum Minimum", merge.merged, _T.MERGES, _T.PICKS, _T.KEEPS_SIGN, gaps=_UNTESTED),
+    **_each("Multiply", merge.multiplied, _T.MERGES, _T.MULTIPLIES, _T.KEEPS_SIGN, gaps=_UNTESTED),
+    **_each("Concatenate", merge.concatenate, *_MOVED),
     **_each("Flatten", shape.flatten, *_RESHAPED),
     **_each("Reshape", shape.reshape, *_RESHAPED),
     **_each("Permute", shape.permute, *_REARRANGED, gaps=_UNTESTED),
@@ -250,14 +248,12 @@ _LAYERS: dict[str, LayerType] = {
 _OPERATIONS: dict[str, LayerType] = {
     **_each("Identity StopGradient Copy", elementwise.passing, _T.IDENTITY),
     **_each("Cast", elementwise.passing, _T.MOVES),
-    **_each("Add", merging.merged, _T.MERGES, _T.ADDS, _T.KEEPS_SIGN),
-    **_each("Subtract", merging.merged, _T.MERGES, _T.ADDS, gaps=_UNTESTED),
-    **_each("Maximum Minimum", merging.merged, _T.MERGES, _T.PICKS, _T.KEEPS_SIGN, gaps=_UNTESTED),
-    **_each(
-        "Multiply", merging.multiplied, _T.MERGES, _T.MULTIPLIES, _T.KEEPS_SIGN, gaps=_UNTESTED
-    ),
-    **_each("Divide TrueDivide", merging.divided, _T.MERGES, _T.DIVIDES, gaps=_UNTESTED),
-    **_each("Power", merging.raised, _T.ELEMENTWISE, gaps=_UNTESTED),
+    **_each("Add", merge.merged, _T.MERGES, _T.ADDS, _T.KEEPS_SIGN),
+    **_each("Subtract", merge.merged, _T.MERGES, _T.ADDS, gaps=_UNTESTED),
+    **_each("Maximum Minimum", merge.merged, _T.MERGES, _T.PICKS, _T.KEEPS_SIGN, gaps=_UNTESTED),
+    **_each("Multiply", merge.multiplied, _T.MERGES, _T.MULTIPLIES, _T.KEEPS_SIGN, gaps=_UNTESTED),
+    **_each("Divide TrueDivide", merge.divided, _T.MERGES, _T.DIVIDES, gaps=_UNTESTED),
+    **_each("Power", merge.raised, _T.ELEMENTWISE, gaps=_UNTESTED),
     **_each("ReLU", elementwise.relu, _T.ELEMENTWISE, gaps=_UNTESTED),
     **_each(
         "Relu Relu6 LeakyRelu Elu Selu Celu Gelu Silu HardSilu Tanh HardTanh TanhShrink "
@@ -279,8 +275,8 @@ _OPERATIONS: dict[str, LayerType] = {
     **_each("Sum", shape.total, _T.REDUCES, _T.ADDS, gaps=_UNTESTED),
     **_each("Max Min Amax Amin", shape.reduction, _T.REDUCES, _T.PICKS, gaps=_UNTESTED),
     **_each("Resize", elementwise.spatial, _T.RESAMPLES, gaps=_RESIZES),
-    **_each("Concatenate", merging.concatenate, *_MOVED, gaps=_UNTESTED),
-    **_each("Stack", merging.stack, *_MOVED, gaps=_UNTESTED),
+    **_each("Concatenate", merge.concatenate, *_MOVED, gaps=_UNTESTED),
+    **_each("Stack", merge.stack, *_MOVED, gaps=_UNTESTED),
     **_each("Reshape", partial(shape.reshape, size="newshape"), *_RESHAPED, gaps=_UNTESTED),
     **_each("ExpandDims", shape.expand_dims, *_RESHAPED, gaps=_UNTESTED),
     **_each("Squeeze", shape.squeeze, *_RESHAPED, gaps=_UNTESTED),

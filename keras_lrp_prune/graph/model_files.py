@@ -16,9 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.files import parsed_json
 from keras_lrp_prune.graph.generations import keras_named
-from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras

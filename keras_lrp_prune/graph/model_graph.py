@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrp_prune.wording import meant
+from keras_lrp_prune.display_names import meant
 
 Shape = tuple[int | None, ...]
 

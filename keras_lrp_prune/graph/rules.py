@@ -7,6 +7,6 @@ from keras_lrp_prune.graph.channel_rules import (
     Channels,
     NoRule,
 )
-from keras_lrp_prune.graph.own_layers import register_layer_rule
+from keras_lrp_prune.graph.layer_registry import register_layer_rule
 
 __all__ = ["Call", "ChannelFlow", "ChannelRule", "Channels", "NoRule", "register_layer_rule"]

@@ -14,6 +14,7 @@ import numpy as np
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.cost import Cost
 from keras_lrp_prune.data import shown_names
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.files import (
     check_writable,
     members,
@@ -36,7 +37,6 @@ from keras_lrp_prune.report import (
     reason_lines,
 )
 from keras_lrp_prune.report.step_record import StepRecord
-from keras_lrp_prune.wording import printable
 
 if TYPE_CHECKING:
     import keras

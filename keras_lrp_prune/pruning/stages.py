@@ -16,11 +16,10 @@ import numpy as np
 
 from keras_lrp_prune.arguments import Checked
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
-from keras_lrp_prune.control.goals import BudgetGoal, RateGoal
+from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
-from keras_lrp_prune.cost import Shares
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
@@ -84,7 +83,7 @@ class Prepared:
     subject: Subject
     held_out: ReferenceSet | None
     pace: Pace
-    shares: Shares
+    shares: CostShares
     goal: RateGoal | BudgetGoal
     progress: PruningProgress
 
@@ -108,7 +107,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Which units go, and how that was found out.
 
     Args:
@@ -151,7 +150,7 @@ def prepare(
     return Prepared(options, subject, held_out, pace, shares, goal, progress)
 
 
-def search(run: Prepared) -> Found:
+def search(run: Prepared) -> SearchResult:
     """Finds the units that go, or goes on from where a checkpoint is.
 
     Raises:
@@ -192,10 +191,10 @@ def search(run: Prepared) -> Found:
                 checkpoint=checkpoint,
                 on_step=run.progress.show,
             ).run()
-    return Found(state, problem, steering, scorer.engine_name)
+    return SearchResult(state, problem, steering, scorer.engine_name)
 
 
-def report(run: Prepared, found: Found) -> PruningResult:
+def report(run: Prepared, found: SearchResult) -> PruningResult:
     """Refits what is left, measures it, and says how all that went."""
     subject, recovery, progress = run.subject, run.options.recovery, run.progress
     state, structure = found.state, run.subject.structure
@@ -237,7 +236,7 @@ def report(run: Prepared, found: Found) -> PruningResult:
     )
 
 
-def _settings(run: Prepared, found: Found, recovered: Recovered) -> dict[str, Any]:
+def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[str, Any]:
     """What the result says that was asked for, and what it came to."""
     came_to: dict[str, Any] = {
         "steering": found.steering,

@@ -16,7 +16,7 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
     references,
 )
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 Values = dict[TensorRef, Any]

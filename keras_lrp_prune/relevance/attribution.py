@@ -22,7 +22,7 @@ from keras_lrp_prune.runtime import (
     check_strategy,
     chosen_batch_size,
 )
-from keras_lrp_prune.surgery.sizing import sized
+from keras_lrp_prune.surgery.input_sizes import sized
 
 if TYPE_CHECKING:
     import keras
@@ -189,7 +189,7 @@ def input_relevance(
 
 def _read(model: keras.Model) -> tuple[ModelGraph, tuple[int | None, ...]]:
     """The flat graph and the shape of a sample; the engine refuses models with several inputs."""
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     graph = read_model(model).flat()
     check_finite(graph)

@@ -50,7 +50,7 @@ class Twin:
         tf.compat.v1.disable_eager_execution()
         from innvestigate.analyzer import create_analyzer
 
-        from keras_lrp_prune.surgery.building import build
+        from keras_lrp_prune.surgery.builder import build
         from keras_lrp_prune.surgery.kept import Kept
 
         twin = build(_apart(graph), Kept(), tf_keras)

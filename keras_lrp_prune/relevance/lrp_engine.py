@@ -27,7 +27,7 @@ from keras_lrp_prune.relevance.canonical import (
 )
 from keras_lrp_prune.relevance.own_layers import as_keras_layers, has_own_function
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 

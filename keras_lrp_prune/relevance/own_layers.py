@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.graph.channel_rules.calls import is_of_a_library
+from keras_lrp_prune.graph.layer_registry import Registry
 from keras_lrp_prune.graph.layer_types import LAYER_TYPES, is_of_keras
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
-from keras_lrp_prune.graph.own_layers import Registry
 
 if TYPE_CHECKING:
     from keras_lrp_prune.relevance.native.layers import Visit
@@ -36,7 +36,7 @@ def register_layer_lrp(layer_class: type, backward: Backward | type) -> None:
         layer_class: The layer's class; sub-classes need a rule of their own.
         backward: `backward(visit)` returns the relevance of each input, given that of the output,
             see `keras_lrp_prune.relevance.native.layers`, which has functions for most cases:
-            `as_it_is` for a layer that works on each element by itself, `in_proportion` for one
+            `as_it_is` for a layer that works on each element by itself, `by_contribution` for one
             that is linear and has no bias. Or a Keras layer class: as that one, for a layer that
             computes the same from the same weights and arguments.
 

@@ -2,7 +2,7 @@
 
 from keras_lrp_prune.report.graphs import Box, plot_graph
 from keras_lrp_prune.report.html import html_report
-from keras_lrp_prune.report.layers import LayerTable
+from keras_lrp_prune.report.layer_table import LayerTable
 from keras_lrp_prune.report.plots import plot_curves, plot_heatmaps, plot_history
 from keras_lrp_prune.report.tables import (
     before_after_table,

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.files import new_file
 from keras_lrp_prune.report.fonts import show_all_characters
-from keras_lrp_prune.wording import printable
 
 FORMATS = (".png", ".svg", ".pdf")
 

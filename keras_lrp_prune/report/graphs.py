@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.report.figures import INK, NAME, REJECTED, check_path, finished, shortened
 from keras_lrp_prune.report.layout import COLUMN_GAP, Layout, layered_layout
-from keras_lrp_prune.wording import printable
 
 # Paul Tol's "light" colours (Colour Schemes, 2021): made for areas under dark text, and told apart
 # without colour vision. His light grey is kept for the channels that stay.

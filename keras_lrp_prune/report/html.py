@@ -9,8 +9,8 @@ from io import BytesIO
 
 from matplotlib.figure import Figure
 
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.report.tables import figure_text
-from keras_lrp_prune.wording import printable
 
 _DPI = 80
 

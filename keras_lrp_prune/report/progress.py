@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from keras_lrp_prune.control.history import Step
-from keras_lrp_prune.wording import printable
+from keras_lrp_prune.display_names import printable
 
 _PIPED_WIDTH, _WIDEST, _NARROWEST_BAR, _SHORTEST_NAME = 160, 100, 6, 6
 _LEAST_BAR = 4  # Rich makes none shorter

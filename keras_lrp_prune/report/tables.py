@@ -12,7 +12,7 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from keras_lrp_prune.wording import printable
+from keras_lrp_prune.display_names import printable
 
 PIPED_WIDTH = 100
 

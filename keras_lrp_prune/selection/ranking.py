@@ -30,7 +30,7 @@ def propose(
     Returns:
         The units that would be gone, bool; at least one more than before, unless none may go.
     """
-    return without(removed, lowest_scored(prunable, removed, scores, sparsity, limits))
+    return also_removed(removed, lowest_scored(prunable, removed, scores, sparsity, limits))
 
 
 def lowest_scored(
@@ -94,7 +94,7 @@ def nearest(prunable: Prunable, removed: np.ndarray, bundles: Sequence[Bundle], 
     return int(np.argmin(np.abs(after - goal))) + 1
 
 
-def without(removed: np.ndarray, bundles: Iterable[Bundle]) -> np.ndarray:
+def also_removed(removed: np.ndarray, bundles: Iterable[Bundle]) -> np.ndarray:
     """The units that are gone when these bundles go too."""
     after = removed.copy()
     for bundle in bundles:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_lrp_prune.display_names import meant
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
-from keras_lrp_prune.wording import meant
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +40,7 @@ def delete_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     Example:
     >>> smaller = klp.delete_channels(model, {"conv1": [0, 3]})
     """
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     if not isinstance(channels, Mapping):
         raise TypeError(

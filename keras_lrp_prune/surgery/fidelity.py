@@ -14,7 +14,7 @@ from keras_lrp_prune.graph.model_graph import (
     flatten,
     map_references,
 )
-from keras_lrp_prune.surgery.building import Built
+from keras_lrp_prune.surgery.builder import Built
 
 # Largest difference of outputs, relative to the largest output; by the precision it is computed in.
 _TOLERANCE, _TOLERANCE_HALF = 1e-3, 5e-2

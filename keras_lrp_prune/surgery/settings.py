@@ -9,7 +9,7 @@ from typing import Any
 from keras_lrp_prune.callers import outside
 from keras_lrp_prune.graph.generations import generation
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.surgery.making import custom_objects
+from keras_lrp_prune.surgery.layer_copies import custom_objects
 
 _OPTIONS = ("loss", "loss_weights", "run_eagerly", "steps_per_execution", "jit_compile")
 _METRICS = ("metrics", "weighted_metrics")

@@ -179,7 +179,7 @@ def test_errors_come_before_the_slow_imports(outcomes, line):
 def test_names_are_those_that_the_library_knows():
     from keras_lrp_prune.comparison import DEFAULT_METHODS, METHODS
     from keras_lrp_prune.examination.recovery_choice import AUTO, RECOVERIES
-    from keras_lrp_prune.export.converting import _QUANTIZATIONS, InputOutput
+    from keras_lrp_prune.export.litert_conversion import _QUANTIZATIONS, InputOutput
     from keras_lrp_prune.report.figures import FORMATS
 
     assert set(map(choices.recovery, choices.RECOVERIES)) == {AUTO, *RECOVERIES}

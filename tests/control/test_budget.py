@@ -20,14 +20,14 @@ from keras_lrp_prune.cost import (
     COUNTED_SHARES,
     CostModel,
     LatencyShare,
-    Shares,
+    ModelCostShares,
     check_budget,
     energy,
 )
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import cheapest_first, without
+from keras_lrp_prune.selection.ranking import also_removed, cheapest_first
 from keras_lrp_prune.selection.reach import most_removed
 
 KEYS = tuple(COUNTED_SHARES)
@@ -78,7 +78,7 @@ def meets(shares, removed, budget):
 
 
 def run_to(structure, cost, budget, limits, schedule, seed):
-    shares = Shares(cost)
+    shares = ModelCostShares(cost)
     goal = BudgetGoal(structure, limits, budget, shares)
     examiner = Drawn(structure, seed)
     pace = make_pace(schedule, trials=False)
@@ -130,11 +130,11 @@ def test_budgets_on_random_graphs(program, budget, limits, seed, step):
 
 def check_random(graph, structure, budget, limits, seed, step):
     cost = CostModel(graph, structure)
-    goal = BudgetGoal(structure, limits, budget, Shares(cost))
+    goal = BudgetGoal(structure, limits, budget, ModelCostShares(cost))
     try:
         goal.check()
     except ValueError as error:
-        smallest = Shares(cost)
+        smallest = ModelCostShares(cost)
         floor = most_removed(structure, limits)
         assert "smallest share" in str(error) and not meets(smallest, floor, budget)
         return
@@ -162,13 +162,13 @@ def known(name):
 def test_trimming_takes_the_smallest_prefix(most, seed):
     graph, structure = known("mobilenet_v2")
     cost, limits = CostModel(graph, structure), Limits()
-    goal = BudgetGoal(structure, limits, {"flops": most}, Shares(cost))
+    goal = BudgetGoal(structure, limits, {"flops": most}, ModelCostShares(cost))
     nothing = np.zeros(structure.n_units, bool)
     scores = np.random.default_rng(seed).random(structure.n_units)
     bundles = cheapest_first(structure, nothing, scores, limits)
     kept = list(goal.trimmed(nothing, bundles))
     full = cost().flops
-    left = [cost(without(nothing, bundles[:n])).flops / full for n in range(len(bundles) + 1)]
+    left = [cost(also_removed(nothing, bundles[:n])).flops / full for n in range(len(bundles) + 1)]
     assert len(kept) == next(n for n, share in enumerate(left) if share <= most)
     few = bundles[: len(kept) - 1]
     assert list(goal.trimmed(nothing, few)) == few, "one that does not meet it stays whole"
@@ -207,7 +207,7 @@ def test_prune_meets_it(model, name, criterion, capsys):
 
 def test_a_unit_is_worth_what_goes_with_it(model):
     graph, structure = analysed(model)
-    shares = Shares(CostModel(graph, structure))
+    shares = ModelCostShares(CostModel(graph, structure))
     removed = np.zeros(structure.n_units, bool)
     removed[::5] = True
 
@@ -250,7 +250,7 @@ def test_nothing_goes_where_all_may_remain(model):
 def test_all_of_the_latency_may_remain_whatever_was_measured(model):
     graph, structure = analysed(model)
     latency = LatencyShare(lambda removed: model, images(model, 1), lambda share: 1.3)
-    shares = Shares(CostModel(graph, structure), latency)
+    shares = ModelCostShares(CostModel(graph, structure), latency)
     BudgetGoal(structure, Limits(), {"latency": 1.0}, shares).check()
     with pytest.raises(ValueError, match=r"the smallest share that can remain is 1\.0000"):
         BudgetGoal(structure, Limits(), {"latency": 0.9}, shares).check()

@@ -9,7 +9,7 @@ import tensorflow as tf
 from command_line import SIZE, assert_bad_input, classifier, run, write_images
 from exports import SAMPLES, requests
 
-from keras_lrp_prune.export.running import LiteRTModel
+from keras_lrp_prune.export.litert_model import LiteRTModel
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pruning_models import digits, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.data import DataError
-from keras_lrp_prune.export.running import LiteRTModel
+from keras_lrp_prune.export.litert_model import LiteRTModel
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 
 # Options, and how far a score may be from the Keras model's.

@@ -15,7 +15,7 @@ from places import DOCS
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.data import DataError
-from keras_lrp_prune.export.running import LiteRTModel
+from keras_lrp_prune.export.litert_model import LiteRTModel
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 
 

@@ -12,7 +12,7 @@ from exports import SAMPLES, WARMUP, versions, with_list_input
 from keras import layers
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.export import serving
+from keras_lrp_prune.export import version_folder
 
 
 def test_no_half_version_is_ever_seen(model, tmp_path):
@@ -49,8 +49,8 @@ def test_each_stage_is_written_under_another_name(model, tmp_path, monkeypatch):
 
         return look_and_write
 
-    monkeypatch.setattr(serving, "write_warmup", looking(serving.write_warmup))
-    monkeypatch.setattr(serving.Inference, "save", looking(serving.Inference.save))
+    monkeypatch.setattr(version_folder, "write_warmup", looking(version_folder.write_warmup))
+    monkeypatch.setattr(version_folder.Inference, "save", looking(version_folder.Inference.save))
     klp.export.saved_model(model, tmp_path / "1", warmup=SAMPLES)
     assert seen == [[]] * 4
     assert len(versions(tmp_path)) == 1
@@ -63,7 +63,9 @@ def test_a_failure_leaves_nothing(stage, model, tmp_path, monkeypatch):
         (folder / "saved_model.pb").write_bytes(b"half")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(serving.Inference if stage == "save" else serving, stage, half)
+    monkeypatch.setattr(
+        version_folder.Inference if stage == "save" else version_folder, stage, half
+    )
     with pytest.raises(OSError, match="disk is full"):
         klp.export.saved_model(model, tmp_path / "digits" / "1", warmup=SAMPLES)
     assert list((tmp_path / "digits").iterdir()) == []
@@ -73,8 +75,8 @@ KILLED = """
 import os, sys
 import keras, numpy as np
 import keras_lrp_prune as klp
-from keras_lrp_prune.export import serving
-serving.write_warmup = lambda *arguments: os._exit(9)
+from keras_lrp_prune.export import version_folder
+version_folder.write_warmup = lambda *arguments: os._exit(9)
 entry = keras.Input((4,))
 klp.export.saved_model(
     keras.Model(entry, keras.layers.Dense(2)(entry)), sys.argv[1], warmup=np.zeros((1, 4))
@@ -103,14 +105,14 @@ def test_a_version_is_never_replaced(model, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match=r"next one: .*2"):
         klp.export.saved_model(with_list_input(), folder)
 
-    save = serving.Inference.save
+    save = version_folder.Inference.save
 
     def meanwhile(self, folder):
         save(self, folder)
         (tmp_path / "2").mkdir()
         (tmp_path / "2" / "saved_model.pb").write_bytes(b"theirs")
 
-    monkeypatch.setattr(serving.Inference, "save", meanwhile)
+    monkeypatch.setattr(version_folder.Inference, "save", meanwhile)
     with pytest.raises(FileExistsError, match="meantime"):
         klp.export.saved_model(with_list_input(), tmp_path / "2")
     assert (folder / "saved_model.pb").read_bytes() == before

@@ -10,8 +10,8 @@ from full_disk import full_disk
 
 from keras_lrp_prune.control.checkpoint import CheckpointError, claimed
 from keras_lrp_prune.files import FolderLock, members, new_members, read_bytes
-from keras_lrp_prune.files.locking import folder_locked
-from keras_lrp_prune.files.writing import emptied_folder
+from keras_lrp_prune.files.atomic_writes import emptied_folder
+from keras_lrp_prune.files.locks import folder_locked
 
 NAMES = ("a", "b", "c")
 

@@ -38,9 +38,9 @@ FUNCTIONS = {
     "np.save": ("demo.py",),
     "np.savez": ("control/checkpoint.py", "examination/refit.py"),  # refit: to memory
     "np.savez_compressed": (),
-    "model.save": ("graph/model_files.py", "cost/measuring.py"),
+    "model.save": ("graph/model_files.py", "cost/measurements.py"),
     "model.export": ("demo.py",),
-    "saved_model.save": ("export/signature.py", "profiling.py"),
+    "saved_model.save": ("graph/inference.py",),
     "tempfile.mkdtemp": (),
     "tempfile.mkstemp": (),
     "tempfile.NamedTemporaryFile": (),

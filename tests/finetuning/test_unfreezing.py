@@ -11,7 +11,7 @@ from keras import layers
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.finetuning.frozen_layers import check_unfreeze
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 
 BASE = {"net/conv", "net/norm"}
 

@@ -9,8 +9,8 @@ from keras import layers, ops
 from models import analysed, difference, images, make_live, masked_copy, pruned, random_removal
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
 
 
 def relu(x):

@@ -18,12 +18,12 @@ from models import (
     vgg,
 )
 
+from keras_lrp_prune.display_names import meant
 from keras_lrp_prune.graph.analysis import channel_structure, find_channel_groups
+from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES, register_layer_rule
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.own_layers import CHANNEL_RULES, register_layer_rule
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.surgery.deletion import delete_channels
-from keras_lrp_prune.wording import meant
 
 
 def conv(x, filters, name=None, **options):

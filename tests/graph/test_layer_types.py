@@ -16,14 +16,14 @@ from keras_lrp_prune.cost.flops import FLOPS
 from keras_lrp_prune.finetuning.logits import with_logits
 from keras_lrp_prune.graph.channel_rules import Channels
 from keras_lrp_prune.graph.heads import linear_head, read_head
+from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
 from keras_lrp_prune.graph.layer_types import LAYER_TYPES
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError, references
-from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import canonize, split_preprocessing, strip_softmax
 from keras_lrp_prune.relevance.dialect import DIALECT, check_dialect
 from keras_lrp_prune.relevance.native.engine import NativeEngine
-from keras_lrp_prune.relevance.native.layers import BACKWARD, as_it_is, in_proportion
+from keras_lrp_prune.relevance.native.layers import BACKWARD, as_it_is, by_contribution
 from keras_lrp_prune.relevance.own_layers import LAYER_LRP, as_keras_layers
 
 IMAGE = (8, 8, 3)
@@ -287,7 +287,7 @@ def register_all():
     )
     klp.register_layer_flops(Own, layers.Conv2D)
     klp.register_layer_lrp(Halve, as_it_is)
-    klp.register_layer_lrp(Project, in_proportion)
+    klp.register_layer_lrp(Project, by_contribution)
     klp.register_layer_lrp(Own, layers.Conv2D)
 
 

@@ -7,10 +7,10 @@ from keras import layers, ops
 
 from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
 from keras_lrp_prune.graph.plain import json_default
-from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.graph.reader import read_model
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.kept import Kept
-from keras_lrp_prune.surgery.making import make_layer
+from keras_lrp_prune.surgery.layer_copies import make_layer
 
 # What is computed of a (batch, 4, 6) tensor, and the config that must be read.
 OPERATIONS = {

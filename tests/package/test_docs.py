@@ -7,7 +7,7 @@ from places import DOCS
 
 PAGES = (
     *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
-    *("deploy", "finetuning", "criteria", "keras-guide"),
+    *("deploy", "finetuning", "criteria"),
     *("how-to-schedule", "how-to-channel-rule", "how-to-lrp-rule"),
 )
 
@@ -49,7 +49,7 @@ def test_the_example_of_a_channel_rule_prunes_as_it_says(float64, capsys, nothin
     from models import difference, images, make_live, masked_copy, pruned, random_removal
 
     from keras_lrp_prune.graph.analysis import channel_structure
-    from keras_lrp_prune.graph.reading import read_model
+    from keras_lrp_prune.graph.reader import read_model
 
     page = (DOCS / "supported-models.md").read_text()
     start, end = page.index("class Gain"), page.index("print(klp.explain(mine))")

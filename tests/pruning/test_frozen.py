@@ -19,7 +19,7 @@ from models import (
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.generations import keras_of, weights_of
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.kept import kept_without
 
 IMAGE, CLASSES = (12, 12, 3), 3

@@ -10,14 +10,14 @@ from models import difference, random_removal, same_weights
 from precision import TOLERANCE
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.cost.measuring import file_size, latency
+from keras_lrp_prune.cost.measurements import file_size, latency
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.relevance.canonical import canonize
-from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.surgery.builder import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 

@@ -16,7 +16,7 @@ from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.recovery.head import (
     best_strength,
     fit_head,

@@ -26,12 +26,12 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from tiers import examples
 
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.recovery.head import fit_head
 from keras_lrp_prune.recovery.least_squares import _with_mirrored, refit_layers
 from keras_lrp_prune.recovery.weights import with_weights
-from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.surgery.builder import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 

@@ -11,7 +11,7 @@ from models import BUILDERS, IMAGE, difference, images, make_live
 
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError, references
 from keras_lrp_prune.graph.plain import from_plain, json_default, to_plain
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import (
     canonize,
     drop_identities,
@@ -23,7 +23,7 @@ from keras_lrp_prune.relevance.canonical import (
     sums_as_layers,
     two_class_logits,
 )
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 

@@ -28,7 +28,7 @@ from models import (
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
 from keras_lrp_prune.relevance.innvestigate_engine import (
     INSTALL_LINE,

@@ -11,7 +11,7 @@ from lrp_models import chain, concatenated, depthwise, every_layer_type, residua
 from models import BUILDERS, CLASSES, difference, images, make_live
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import canonize
 from keras_lrp_prune.relevance.dialect import _ACTIVATIONS, DIALECT
 from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine

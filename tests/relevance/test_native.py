@@ -14,7 +14,7 @@ from models import BUILDERS, CLASSES, analysed, difference, images, masked_copy,
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS
 from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
 from keras_lrp_prune.relevance.native.engine import NativeEngine

@@ -9,7 +9,7 @@ from lrp_checks import EXACT, Y, live, relevances
 from lrp_models import chain, concatenated, depthwise, residual, without_shifts
 from models import BUILDERS, CLASSES, difference, images, make_live
 
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
 from keras_lrp_prune.relevance.native.engine import NativeEngine

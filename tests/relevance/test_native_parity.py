@@ -22,7 +22,7 @@ from tiers import examples
 
 from keras_lrp_prune.evaluation import probabilities
 from keras_lrp_prune.graph.heads import read_head
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.analyzers import ANALYZERS
 from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
 from keras_lrp_prune.relevance.native.engine import NativeEngine

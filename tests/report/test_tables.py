@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.report import (
     LayerTable,
     before_after_table,
@@ -20,7 +21,6 @@ from keras_lrp_prune.report import (
     relevance_table,
     table_text,
 )
-from keras_lrp_prune.wording import printable
 
 
 def printed(*tables):

@@ -9,7 +9,7 @@ from models import BUILDERS, CLASSES, images, make_live
 from tiers import examples
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.runtime import CompiledForward, OverSamples, chosen_batch_size
 
 

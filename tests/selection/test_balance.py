@@ -17,7 +17,7 @@ from keras_lrp_prune.criteria.scores import Contributions
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.selection.election import balanced
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import propose, without
+from keras_lrp_prune.selection.ranking import also_removed, propose
 from keras_lrp_prune.selection.reach import largest_rate, rate_tolerance
 
 
@@ -152,7 +152,7 @@ def elections(draw):
 @given(elections())
 def test_elections_keep_the_limits(election):
     structure, removed, *_, goal, limits, _ = election
-    proposal = without(election[1], balanced(*election))
+    proposal = also_removed(election[1], balanced(*election))
     assert (proposal | removed == proposal).all(), "what is gone stays gone"
     for group in structure.groups:
         left, before = (~proposal[group.units]).sum(), (~removed[group.units]).sum()
@@ -171,14 +171,24 @@ def test_those_go_that_cancel_out():
     structure = structure_of([(9, 1)])
     scores = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102.0])
     contributions = np.array([[9, 5, 2, -2, 3, -5, 0, 0, 0], [9, 1, 1, -1, 3, -1, 0, 0, 0]])
-    gains = structure.unit_sizes
-    election = (
-        *(structure, np.zeros(9, bool), scores, contributions.astype(float)),
-        *(gains, 4 / 9, Limits()),
-    )
-    assert np.flatnonzero(without(election[1], balanced(*election, 6 / 9))).tolist() == [2, 3, 4, 5]
-    assert np.flatnonzero(without(election[1], balanced(*election, 4 / 9))).tolist() == [0, 1, 2, 3]
-    assert np.flatnonzero(without(election[1], balanced(*election, 1.0))).tolist() == [2, 3, 6, 7]
+    nothing, limits = np.zeros(9, bool), Limits()
+
+    def gone(pool):
+        bundles = balanced(
+            structure,
+            nothing,
+            scores,
+            contributions.astype(float),
+            structure.unit_sizes,
+            4 / 9,
+            limits=limits,
+            pool=pool,
+        )
+        return np.flatnonzero(also_removed(nothing, bundles)).tolist()
+
+    assert gone(6 / 9) == [2, 3, 4, 5]
+    assert gone(4 / 9) == [0, 1, 2, 3]
+    assert gone(1.0) == [2, 3, 6, 7]
 
 
 def test_what_gains_more_may_cost_more():
@@ -190,7 +200,7 @@ def test_what_gains_more_may_cost_more():
         bundles = balanced(
             *(structure, nothing, scores, contributions, np.array(gains), 0.25, Limits()), 0.5
         )
-        return np.flatnonzero(without(nothing, bundles)).tolist()
+        return np.flatnonzero(also_removed(nothing, bundles)).tolist()
 
     assert elected(1, 1, 1, 1) == [0]
     assert elected(1, 1, 2, 2) == [2]

@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
-from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.graph.reader import read_model
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.kept import Kept
 
 

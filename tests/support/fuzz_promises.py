@@ -11,11 +11,11 @@ from fuzz_models import Case, state_of
 
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import largest_rate, rate_tolerance
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 Promise = Callable[[Any, Case, Mapping[str, Any]], None]

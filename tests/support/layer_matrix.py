@@ -20,7 +20,7 @@ from keras_lrp_prune.cost import CostModel
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.layer_types import LAYER_TYPES
 from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.recovery.patches import NoWindows, windows_of
 from keras_lrp_prune.relevance.canonical import canonize
 from keras_lrp_prune.relevance.dialect import check_dialect

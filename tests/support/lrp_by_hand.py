@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import canonize, strip_softmax
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 LINEAR = (

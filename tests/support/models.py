@@ -18,9 +18,9 @@ from keras import layers
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
-from keras_lrp_prune.surgery.building import Built, build, rebuild
+from keras_lrp_prune.surgery.builder import Built, build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 IMAGE = (16, 16, 3)

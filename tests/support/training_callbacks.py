@@ -9,7 +9,7 @@ from pruning_models import digits, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.callbacks import FilterPruning
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.held_channel_mask import HeldChannelMask
 
 SCHEDULE = tfmot.sparsity.keras.PolynomialDecay(0.1, 0.5, begin_step=2, end_step=12, frequency=2)

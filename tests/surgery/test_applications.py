@@ -13,7 +13,7 @@ from applications import FAMILIES, FUNCTIONS, application, pictures
 from models import all_layers, analysed, difference, random_removal
 
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
-from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.surgery.builder import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 # More than a gigabyte in float64: never two at a time, if the run is given `--dist loadgroup`.

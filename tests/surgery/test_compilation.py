@@ -6,8 +6,8 @@ import pytest
 from copies import copied, small
 from keras import layers
 
-from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.graph.reader import read_model
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.deletion import delete_channels
 from keras_lrp_prune.surgery.kept import Kept
 

@@ -8,8 +8,8 @@ from keras import layers
 from models import difference, images, make_live, nested, same_weights
 
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
-from keras_lrp_prune.surgery.building import build, rebuild
+from keras_lrp_prune.graph.reader import read_model
+from keras_lrp_prune.surgery.builder import build, rebuild
 from keras_lrp_prune.surgery.deletion import delete_channels
 from keras_lrp_prune.surgery.kept import Kept
 

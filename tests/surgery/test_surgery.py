@@ -22,7 +22,7 @@ from models import (
 )
 from places import ROOT
 
-from keras_lrp_prune.surgery.building import rebuild
+from keras_lrp_prune.surgery.builder import rebuild
 from keras_lrp_prune.surgery.deletion import delete_channels
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 

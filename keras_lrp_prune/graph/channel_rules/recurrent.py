@@ -55,7 +55,7 @@ def bidirectional(call: Call, flow: ChannelFlow) -> list[Channels]:
 def time_distributed(call: Call, flow: ChannelFlow) -> Channels | list[Channels]:
     """`TimeDistributed`: as the layer inside, at each time step."""
     # Not at the top: the table of layer types knows this rule.
-    from keras_lrp_prune.graph.own_layers import CHANNEL_RULES
+    from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
 
     inside = call.config["layer"]
     layer = replace(

@@ -58,7 +58,7 @@ def along_gradient(visit: Visit) -> list[Tensor]:
     return _gradients(visit, visit.call, visit.passed)
 
 
-def in_proportion(visit: Visit) -> list[Tensor]:
+def by_contribution(visit: Visit) -> list[Tensor]:
     """Sums and means: in proportion to what each input contributes."""
     output = visit.call(visit.inputs)
     gradients = _gradients(visit, visit.call, tf.math.divide_no_nan(visit.passed, output))
@@ -74,7 +74,7 @@ def to_the_signal(visit: Visit) -> list[Tensor | None]:
         return [visit.passed]
     signal = signal_of(visit.graph, visit.node)
     # The signal may have been spread over more positions: they are summed.
-    parts = in_proportion(visit)
+    parts = by_contribution(visit)
     return [part if index == signal else None for index, part in enumerate(parts)]
 
 
@@ -161,7 +161,7 @@ def _sources(graph: ModelGraph, ref: TensorRef) -> set[TensorRef]:
 # Layer types without a kernel; for what has one, the composite says which rule.
 BACKWARD: Mapping[str, Backward] = {
     **dict.fromkeys(types_with(Trait.ELEMENTWISE), as_it_is),
-    **dict.fromkeys(types_with(Trait.ADDS), in_proportion),
+    **dict.fromkeys(types_with(Trait.ADDS), by_contribution),
     **dict.fromkeys(types_with(Trait.MOVES, Trait.PICKS, Trait.RESAMPLES), along_gradient),
     **dict.fromkeys(types_with(Trait.MULTIPLIES), to_the_signal),
     **dict.fromkeys(types_with(Trait.DIVIDES), as_it_is),

@@ -1,7 +1,7 @@
 """LRP rules: how a linear layer shares its relevance among what it reads.
 
-A rule is a function `rule(step) -> share`, where `share(passed)` turns relevance of the layer's
-outputs into relevance of `step.x`; what does not depend on the relevance is computed once for all
+A rule is a function `rule(call) -> share`, where `share(passed)` turns relevance of the layer's
+outputs into relevance of `call.x`; what does not depend on the relevance is computed once for all
 classes. Nearly all rules share in proportion to the products of some inputs and some kernel
 (`in_proportion`), which is one line each below. The formulas are those of
 Bach et al. 2015 (doi:10.1371/journal.pone.0130140), Montavon et al. 2017 (deep Taylor
@@ -24,7 +24,7 @@ Tensor = Any
 
 
 @dataclass(frozen=True)
-class Step:
+class LinearCall:
     """What a rule sees of one call of a linear layer.
 
     Args:
@@ -51,23 +51,23 @@ class Step:
         return tape.gradient(unused, self.x, outputs)
 
 
-Share = Callable[[Tensor], Tensor]
-Rule = Callable[[Step], Share]
+Redistribution = Callable[[Tensor], Tensor]
+Rule = Callable[[LinearCall], Redistribution]
 Terms = list[tuple[Tensor, Tensor]]
 
 
-def z(step: Step) -> Share:
+def z(call: LinearCall) -> Redistribution:
     """In proportion to the products of inputs and weights; the bias takes its share."""
-    return in_proportion(step, [(step.x, step.kernel)], step.output)
+    return in_proportion(call, [(call.x, call.kernel)], call.output)
 
 
 def epsilon(value: float = 1e-7, *, bias: bool = True) -> Rule:
     """Like `z`, with a stabiliser of the sign of the divisor, which absorbs relevance."""
 
-    def rule(step: Step) -> Share:
-        whole = step.output if bias else step.linear(step.x, step.kernel)
+    def rule(call: LinearCall) -> Redistribution:
+        whole = call.output if bias else call.linear(call.x, call.kernel)
         stable = whole + tf.where(whole >= 0, value, -value)
-        return in_proportion(step, [(step.x, step.kernel)], stable)
+        return in_proportion(call, [(call.x, call.kernel)], stable)
 
     return rule
 
@@ -75,17 +75,17 @@ def epsilon(value: float = 1e-7, *, bias: bool = True) -> Rule:
 def alpha_beta(alpha: float, beta: float, *, bias: bool = True) -> Rule:
     """Positive and negative products apart, weighted by `alpha` and `-beta`."""
 
-    def rule(step: Step) -> Share:
-        shift = step.bias if bias and step.bias is not None else 0.0
-        up, down = tf.nn.relu(step.kernel), -tf.nn.relu(-step.kernel)
-        excites, inhibits = [(step.x, up)], [(step.x, down)]
-        if not step.nonnegative:
-            above, below = tf.nn.relu(step.x), -tf.nn.relu(-step.x)
+    def rule(call: LinearCall) -> Redistribution:
+        shift = call.bias if bias and call.bias is not None else 0.0
+        up, down = tf.nn.relu(call.kernel), -tf.nn.relu(-call.kernel)
+        excites, inhibits = [(call.x, up)], [(call.x, down)]
+        if not call.nonnegative:
+            above, below = tf.nn.relu(call.x), -tf.nn.relu(-call.x)
             excites, inhibits = [(above, up), (below, down)], [(above, down), (below, up)]
-        positive = in_proportion(step, excites, total(step, excites) + shift)
+        positive = in_proportion(call, excites, total(call, excites) + shift)
         if not beta:
             return lambda passed: alpha * positive(passed)
-        negative = in_proportion(step, inhibits, total(step, inhibits) + shift)
+        negative = in_proportion(call, inhibits, total(call, inhibits) + shift)
         return lambda passed: alpha * positive(passed) - beta * negative(passed)
 
     return rule
@@ -94,52 +94,52 @@ def alpha_beta(alpha: float, beta: float, *, bias: bool = True) -> Rule:
 def gamma(value: float = 0.25) -> Rule:
     """Like `z`, with positive weights favoured by a factor of `1 + value`."""
 
-    def rule(step: Step) -> Share:
-        terms = [(step.x, step.kernel + value * tf.nn.relu(step.kernel))]
-        shift = 0.0 if step.bias is None else step.bias + value * tf.nn.relu(step.bias)
-        return in_proportion(step, terms, total(step, terms) + shift)
+    def rule(call: LinearCall) -> Redistribution:
+        terms = [(call.x, call.kernel + value * tf.nn.relu(call.kernel))]
+        shift = 0.0 if call.bias is None else call.bias + value * tf.nn.relu(call.bias)
+        return in_proportion(call, terms, total(call, terms) + shift)
 
     return rule
 
 
-def z_plus_fast(step: Step) -> Share:
+def z_plus_fast(call: LinearCall) -> Redistribution:
     """In proportion to inputs times positive weights; meant for inputs that are not negative."""
-    terms = [(step.x, tf.nn.relu(step.kernel))]
-    return in_proportion(step, terms, total(step, terms))
+    terms = [(call.x, tf.nn.relu(call.kernel))]
+    return in_proportion(call, terms, total(call, terms))
 
 
-def w_square(step: Step) -> Share:
+def w_square(call: LinearCall) -> Redistribution:
     """In proportion to the squared weights, whatever the inputs are."""
-    return _whatever_is_read(step, tf.square(step.kernel))
+    return _whatever_is_read(call, tf.square(call.kernel))
 
 
-def flat(step: Step) -> Share:
+def flat(call: LinearCall) -> Redistribution:
     """In equal shares to all that the layer reads."""
-    return _whatever_is_read(step, tf.ones_like(step.kernel))
+    return _whatever_is_read(call, tf.ones_like(call.kernel))
 
 
 def bounded(low: float, high: float) -> Rule:
     """For inputs between `low` and `high` (the z^B rule of deep Taylor decomposition)."""
 
-    def rule(step: Step) -> Share:
-        lowest, highest = (tf.fill(tf.shape(step.x), -bound) for bound in (low, high))
-        up, down = tf.nn.relu(step.kernel), -tf.nn.relu(-step.kernel)
-        terms = [(step.x, step.kernel), (lowest, up), (highest, down)]
-        return in_proportion(step, terms, total(step, terms))
+    def rule(call: LinearCall) -> Redistribution:
+        lowest, highest = (tf.fill(tf.shape(call.x), -bound) for bound in (low, high))
+        up, down = tf.nn.relu(call.kernel), -tf.nn.relu(-call.kernel)
+        terms = [(call.x, call.kernel), (lowest, up), (highest, down)]
+        return in_proportion(call, terms, total(call, terms))
 
     return rule
 
 
-def total(step: Step, terms: Terms) -> Tensor:
+def total(call: LinearCall, terms: Terms) -> Tensor:
     """What the layer makes of all terms together."""
-    return tf.add_n([step.linear(x, kernel) for x, kernel in terms])
+    return tf.add_n([call.linear(x, kernel) for x, kernel in terms])
 
 
-def in_proportion(step: Step, terms: Terms, whole: Tensor) -> Share:
+def in_proportion(call: LinearCall, terms: Terms, whole: Tensor) -> Redistribution:
     """Shares relevance among the inputs in proportion to the products of `terms`.
 
     Args:
-        step: The call of the layer.
+        call: The call of the layer.
         terms: Pairs of inputs and kernel.
         whole: What the products are parts of: their sum, as a rule with bias or stabiliser.
     """
@@ -147,12 +147,12 @@ def in_proportion(step: Step, terms: Terms, whole: Tensor) -> Share:
     def share(passed: Tensor) -> Tensor:
         # Nothing to share is nothing shared.
         per_product = tf.math.divide_no_nan(passed, whole)
-        return tf.add_n([x * step.transposed(kernel, per_product) for x, kernel in terms])
+        return tf.add_n([x * call.transposed(kernel, per_product) for x, kernel in terms])
 
     return share
 
 
-def _whatever_is_read(step: Step, kernel: Tensor) -> Share:
+def _whatever_is_read(call: LinearCall, kernel: Tensor) -> Redistribution:
     """In proportion to a kernel alone: one sample's sums serve for all."""
-    ones = tf.ones_like(step.x)
-    return in_proportion(step, [(ones, kernel)], step.linear(ones[:1], kernel))
+    ones = tf.ones_like(call.x)
+    return in_proportion(call, [(ones, kernel)], call.linear(ones[:1], kernel))

@@ -22,9 +22,9 @@ from keras_lrp_prune.graph.model_graph import (
 )
 from keras_lrp_prune.relevance.native.composites import Composite, place_of
 from keras_lrp_prune.relevance.native.layers import Visit, along_gradient, backward_of
-from keras_lrp_prune.relevance.native.rules import Rule, Share, Step
+from keras_lrp_prune.relevance.native.rules import LinearCall, Redistribution, Rule
 from keras_lrp_prune.relevance.native.support import nonnegative
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 Tensor = Any
@@ -188,17 +188,17 @@ class Sweep:
         kwargs = map_references(lambda _: next(given), dict(node.kwargs))
         return self._live[node.layer.name](*args, **kwargs)
 
-    def _shares(self, values: Values) -> dict[str, Share]:
+    def _shares(self, values: Values) -> dict[str, Redistribution]:
         """How each linear layer shares its relevance, given what went through it."""
         return {
-            node.name: self._rules[node.name](self._step(node, values))
+            node.name: self._rules[node.name](self._linear_call(node, values))
             for node in self._graph.nodes
             if node.name in self._rules
         }
 
-    def _step(self, node: Node, values: Values) -> Step:
+    def _linear_call(self, node: Node, values: Values) -> LinearCall:
         layer = self._live[node.layer.name]
-        return Step(
+        return LinearCall(
             values[node.inputs[0]],
             layer.weights[0],
             self._biases.get(node.layer.name),
@@ -207,7 +207,7 @@ class Sweep:
             nonnegative=node.inputs[0] in self._nonnegative,
         )
 
-    def _back(self, values: Values, shares: Mapping[str, Share], chosen: Tensor) -> Values:
+    def _back(self, values: Values, shares: Mapping[str, Redistribution], chosen: Tensor) -> Values:
         """Relevance of every tensor that the chosen outputs (one-hot) depend on."""
         scores = values[self._output]
         relevance = {self._output: (tf.nn.relu(scores) if self._taylor else scores) * chosen}

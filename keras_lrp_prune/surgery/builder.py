@@ -26,7 +26,7 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
 )
 from keras_lrp_prune.surgery.kept import Kept
-from keras_lrp_prune.surgery.making import make_layer, without
+from keras_lrp_prune.surgery.layer_copies import cut_initializer, make_layer
 from keras_lrp_prune.surgery.settings import (
     compile_like,
     same_flags,
@@ -137,7 +137,7 @@ class _Builder:
         finally:
             for path, layer, name, initializer in self._initializers:
                 cuts = self.kept.positions.get(path, {}).get(name.removesuffix("_initializer"), {})
-                vars(layer)[name] = without(initializer, cuts, self.keras)
+                vars(layer)[name] = cut_initializer(initializer, cuts, self.keras)
 
     def _layer(self, node: Node, path: str, taken: set[str]) -> Any:
         if path not in self.layers:

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_lrp_prune.arguments import checked, one_of
 from keras_lrp_prune.data import DataError
-from keras_lrp_prune.export.publishing import check_file, writing_errors
+from keras_lrp_prune.export.destinations import check_file, writing_errors
 from keras_lrp_prune.export.signature import (
     INPUT,
     Wrapping,
@@ -25,7 +25,7 @@ from keras_lrp_prune.export.signature import (
 from keras_lrp_prune.files import new_file
 from keras_lrp_prune.graph.inference import SIGNATURE, Inference
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.report import enumeration
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def litert(
         model: A Keras model (3 or legacy) with one input and one output, or what `prune` returned.
         path: The file; ends in `.tflite`.
         quantize: `None`: float32, the outputs of the model up to rounding. `"float16"`: weights in
-            float16, half the size. `"dynamic"`: weights of large layers in int8, at a quarter of
-            their size; activations stay float32. `"int8"`: weights and activations in int8.
+            float16, half the size. `"dynamic"`: weights of large layers in int8, a quarter of the
+            size; activations stay float32. `"int8"`: weights and activations in int8.
         representative: The samples that the ranges of int8 activations are measured on, for which
             the reference set is a good choice: an array `(n, ...)` as the model takes it, a pair
             `(x, y)`, or a batched `tf.data.Dataset` of either. The others do not use it.

@@ -73,7 +73,7 @@ def custom_objects(things: Iterable[Any], keras: ModuleType) -> dict[str, Any]:
     return found
 
 
-def without(initializer: Any, cuts: Mapping[int, np.ndarray], keras: ModuleType) -> Any:
+def cut_initializer(initializer: Any, cuts: Mapping[int, np.ndarray], keras: ModuleType) -> Any:
     """An initializer for a weight that was cut: an array of constants is cut alike."""
     value = getattr(initializer, "value", None)
     array = np.asarray(value)

@@ -17,7 +17,7 @@ from keras_lrp_prune.evaluation import (
 from keras_lrp_prune.runtime import CompiledForward
 
 
-class Watch(keras.callbacks.Callback):
+class ValidationMonitor(keras.callbacks.Callback):
     """Logs accuracies on validation data, keeps the best weights, and ends a training that failed.
 
     It costs a forward pass over the validation data after each epoch. What it logs is seen by the

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from keras_lrp_prune.data.errors import DataError
-from keras_lrp_prune.wording import printable
+from keras_lrp_prune.display_names import printable
 
 
 def checked_names(names: Iterable[str], n_classes: int | None = None) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Each module says how one Keras generation keeps its graphs.
 _READERS = {
-    "keras": "keras_lrp_prune.graph.reading_keras3",
-    "tf_keras": "keras_lrp_prune.graph.reading_legacy",
+    "keras": "keras_lrp_prune.graph.reader_keras3",
+    "tf_keras": "keras_lrp_prune.graph.reader_legacy",
 }
 
 

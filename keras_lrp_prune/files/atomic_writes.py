@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_lrp_prune.files.locking import folder_locked, is_held
+from keras_lrp_prune.files.locks import folder_locked, is_held
 
 _PREFIX = ".writing-"
 _OLD = 60  # seconds

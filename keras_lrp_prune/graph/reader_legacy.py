@@ -9,7 +9,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from keras_lrp_prune.graph.calls import (
+from keras_lrp_prune.graph.generations import LEGACY_KEYS, weights_of
+from keras_lrp_prune.graph.layer_types import Trait, types_with
+from keras_lrp_prune.graph.model_graph import LayerSpec
+from keras_lrp_prune.graph.reader_common import (
     LiveCall,
     by_name,
     config_of,
@@ -18,9 +21,6 @@ from keras_lrp_prune.graph.calls import (
     refuse_subclassed,
     refuse_unbuilt,
 )
-from keras_lrp_prune.graph.generations import LEGACY_KEYS, weights_of
-from keras_lrp_prune.graph.layer_types import Trait, types_with
-from keras_lrp_prune.graph.model_graph import LayerSpec
 
 # TensorFlow functions that legacy graphs hold as layers, and the Keras 3 operations they are.
 _OPERATIONS = {

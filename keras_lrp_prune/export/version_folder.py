@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import checked
-from keras_lrp_prune.export.publishing import check_version, published
+from keras_lrp_prune.export.destinations import check_version, published
 from keras_lrp_prune.export.signature import (
     Wrapping,
     checked_model,

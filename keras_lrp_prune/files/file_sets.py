@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from keras_lrp_prune.files.locking import folder_locked
-from keras_lrp_prune.files.writing import (
+from keras_lrp_prune.files.atomic_writes import (
     StrPath,
     check_place,
     emptied_folder,
@@ -25,6 +24,7 @@ from keras_lrp_prune.files.writing import (
     sync_folder,
     sync_tree,
 )
+from keras_lrp_prune.files.locks import folder_locked
 
 _ASIDE = ".replaced"
 

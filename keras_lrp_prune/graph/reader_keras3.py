@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from keras_lrp_prune.graph.calls import (
+from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
+from keras_lrp_prune.graph.reader_common import (
     LiveCall,
     by_name,
     config_of,
@@ -17,7 +18,6 @@ from keras_lrp_prune.graph.calls import (
     refuse_subclassed,
     refuse_unbuilt,
 )
-from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
 
 
 def functional(model: keras.Model) -> Any:

@@ -19,10 +19,10 @@ from keras_lrp_prune.evaluation import (
     probabilities,
     warn_at_chance,
 )
-from keras_lrp_prune.export.running import LiteRTModel
+from keras_lrp_prune.export.litert_model import LiteRTModel
 from keras_lrp_prune.export.signature import checked_model
 from keras_lrp_prune.graph.heads import Head, read_head
-from keras_lrp_prune.graph.reading import read_model
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.report import class_table, print_table
 from keras_lrp_prune.runtime import CompiledForward
 

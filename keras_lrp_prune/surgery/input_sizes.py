@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
-from keras_lrp_prune.surgery.building import build
+from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
 
