@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from precision import TOLERANCE
@@ -84,6 +85,37 @@ def _write_table(terminalreporter, rows):
         terminalreporter.write_line("  ".join(cells))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def worker_that_waits():
+    """An iNNvestigate worker, which takes seconds to start, waits for whoever asks next."""
+    from keras_lrp_prune.relevance import worker_process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_process, "UNUSED_SECONDS", 600)
+        yield
+
+
+@pytest.fixture(scope="session")
+def memory():
+    """Collects garbage when the process has grown by as much as a GiB since the last time."""
+    process, limit = psutil.Process(), 0
+
+    def check():
+        nonlocal limit
+        if process.memory_info().rss > limit:
+            gc.collect()
+            limit = process.memory_info().rss + 2**30
+
+    return check
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory(memory):
+    """Models are cycles of references: Python finds them late, and each holds megabytes."""
+    yield
+    memory()
+
+
 def _with_precision(dtype):
     import keras
 
@@ -114,14 +146,18 @@ sys.modules["keras_lrp_prune"] = None
 import json, traceback
 import keras, numpy as np
 
-def predict(folder):
+def use(folder, train):
     model = keras.saving.load_model(f"{folder}/model.keras")
-    np.save(f"{folder}/y.npy", model(np.load(f"{folder}/x.npy")))
+    x, y = np.load(f"{folder}/x.npy"), model(np.load(f"{folder}/x.npy"))
+    np.save(f"{folder}/y.npy", y)
+    if train:
+        model.compile("sgd", "mse")
+        model.fit(x, np.asarray(y), verbose=0)
 
 for line in sys.stdin:
     problem = None
     try:
-        predict(line.strip())
+        use(**json.loads(line))
     except Exception:
         problem = traceback.format_exc()
     keras.utils.clear_session()
@@ -131,7 +167,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="session")
 def plain_keras():
-    """Gives `predict(model, x)`: saves the model, loads and calls it without this package.
+    """Gives `predict(model, x, train)`: saves the model, loads and calls it without this package.
 
     It does so in a process in which `keras_lrp_prune` cannot be imported.
     """
@@ -142,13 +178,14 @@ def plain_keras():
         text=True,
     ) as process:
 
-        def predict(model, x):
+        def predict(model, x, train=False):
             import numpy as np
 
             with tempfile.TemporaryDirectory() as folder:
                 model.save(Path(folder, "model.keras"))
                 np.save(Path(folder, "x.npy"), x)
-                print(folder, file=process.stdin, flush=True)
+                asked = json.dumps({"folder": folder, "train": train})
+                print(asked, file=process.stdin, flush=True)
                 problem = json.loads(process.stdout.readline())
                 assert problem is None, problem
                 return np.load(Path(folder, "y.npy"))

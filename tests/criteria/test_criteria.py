@@ -299,7 +299,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "error", "message"), REFUSED, ids=str)
+@pytest.mark.parametrize(
+    ("options", "error", "message"), REFUSED, ids=[message for _, _, message in REFUSED]
+)
 def test_every_door_refuses_what_it_cannot_use_before_any_work(options, error, message):
     """The model is none: nothing looks at it before."""
     with pytest.raises(error, match=message):

@@ -21,6 +21,10 @@ def train():
     return x[:320], y[:320]
 
 
+TWO_EPOCHS = {"epochs": 2}
+MEASURED = {"validation": digits()[1]}
+
+
 def cycles(model, train, target=0.5, **options):
     tuning = {"epochs": 1, "learning_rate": 2e-3, **options.pop("tune_options", {})}
     pruning = {"criterion": "l1", **options.pop("prune_options", {})}
@@ -84,9 +88,14 @@ def test_budgets_are_those_of_the_model_given(model, train):
     assert result.model.count_params() == result.cost_after.parameters
 
 
-def test_records_and_summary(model, train, capsys):
-    result = cycles(model, train, validation=digits()[1], tune_options={"epochs": 2})
-    x, y = digits()[1]
+@pytest.fixture(scope="module")
+def whole(model, train):
+    """Two cycles of two epochs, uninterrupted."""
+    return cycles(model, train, **MEASURED, tune_options=TWO_EPOCHS)
+
+
+def test_records_and_summary(model, whole, capsys):
+    result, (x, y) = whole, digits()[1]
     accuracy = (np.asarray(result.model(x)).argmax(1) == y).mean()
     last = result.cycles[-1]
     assert last.validation["tuned"]["accuracy"] == pytest.approx(accuracy)
@@ -110,20 +119,21 @@ def test_one_cycle_is_prune_and_finetune(model, train):
     assert not same_weights(found.model, untaught.model)
 
 
-def test_goes_on_after_an_interruption(model, train, tmp_path):
-    whole = cycles(model, train)
-    stop = {"callbacks": [Interruption(2)]}
+def test_goes_on_after_an_interruption(model, train, whole, tmp_path):
+    options = {**MEASURED, "checkpoint_dir": tmp_path}
+
+    def run(callback):
+        return cycles(model, train, tune_options={**TWO_EPOCHS, "callbacks": [callback]}, **options)
+
     with pytest.raises(Stop):
-        cycles(model, train, checkpoint_dir=tmp_path, tune_options=stop)
+        run(Interruption(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cycle-1", "cycle-2-pruning"]
     trained_again = Interruption(2)
-    resumed = cycles(
-        model, train, checkpoint_dir=tmp_path, tune_options={"callbacks": [trained_again]}
-    )
+    resumed = run(trained_again)
     assert trained_again.left == 1, "one cycle was left to train"
     assert same_weights(resumed.model, whole.model) and resumed.cycles == whole.cycles
     assert all((resumed.kept[layer] == whole.kept[layer]).all() for layer in whole.kept)
-    finished = cycles(model, train, checkpoint_dir=tmp_path, tune_options=stop)
+    finished = run(Interruption(2))
     assert same_weights(finished.model, whole.model) and finished.reference == whole.reference
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cycle-1", "cycle-2"]
     assert finished.model.loss == model.loss

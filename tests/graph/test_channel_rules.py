@@ -37,16 +37,15 @@ def test_masked_equals_rebuilt(name, float64):
     copy, mask = masked_copy(model)
     before, plain = copy.model.get_weights(), forward(copy.model, x)
     assert difference(plain, forward(model, x)) <= 1e-12
-    for share in (0.3, 0.7):
-        removed = random_removal(structure, share)
-        mask.set(removed)
-        masked = forward(copy.model, x)
-        assert difference(plain, masked) >= 1e-3, "the mask must matter, or the test cannot fail"
-        smaller = pruned(model, removed)
-        assert smaller.count_params() < model.count_params()
-        assert cost(removed).parameters == smaller.count_params()
-        assert cost(removed) == CostModel(*analysed(smaller))()
-        assert difference(forward(smaller, x), masked) <= 1e-9
+    removed = random_removal(structure, 0.6)
+    mask.set(removed)
+    masked = forward(copy.model, x)
+    assert difference(plain, masked) >= 1e-3, "the mask must matter, or the test cannot fail"
+    smaller = pruned(model, removed)
+    assert smaller.count_params() < model.count_params()
+    assert cost(removed).parameters == smaller.count_params()
+    assert cost(removed) == CostModel(*analysed(smaller))()
+    assert difference(forward(smaller, x), masked) <= 1e-9
     mask.clear()
     assert same_weights(before, copy.model.get_weights())
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from pruning_models import digits, digits_model, reference
+from pruning_models import digits, digits_model, reference, train_pooled_model
+from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
@@ -30,21 +31,7 @@ def plain():
 @pytest.fixture(scope="module")
 def pooled():
     """A linear head on pooled features, and a layer without a closed form."""
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 1))
-    x = inputs
-    for layer in (
-        layers.Conv2D(24, 3, padding="same", use_bias=False, name="first"),
-        layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise"),
-        layers.Conv2D(48, 3, padding="same", use_bias=False, name="second"),
-    ):
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(layer(x)))
-    x = layers.GlobalAveragePooling2D()(x)
-    scores = layers.Dense(10, activation="softmax", name="head")(x)
-    model = keras.Model(inputs, scores, name="pooled")
-    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy")
-    model.fit(*digits()[0], epochs=12, batch_size=32, verbose=0)
-    return model
+    return trained(train_pooled_model)
 
 
 @pytest.fixture

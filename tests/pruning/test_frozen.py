@@ -158,9 +158,20 @@ MODULES = {
 SMALLER = {"MobileNet": {"alpha": 0.25}, "MobileNetV2": {"alpha": 0.35}}
 
 
+# Of seconds to half a minute each; the others take up to a minute and a half.
+QUICKER = (
+    *("VGG16", "ResNet50V2", "MobileNet", "MobileNetV2"),
+    *("MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny"),
+)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name != "MobileNet")) for name in FAMILIES],
+    [
+        pytest.param(name, marks=[pytest.mark.all_applications] * (name not in QUICKER))
+        for name in FAMILIES
+    ],
 )
 def test_every_family_as_a_frozen_base(name, float64):
     keras.utils.set_random_seed(0)

@@ -166,7 +166,7 @@ def test_each_step_is_as_good_as_any_way_alone(task, recovery, monkeypatch):
     monkeypatch.setattr(TwoPasses, "evaluate", noted_evaluate)
     monkeypatch.setattr(TwoPasses, "scores", noted_scores)
     schedule = AccuracyAware(initial_step=0.1)
-    result = pruned(task, schedule=schedule, recovery=recovery)
+    result = pruned(task, rate=0.3, schedule=schedule, recovery=recovery)
     assert result.settings["trials"] is True
     assert len(log) == len(result.history) - 1
     assert max(map(len, log)) > 2 and max(map(len, log[1:])) <= 6
@@ -185,8 +185,8 @@ def test_without_trials_one_way_alone_decides(task):
 
 @pytest.mark.parametrize("criterion", ["taylor", "l1"])
 def test_criteria_without_contributions_have_trials_too(task, criterion):
-    result = pruned(task, criterion=criterion, recovery="head")
-    assert result.settings["trials"] and result.rate == pytest.approx(0.5, abs=0.02)
+    result = pruned(task, rate=0.2, criterion=criterion, recovery="head")
+    assert result.settings["trials"] and result.rate == pytest.approx(0.2, abs=0.02)
 
 
 class Interrupted(AccuracyAware):

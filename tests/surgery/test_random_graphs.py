@@ -17,6 +17,7 @@ from models import (
     same_weights,
 )
 from random_graphs import PROGRAMS, model_of
+from tiers import FULL, examples
 
 
 def check_cover(model):
@@ -58,6 +59,7 @@ def test_groups_cover_every_filter_once(name):
     check_cover(BUILDERS[name]())
 
 
+@examples(FULL, quick=10)
 @given(program=PROGRAMS, share=st.sampled_from([0.3, 0.5, 0.7]))
 def test_random_graphs(float64, program, share):
     keras.utils.clear_session()
