@@ -58,7 +58,9 @@ def prune(options: argparse.Namespace) -> None:
     y = np.arange(options.images) % CLASSES
     print("loaded", flush=True)
     result = klp.prune(
-        *(model, (x, y), options.rate),
+        model,
+        (x, y),
+        options.rate,
         criterion=options.criterion,
         engine=options.engine,
         recovery=None,

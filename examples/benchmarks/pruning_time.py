@@ -105,7 +105,9 @@ def main() -> None:
         whole.timing(klp, "prune"),
     ):
         result = klp.prune(
-            *(model, reference, options.rate),
+            model,
+            reference,
+            options.rate,
             engine=options.engine,
             recovery=None,
             verbose=0,

@@ -40,7 +40,7 @@ from keras_lrp_prune.cli.outcome import FAILED, better_than_chance, one_line_err
 from keras_lrp_prune.cli.program import Program
 from keras_lrp_prune.cli.streams import import_tensorflow, own_streams, silence_libraries
 from keras_lrp_prune.criteria.registry import CRITERIA
-from keras_lrp_prune.relevance.analyzers import ENGINES
+from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, ENGINES
 
 app = typer.Typer(
     cls=Program,
@@ -253,9 +253,7 @@ def relevance(
     model: ModelArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option(help="Folder for relevance.npz and heatmaps.png.")],
-    analyzer: Annotated[
-        str, typer.Option(help="An iNNvestigate analyzer.")
-    ] = "lrp.sequential_preset_a",
+    analyzer: Annotated[str, typer.Option(help="An iNNvestigate analyzer.")] = DEFAULT_ANALYZER,
     class_names: ClassNamesOption = None,
     per_class: PerClassOption = None,
     weights: WeightsOption = None,

@@ -1,1 +1,1 @@
-"""What goes next, and how much: schedules, order, the propose-try-keep-or-undo loop."""
+"""How much goes, and how far: schedules, goals, and the propose-try-keep-or-undo loop."""

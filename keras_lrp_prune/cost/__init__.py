@@ -4,10 +4,9 @@ from keras_lrp_prune.cost.cost_model import Cost, CostModel
 from keras_lrp_prune.cost.energy import energy
 from keras_lrp_prune.cost.flops import CountedCall, CountedTensor, register_layer_flops
 from keras_lrp_prune.cost.measurements import LatencyShare, file_size, latency
-from keras_lrp_prune.cost.shares import BUDGETS, COUNTED_SHARES, ModelCostShares, check_budget
+from keras_lrp_prune.cost.shares import COUNTED_SHARES, ModelCostShares, check_budget
 
 __all__ = [
-    "BUDGETS",
     "COUNTED_SHARES",
     "Cost",
     "CostModel",

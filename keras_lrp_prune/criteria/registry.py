@@ -13,9 +13,7 @@ from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion
 from keras_lrp_prune.criteria.lrp import LOG_ODDS
 from keras_lrp_prune.graph.plain import json_default
-from keras_lrp_prune.relevance.analyzers import check_engine
-
-_DEFAULT_OF_INNVESTIGATE = "lrp.sequential_preset_a"
+from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, check_engine
 
 # The files of this room that hold criteria; the order is that of lists in messages and in help.
 _FILES = (
@@ -104,7 +102,7 @@ def chosen_criterion(
     """
     check_engine(engine)
     if criterion is None:
-        criterion = _DEFAULT_OF_INNVESTIGATE if engine == "innvestigate" else LOG_ODDS
+        criterion = DEFAULT_ANALYZER if engine == "innvestigate" else LOG_ODDS
     if isinstance(criterion, str):
         one_of("criterion", criterion, CRITERIA)
         chosen = CRITERIA[criterion].configured(

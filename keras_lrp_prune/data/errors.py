@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+_MOST_NAMED = 5
+
 
 class DataError(ValueError):
     """The data handed in cannot serve; the message says what, where and what to do."""
@@ -35,8 +37,8 @@ def numeric(values: Any, name: str) -> np.ndarray:
     return array
 
 
-def some(indices: np.ndarray, noun: str = "row", limit: int = 5) -> str:
+def some(indices: np.ndarray, noun: str = "row") -> str:
     """Names the first few indices: `rows 3, 4 and 17 more`."""
-    shown = ", ".join(str(i) for i in indices[:limit])
-    more = f" and {len(indices) - limit} more" if len(indices) > limit else ""
+    shown = ", ".join(str(i) for i in indices[:_MOST_NAMED])
+    more = f" and {len(indices) - _MOST_NAMED} more" if len(indices) > _MOST_NAMED else ""
     return f"{noun}{'s' if len(indices) > 1 else ''} {shown}{more}"

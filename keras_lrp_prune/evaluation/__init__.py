@@ -8,7 +8,6 @@ from keras_lrp_prune.evaluation.chance import (
 )
 from keras_lrp_prune.evaluation.curves import AccuracyCurve
 from keras_lrp_prune.evaluation.metrics import (
-    ClassMetrics,
     class_accuracies,
     classification_report,
     harmonic_mean_accuracy,
@@ -20,7 +19,6 @@ __all__ = [
     "USUAL_CAUSES",
     "AccuracyCurve",
     "AtChanceWarning",
-    "ClassMetrics",
     "Guessing",
     "class_accuracies",
     "classification_report",

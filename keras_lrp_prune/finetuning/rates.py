@@ -41,7 +41,7 @@ def make_optimizer(optimizer: Any, learning_rate: Any, schedule: Any, steps: int
             )
         rate: Any = schedule
     elif schedule in SCHEDULES:
-        rate = _start(made, optimizer, learning_rate)
+        rate = _start(optimizer, learning_rate)
     else:
         raise ValueError(
             f"Unknown schedule {schedule!r}. There are 'cosine', 'plateau', None, and "
@@ -98,7 +98,7 @@ def _copied(optimizer: Any) -> Any:
     return type(optimizer).from_config(config)
 
 
-def _start(made: Any, optimizer: Any, learning_rate: Any) -> Any:
+def _start(optimizer: Any, learning_rate: Any) -> Any:
     """The learning rate at the start: a number, or a schedule that was given."""
     import keras
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_lrp_prune.arguments import one_of
 
+DEFAULT_ANALYZER = "lrp.sequential_preset_a"
 ENGINES = ("auto", "innvestigate", "native")
 
 _ANY = frozenset({"input_layer_rule"})

@@ -14,6 +14,7 @@ from keras_lrp_prune.graph.finite import check_finite
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, references
+from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER
 from keras_lrp_prune.relevance.engines import make_engine
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.runtime import (
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from keras_lrp_prune.relevance.native.composites import Composite
-
-DEFAULT_ANALYZER = "lrp.sequential_preset_a"
 
 
 @checked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from keras_lrp_prune.files.atomic_writes import StrPath
 from keras_lrp_prune.report.figures import (
     INK,
     NAME,
@@ -24,7 +24,6 @@ from keras_lrp_prune.report.figures import (
     shortened,
 )
 
-StrPath = str | os.PathLike[str]
 Record = Mapping[str, Any]
 
 # More classes than this are drawn without a name each.

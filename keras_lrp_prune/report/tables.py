@@ -102,7 +102,6 @@ def class_table(
     after: Sequence[float],
     *,
     support: Sequence[int] | None = None,
-    extra: Mapping[str, Sequence[float]] | None = None,
     headers: tuple[str, str] = ("Before", "After"),
     title: str | None = None,
 ) -> Table:
@@ -115,7 +114,6 @@ def class_table(
         before: Accuracy of each class before, in [0, 1].
         after: Accuracy of each class after, in [0, 1].
         support: Number of samples of each class.
-        extra: Accuracies for further columns, by column title.
         headers: Titles of the columns `before` and `after`.
         title: Title above the table.
 
@@ -133,13 +131,11 @@ def class_table(
          cat      100.0    95.0     -5.0
          dog       90.0    90.0     +0.0
     """
-    extra = extra or {}
     columns: dict[str, Sequence[object]] = {
         "Samples": [f"{count:,}" for count in support or ()],
         headers[0]: [_percent(value) for value in before],
         headers[1]: [_percent(value) for value in after],
         "Change": [f"{100 * (b - a):+.1f}" for a, b in zip(before, after, strict=False)],
-        **{name: [_percent(value) for value in values] for name, values in extra.items()},
     }
     if support is None:
         del columns["Samples"]

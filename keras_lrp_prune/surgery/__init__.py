@@ -1,1 +1,1 @@
-"""Masking channels in place, and rebuilding a model without them."""
+"""Rebuilding a model without the channels that go."""

@@ -78,7 +78,10 @@ def run_through(task, schedule, targets):
     pace, state = make_pace(schedule, trials=False), None
     for target in targets:
         loop = PruningLoop(
-            *(task.structure, AllIsWell(), pace, task.counts),
+            task.structure,
+            AllIsWell(),
+            pace,
+            task.counts,
             goal=RateGoal(*limited(task), target),
             limits=task.limits,
         )
@@ -153,7 +156,9 @@ def test_a_point_of_the_curve_is_the_model_that_prune_gives(model, test_data, na
     method = METHODS[name]
     found = curve(model, test_data, name, [0.3])
     result = klp.prune(
-        *(model, reference(), 0.3),
+        model,
+        reference(),
+        0.3,
         criterion=method.criterion,
         schedule=method.schedule(),
         engine="native",
@@ -204,7 +209,9 @@ def test_limits_and_protected_layers(model, test_data):
 
 def test_method_of_ones_own(model, test_data):
     gentle = Method(
-        *("gentle", "lrp.epsilon", partial(klp.schedules.AccuracyAware, order="uniform")),
+        "gentle",
+        "lrp.epsilon",
+        partial(klp.schedules.AccuracyAware, order="uniform"),
         analyzer_options={"epsilon": 0.5},
     )
     found = curve(model, test_data, gentle)

@@ -24,8 +24,17 @@ IDENTITY = {
 }
 L1 = METHODS["l1"]
 CURVE = MethodCurve(
-    *(np.array([0.0, 0.5]), np.ones((2, 3)), np.array([0.0, 0.5]), "l1", 0, "digest"),
-    *(1, 1, 2.0, 0.1, None),
+    np.array([0.0, 0.5]),
+    np.ones((2, 3)),
+    np.array([0.0, 0.5]),
+    "l1",
+    0,
+    "digest",
+    1,
+    1,
+    2.0,
+    0.1,
+    None,
 )
 
 

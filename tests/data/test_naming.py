@@ -23,7 +23,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def result(model):
-    return klp.prune(*(model, reference(), 0.2), criterion="l1", class_names=iter(NAMES), verbose=0)
+    return klp.prune(model, reference(), 0.2, criterion="l1", class_names=iter(NAMES), verbose=0)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import re
 import runpy
 
 import pytest
+from folders import PACKAGE
 from places import DOCS, ROOT
 
 PAGE = (DOCS / "architecture.md").read_text(encoding="utf-8")
@@ -40,3 +41,23 @@ def _found(path):
 def test_the_workflow_and_the_hooks_call_what_exists():
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert "run: .ci/run" in workflow and (ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("page", sorted(PACKAGE.glob("*/README.md")), ids=lambda it: it.parent.name)
+def test_a_room_lists_its_files(page):
+    room = page.parent
+    items = re.findall(r"^1\. ((?:`[\w/.]+`,?\s)*`[\w/.]+`): ", page.read_text("utf-8"), re.M)
+    listed = [name for item in items for name in re.findall(r"`([\w/.]+)`", item)]
+    files = [path.name for path in room.glob("*.py") if path.name != "__init__.py"]
+    folders = [f"{path.parent.name}/" for path in room.glob("*/__init__.py")]
+    assert sorted(listed) == sorted(files + folders)
+
+
+def test_the_larger_rooms_have_a_page():
+    def files(room):
+        return [path for path in room.rglob("*.py") if path.name != "__init__.py"]
+
+    larger = {"graph", "relevance", "criteria", "prunables", "selection", "control"}
+    larger |= {"examination", "surgery", "callbacks"}
+    assert larger == {page.parent.name for page in PACKAGE.glob("*/README.md")}
+    assert all(len(files(PACKAGE / room)) >= 5 for room in larger)

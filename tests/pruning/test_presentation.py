@@ -33,7 +33,9 @@ def model():
 def frozen(model):
     """Half of the filters, at once, by magnitude: much is lost."""
     return klp.prune(
-        *(model, reference(), 0.5),
+        model,
+        reference(),
+        0.5,
         schedule=klp.schedules.EqualSteps(0.25),
         criterion="l1",
         recovery=None,
@@ -54,7 +56,8 @@ def headed():
 @pytest.fixture(scope="module")
 def by_heads(headed):
     return klp.prune(
-        *(*headed, 0.5),
+        *headed,
+        0.5,
         schedule=klp.schedules.EqualSteps(0.25),
         criterion="l1",
         recovery="head",
@@ -115,7 +118,9 @@ def terminal(monkeypatch):
 def test_bars_fit_80_columns_through_all_stages(model, terminal):
     written = terminal()
     klp.prune(
-        *(model, reference(), 0.4),
+        model,
+        reference(),
+        0.4,
         criterion="taylor",
         recovery="least_squares",
         validation=digits()[1],
@@ -170,7 +175,7 @@ def test_what_is_measured_before_refitting_fits_80_columns(frozen, terminal, rea
 
 def test_without_a_terminal_the_whole_name_is_shown(headed, capfd):
     options = {"criterion": "l1", "recovery": "least_squares", "class_names": NAMES}
-    klp.prune(*(*headed, 0.1), schedule=klp.schedules.EqualSteps(0.1), **options)
+    klp.prune(*headed, 0.1, schedule=klp.schedules.EqualSteps(0.1), **options)
     said = capfd.readouterr().err
     assert re.search(r"filters left, harmonic mean before refitting 0\.\d+, worst class", said)
 
@@ -190,7 +195,7 @@ def test_steps_of_a_checkpoint_tell_no_speed(frozen, terminal, monkeypatch):
 def test_without_a_terminal_each_step_is_a_line(headed, capfd):
     at_once = klp.schedules.EqualSteps(0.1)
     options = {"criterion": "l1", "recovery": "head", "class_names": NAMES}
-    klp.prune(*(*headed, 0.1), schedule=at_once, **options)
+    klp.prune(*headed, 0.1, schedule=at_once, **options)
     lines = capfd.readouterr().err.splitlines()
     steps = [line for line in lines if line.startswith("step ")]
     assert re.fullmatch(
@@ -237,7 +242,8 @@ def test_cross_fitted_heads_are_named_everywhere(headed, by_heads, capsys):
     assert "of cross-fitted heads on the reference set is only" in str(error.value)
     assert f"{first.harmonic_mean:.4f}" in str(error.value), "the figure that the curve starts with"
     floored = klp.prune(
-        *(*headed, 0.9),
+        *headed,
+        0.9,
         schedule=klp.schedules.EqualSteps(0.9),
         criterion="l1",
         recovery="head",
@@ -257,7 +263,9 @@ def test_the_models_own_accuracy_is_named_so(model, frozen, capsys):
 
 def test_what_refitting_gains_is_in_the_curve_and_the_summary(model, capsys):
     result = klp.prune(
-        *(model, reference(), 0.4),
+        model,
+        reference(),
+        0.4,
         criterion="l1",
         recovery="least_squares",
         validation=digits()[1],
@@ -341,7 +349,7 @@ def test_results_show_themselves_in_a_few_lines(model, frozen, capsys):
     assert text.startswith("PruningResult: Pruning rate 5") and len(text.splitlines()) == 4
     assert f"{frozen.cost_after.parameters:,}" in text and "held out" in text
     comparison = klp.compare(
-        *((model, reference(), digits()[1]), ["l1", "random"], (0, 1), [0.0, 0.3]), verbose=0
+        (model, reference(), digits()[1]), ["l1", "random"], (0, 1), [0.0, 0.3], verbose=0
     )
     text = repr(comparison)
     assert len(text.splitlines()) == 4 and "l1: AUC" in text and "±" in text
@@ -356,8 +364,15 @@ def test_results_show_themselves_in_a_few_lines(model, frozen, capsys):
     alone = dataclasses.replace(tuned, validation=None)._repr_html_()
     assert "Last epoch" in alone and "loss" in alone
     cycles = klp.CyclesResult(
-        *(tuned.model, frozen.kept, [], frozen.cost_before, frozen.cost_after),
-        *(frozen.reference, frozen.validation, frozen.rate, {}),
+        tuned.model,
+        frozen.kept,
+        [],
+        frozen.cost_before,
+        frozen.cost_after,
+        frozen.reference,
+        frozen.validation,
+        frozen.rate,
+        {},
     )
     assert "<td>Parameters</td>" in cycles._repr_html_()
     assert cycles._repr_html_().count("<tr>") == 6 and "0 cycles, pruning rate 5" in repr(cycles)
@@ -373,7 +388,7 @@ def test_what_prunes_and_compares_shows_itself_in_a_few_lines(frozen):
     assert "pruning rate 25.0% at step 7, 6 filters left, harmonic" in repr(pruning)
     accuracies = np.array([1.0, 0.5])
     found = klp.export.LiteRTComparison(
-        *(accuracies, accuracies, 0.67, 0.66, 0.9), support=np.array([3, 4]), file_size=4096
+        accuracies, accuracies, 0.67, 0.66, 0.9, support=np.array([3, 4]), file_size=4096
     )
     text = repr(found)
     assert text.startswith("LiteRTComparison: 2 classes") and len(text.splitlines()) == 5

@@ -237,7 +237,9 @@ def test_a_recovered_point_of_a_curve_is_the_model_that_prune_gives(
         for how in (recovery, None)
     )
     result = klp.prune(
-        *(model, reference, 0.6),
+        model,
+        reference,
+        0.6,
         criterion=method.criterion,
         schedule=method.schedule(),
         engine="native",

@@ -57,12 +57,11 @@ def test_classes_before_and_after():
         [1.0, 0.9],
         [0.95, 0.9],
         support=[10, 1000],
-        extra={"Random": [0.5, 0.25]},
     )
     rows = [line.split() for line in printed(table).splitlines()]
-    assert rows[0] == ["Class", "Samples", "Before", "After", "Change", "Random"]
-    assert rows[2] == ["cat", "10", "100.0", "95.0", "-5.0", "50.0"]
-    assert rows[3] == ["[red]dog", "1,000", "90.0", "90.0", "+0.0", "25.0"]
+    assert rows[0] == ["Class", "Samples", "Before", "After", "Change"]
+    assert rows[2] == ["cat", "10", "100.0", "95.0", "-5.0"]
+    assert rows[3] == ["[red]dog", "1,000", "90.0", "90.0", "+0.0"]
     assert [row.style for row in table.rows] == [None, "bold"]
 
 
@@ -71,8 +70,6 @@ def test_tables_of_uneven_columns_are_refused():
         before_after_table([("a", 1, 2), ("b", 1)])
     with pytest.raises(ValueError, match="'After' has 1 values for 2 classes"):
         class_table(["a", "b"], [1, 1], [1])
-    with pytest.raises(ValueError, match="'Random' has 0 values"):
-        class_table(["a"], [1], [1], extra={"Random": []})
 
 
 def test_piped_tables_are_100_columns_wide_whatever_the_encoding():

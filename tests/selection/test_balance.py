@@ -198,7 +198,7 @@ def test_what_gains_more_may_cost_more():
 
     def elected(*gains):
         bundles = balanced(
-            *(structure, nothing, scores, contributions, np.array(gains), 0.25, Limits()), 0.5
+            structure, nothing, scores, contributions, np.array(gains), 0.25, Limits(), 0.5
         )
         return np.flatnonzero(also_removed(nothing, bundles)).tolist()
 
@@ -227,7 +227,7 @@ def test_innvestigate_has_no_log_odds(model):
 
 def test_log_odds_take_no_analyzer_options(model):
     with pytest.raises(ValueError, match="has none"):
-        klp.prune(*(model, reference()), criterion="lrp.log_odds", analyzer_options={"epsilon": 1})
+        klp.prune(model, reference(), criterion="lrp.log_odds", analyzer_options={"epsilon": 1})
 
 
 def test_parts_can_be_switched_off(model):

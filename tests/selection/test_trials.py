@@ -233,7 +233,7 @@ def test_trials_keep_more_of_the_accuracy(task, recovery, rates):
     for trials in (True, False):
         method = klp.Method("aware", None, lambda tried=trials: steps(trials=tried))
         curve = klp.accuracy_curve(
-            *(model, reference, held_out, method, rates), recovery=recovery, engine="native"
+            model, reference, held_out, method, rates, recovery=recovery, engine="native"
         )
         areas[trials] = curve.class_accuracy.mean()
     assert areas[True] > areas[False]

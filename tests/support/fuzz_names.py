@@ -144,8 +144,12 @@ def _kept() -> Path:
 def _pruned() -> klp.PruningResult:
     found = case(plain)
     return klp.prune(
-        *(found.model, found.samples(), 0.3),
-        **{"criterion": "l1", "schedule": klp.schedules.EqualSteps(1), "recovery": None},
+        found.model,
+        found.samples(),
+        0.3,
+        criterion="l1",
+        schedule=klp.schedules.EqualSteps(1),
+        recovery=None,
         verbose=0,
     )
 

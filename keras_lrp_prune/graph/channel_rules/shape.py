@@ -80,7 +80,7 @@ def squeeze(call: Call, flow: ChannelFlow) -> Channels:
     given = call.config["axis"]
     if given is None:
         given = [axis for axis, size in enumerate(call.input_shapes[0]) if size == 1]
-    return _without_axes(call, flow, axes_of(given, call.rank))
+    return _without_axes(call, axes_of(given, call.rank))
 
 
 def reduction(call: Call, flow: ChannelFlow) -> Channels:
@@ -91,7 +91,7 @@ def reduction(call: Call, flow: ChannelFlow) -> Channels:
     if call.config.get("keepdims"):
         _check_not_channels(call, axes)
         return call.inputs[0]
-    return _without_axes(call, flow, axes)
+    return _without_axes(call, axes)
 
 
 def total(call: Call, flow: ChannelFlow) -> Channels:
@@ -206,7 +206,7 @@ def _permuted(channels: Channels, order: Sequence[int]) -> Channels:
     return Channels(channels.ids, channels.vanishes, list(order).index(rank + channels.axis) - rank)
 
 
-def _without_axes(call: Call, flow: ChannelFlow, axes: set[int]) -> Channels:
+def _without_axes(call: Call, axes: set[int]) -> Channels:
     _check_not_channels(call, axes)
     channels = call.inputs[0]
     behind = sum(axis > channels.axis for axis in axes)
