@@ -3,6 +3,7 @@
 import importlib
 import re
 import runpy
+from collections import Counter
 
 import pytest
 from folders import PACKAGE
@@ -61,3 +62,11 @@ def test_the_larger_rooms_have_a_page():
     larger |= {"examination", "surgery", "callbacks"}
     assert larger == {page.parent.name for page in PACKAGE.glob("*/README.md")}
     assert all(len(files(PACKAGE / room)) >= 5 for room in larger)
+
+
+def test_the_name_of_a_module_says_which_one():
+    modules = [path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
+    assert not [path for path in modules if path.stem == path.parent.name]
+    stems = Counter(path.stem for path in modules)
+    # LRP rules; and another name that channel rules can be imported by.
+    assert [stem for stem, count in stems.items() if count > 1] == ["rules"]
