@@ -51,6 +51,8 @@ class LinearCall:
         return tape.gradient(unused, self.x, outputs)
 
 
+# What rules of one's own may know it by.
+Step = LinearCall
 Redistribution = Callable[[Tensor], Tensor]
 Rule = Callable[[LinearCall], Redistribution]
 Terms = list[tuple[Tensor, Tensor]]
