@@ -16,7 +16,7 @@ from control_text import FROZEN as FROZEN_TEXT
 from control_text import RECOVERY as RECOVERY_TEXT
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.comparison.method_comparison import FIGURES
+from keras_lrp_prune.comparison.method_comparison import figures_over
 from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import plot_curves
@@ -83,7 +83,8 @@ class Runs:
     def values(self, method: str, figure: str, seeds: Sequence[int]) -> np.ndarray:
         """A figure of the method's runs, shape `(seeds,)`."""
         curves = self.curves[method]
-        return np.array([FIGURES[figure](curves[seed]) for seed in seeds], float)
+        value = figures_over([0.0, 0.95])[figure]
+        return np.array([value(curves[seed]) for seed in seeds], float)
 
     def shared_seeds(self, *methods: str) -> list[int]:
         """Seeds that all of these methods have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -40,6 +41,7 @@ _PICTURES: Mapping[str, Literal["mean", "harmonic", "worst"]] = {
 _TABLE_WIDTH = 120
 
 Triple = tuple[Any, Any, Any]
+Reading = Callable[[MethodCurve], float | None]
 # Arguments of `accuracy_curve` that are the same for all runs.
 _OPTIONS = tuple(
     name
@@ -48,11 +50,11 @@ _OPTIONS = tuple(
 )
 
 
-def _area(kind: Literal["mean", "harmonic", "worst"]) -> Callable[[MethodCurve], float | None]:
+def _area(kind: Literal["mean", "harmonic", "worst"]) -> Reading:
     return lambda curve: 100 * curve.auc(kind) if len(curve.rates) > 1 else None
 
 
-def _accuracy(rate: float) -> Callable[[MethodCurve], float | None]:
+def _accuracy(rate: float) -> Reading:
     def at(curve: MethodCurve) -> float | None:
         inside = curve.rates[0] <= rate <= curve.rates[-1]
         return 100 * float(curve.at(rate).mean()) if inside else None
@@ -60,19 +62,35 @@ def _accuracy(rate: float) -> Callable[[MethodCurve], float | None]:
     return at
 
 
-# What the table says of a run; accuracies in percent.
-FIGURES: Mapping[str, Callable[[MethodCurve], float | None]] = {
+# What the table says of a run; accuracies in percent. At which rates depends on those measured.
+_AREAS: Mapping[str, Reading] = {
     "AUC": _area("mean"),
     "Harmonic": _area("harmonic"),
     "Worst": _area("worst"),
-    "At 30 %": _accuracy(0.3),
-    "At 50 %": _accuracy(0.5),
-    "At 70 %": _accuracy(0.7),
+}
+_PRICE: Mapping[str, Reading] = {
     "Passes": lambda curve: curve.forward_equivalents,
     "Seconds": lambda curve: curve.seconds,
 }
+_SHOWN_RATES = (0.3, 0.5, 0.7)
 
-_IN_REPR = ("AUC", "Harmonic", "Worst")
+
+def figures_over(rates: Sequence[float]) -> Mapping[str, Reading]:
+    """What the table says of a run that was measured at these rates, and how to tell.
+
+    Example:
+    >>> list(figures_over([0, 0.5]))
+    ['AUC', 'Harmonic', 'Worst', 'At 30 %', 'At 50 %', 'Passes', 'Seconds']
+    >>> list(figures_over([0, 0.1]))
+    ['AUC', 'Harmonic', 'Worst', 'At 10 %', 'Passes', 'Seconds']
+    """
+    shown = [rate for rate in _SHOWN_RATES if rates[0] <= rate <= rates[-1]]
+    if not shown:
+        pruned = [rate for rate in rates if rate] or rates
+        last = len(pruned) - 1
+        shown = [pruned[place] for place in sorted({0, last // 2, last})]
+    at = {f"At {round(100 * rate, 6):g} %": _accuracy(rate) for rate in shown}
+    return {**_AREAS, **at, **_PRICE}
 
 
 @dataclass(frozen=True)
@@ -97,23 +115,26 @@ class Comparison:
         """What the table shows: method to figure to its value for each seed; `None`: undefined.
 
         `"AUC"`, `"Harmonic"` and `"Worst"` are areas under the mean, the harmonic mean and the
-        lowest of the class accuracies, `"At 30 %"` and so on mean class accuracies at that rate,
-        all in percent; `"Passes"` forward-equivalents.
+        lowest of the class accuracies, `"At 30 %"` and so on mean class accuracies at that rate
+        (30, 50 and 70 % as far as the rates go, else up to three of the rates), all in percent;
+        `"Passes"` forward-equivalents.
         """
+        figures = figures_over(self.settings["rates"])
         return {
-            method: {name: [figure(run) for run in runs] for name, figure in FIGURES.items()}
+            method: {name: [figure(run) for run in runs] for name, figure in figures.items()}
             for method, runs in self.runs.items()
         }
 
     def summary(self) -> None:
-        """Prints the table: mean and standard deviation over the seeds."""
+        """Prints the table: mean and standard deviation over the seeds; and what was refitted."""
         table = comparison_table(self.figures(), title=self._title)
         print_table(table, piped_width=_TABLE_WIDTH)
+        print(self._protocol)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}: {self._title}"]
         for method, figures in self.figures().items():
-            shown = (f"{name} {mean_and_spread(figures[name])}" for name in _IN_REPR)
+            shown = (f"{name} {mean_and_spread(figures[name])}" for name in _AREAS)
             lines.append(f"  {method}: {', '.join(shown)}")
         return "\n".join([*lines, "  summary(), plot(), save(folder); .runs, .settings"])
 
@@ -122,7 +143,8 @@ class Comparison:
             (method, *map(mean_and_spread, figures.values()))
             for method, figures in self.figures().items()
         ]
-        return html_report(self._title, ("Method", *FIGURES), rows, self.plot())
+        columns = ("Method", *figures_over(self.settings["rates"]))
+        return html_report(f"{self._title}. {self._protocol}", columns, rows, self.plot())
 
     @property
     def _title(self) -> str:
@@ -130,6 +152,17 @@ class Comparison:
         spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
         rates = self.settings["rates"]
         return f"Held-out accuracy (%) over rates {rates[0]:g} to {rates[-1]:g}{spread}"
+
+    @property
+    def _protocol(self) -> str:
+        """What became of the weights that are left."""
+        recovery = self.settings["recovery"]
+        if recovery is None:
+            return (
+                "All weights stay as they are (recovery=None), as in published comparisons; "
+                "prune() refits what is left by default."
+            )
+        return f"What is left is refitted at each rate (recovery={recovery!r})."
 
     def plot(
         self,
@@ -228,6 +261,7 @@ def compare(
         raise TypeError(
             f"compare() has no argument {', '.join(unknown)}. There are: {', '.join(_OPTIONS)}."
         )
+    began = time.monotonic()
     conditions = Conditions.of(rates, options)
     for method in chosen:
         scored_by(method, conditions.engine)  # an error before any work, if there is one
@@ -256,6 +290,8 @@ def compare(
             runs[method.name].append(curve)
             say.print(_line(curve) + found, soft_wrap=True)
     assert bench is not None  # there is a seed
+    passed = time.monotonic() - began
+    say.print(f"All of it took {passed:.0f} s, start-up and measurement included.", soft_wrap=True)
     return Comparison(runs, bench.settings)
 
 

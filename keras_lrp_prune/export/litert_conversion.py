@@ -79,8 +79,8 @@ def litert(
         model: A Keras model (3 or legacy) with one input and one output, or what `prune` returned.
         path: The file; ends in `.tflite`.
         quantize: `None`: float32, the outputs of the model up to rounding. `"float16"`: weights in
-            float16, half the size. `"dynamic"`: weights of large layers in int8, a quarter of the
-            size; activations stay float32. `"int8"`: weights and activations in int8.
+            float16, half the size. `"dynamic"`: weights of large layers in int8, at a quarter of
+            their size; activations stay float32. `"int8"`: weights and activations in int8.
         representative: The samples that the ranges of int8 activations are measured on, for which
             the reference set is a good choice: an array `(n, ...)` as the model takes it, a pair
             `(x, y)`, or a batched `tf.data.Dataset` of either. The others do not use it.

@@ -69,6 +69,8 @@ def keras_of(model: Any) -> ModuleType:
     if module is None or not isinstance(model, module.Model):
         is_path = isinstance(model, str | os.PathLike)
         advice = f" Load it: keras.models.load_model({str(model)!r})." if is_path else ""
+        if generation(getattr(model, "model", None)):
+            advice = " Give its model: result.model."
         raise TypeError(
             "Expected a Keras 3 model (keras.Model) or a legacy Keras model (tf_keras.Model), got "
             f"{type(model).__module__}.{type(model).__qualname__}.{advice}"

@@ -1,6 +1,7 @@
 """Methods side by side: comparisons, which can be interrupted."""
 
 import json
+import re
 from functools import partial
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 from pruning_models import digits, reference
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.comparison.method_comparison import figures_over
 from keras_lrp_prune.comparison.method_curve import MethodCurve
 from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.data import draw_per_class
@@ -157,7 +159,7 @@ def test_table_and_files(comparison, tmp_path, capsys):
     assert f"{np.mean(areas):.1f} ±{np.std(areas, ddof=1):.1f}" in taylor
     figures = comparison.figures()["random"]
     at_half = [100 * run.mean()[2] for run in comparison.runs["random"]]
-    assert figures["At 50 %"] == pytest.approx(at_half) and figures["At 70 %"] == [None, None]
+    assert figures["At 50 %"] == pytest.approx(at_half) and "At 70 %" not in figures
     comparison.save(tmp_path / "deep" / "out")
     written = {path.name for path in (tmp_path / "deep" / "out").iterdir()}
     assert written == {"comparison.json", "curves.png", "harmonic.png"}
@@ -171,8 +173,28 @@ def test_single_rate_has_no_area(model, test_data, capsys):
     found = klp.compare((model, reference(), test_data), ["l1"], rates=[0.5])
     found.summary()
     assert found.figures()["l1"]["AUC"] == [None]
+    assert list(found.figures()["l1"])[3:-2] == ["At 50 %"]
     printed = capsys.readouterr()
     assert "l1, seed 0: mean accuracy" in printed.err and "±" not in printed.out
+    assert re.search(r"\nAll of it took \d+ s, start-up and measurement included\.\n", printed.err)
+    assert printed.out.splitlines()[-1].startswith("All weights stay as they are (recovery=None)")
+
+
+@pytest.mark.parametrize(
+    ("rates", "columns"),
+    [
+        ((0, 0.95), "30 50 70"),
+        ((0, 0.1), "10"),
+        ((0, 0.05, 0.1, 0.125), "5 10 12.5"),
+        ((0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06), "1 3 6"),
+        ((0.3, 0.4), "30"),
+        ((0.8, 0.9), "80 90"),
+        ((0,), "0"),
+    ],
+)
+def test_columns_are_rates_that_were_measured(rates, columns):
+    shown = [name for name in figures_over(rates) if name.startswith("At ")]
+    assert shown == [f"At {rate} %" for rate in columns.split()]
 
 
 def test_bad_comparisons(model, test_data, tmp_path):

@@ -7,7 +7,7 @@ from places import DOCS
 
 PAGES = (
     *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
-    *("deploy", "finetuning", "criteria"),
+    *("deploy", "finetuning", "criteria", "keras-guide"),
     *("how-to-schedule", "how-to-channel-rule", "how-to-lrp-rule"),
 )
 

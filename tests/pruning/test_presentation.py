@@ -403,3 +403,8 @@ def test_html_escapes_names(frozen):
     assert "<script>" not in html and "&lt;script&gt;" in html and "a &amp; b" in html
     assert html.count("<tr>") == 6 and "data:image/png;base64," in html
     assert "Harmonic mean accuracy, validation data" in html
+
+
+def test_a_result_is_no_model_but_has_one(frozen):
+    with pytest.raises(TypeError, match=r"got .*PruningResult\. Give its model: result\.model\.$"):
+        klp.prune(frozen, reference(), 0.5)

@@ -202,7 +202,7 @@ def test_report_knows_no_model():
     code = (
         "import sys; import keras_lrp_prune.report\n"
         "rooms = {m.split('.')[1] for m in sys.modules if m.startswith('keras_lrp_prune.')}\n"
-        "assert rooms <= {'report', 'files', 'wording'}, rooms\n"
+        "assert rooms <= {'report', 'files', 'display_names'}, rooms\n"
         "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
