@@ -29,7 +29,7 @@ from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.judge import Judge
-from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.control.pace import make_pace, own_selection
 from keras_lrp_prune.criteria.criterion import Criterion
 from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -305,6 +305,7 @@ class FilterPruning(keras.callbacks.Callback):
         choice, execution = self._choice, self._execution
         settings = {
             "schedule": self.schedule.get_config(),
+            **own_selection(self.schedule),
             **choice.settings,
             "min_accuracy": self.min_accuracy,
             "budget": self.budget,

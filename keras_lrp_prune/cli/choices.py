@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from keras_lrp_prune.criteria.registry import compared
+from keras_lrp_prune.criteria.registry import LRP_METHODS, compared
 from keras_lrp_prune.data import DataError
 from keras_lrp_prune.examination import recovery_choice
 from keras_lrp_prune.examination.recovery_choice import AUTO
@@ -16,7 +16,7 @@ from keras_lrp_prune.examination.recovery_choice import AUTO
 BASELINES = tuple(compared("channels"))
 NO_RECOVERY = "none"
 RECOVERIES = (AUTO, *(name or NO_RECOVERY for name in recovery_choice.RECOVERIES))
-METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot", *BASELINES)
+METHODS = (*LRP_METHODS, *BASELINES)
 DEFAULT_METHODS = ("accuracy-aware", "lrp-iterative", "taylor", "l1", "random")
 QUANTIZATIONS = ("float16", "dynamic", "int8")
 IO_TYPES = ("int8", "uint8", "float32")

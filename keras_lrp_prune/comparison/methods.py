@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from keras_lrp_prune.arguments import as_taken
+from keras_lrp_prune.control.pace import own_selection
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.criteria.criterion import Criterion
-from keras_lrp_prune.criteria.registry import CRITERIA, compared
+from keras_lrp_prune.criteria.criterion import Criterion, is_plain
+from keras_lrp_prune.criteria.registry import CRITERIA, compared, registered_config
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 
 _LRP = "lrp.sequential_preset_a"
@@ -48,8 +49,7 @@ class Method:
         as_taken(type(self), vars(self))
         if self.criterion is not None and not isinstance(self.criterion, str):
             CriterionChoice(self.criterion, self.analyzer_options)  # an error, if there is one
-        plain = self.name.replace("-", "").replace("_", "").replace(".", "")
-        if not (plain.isascii() and plain.isalnum()):
+        if not is_plain(self.name):
             raise ValueError(
                 f"A method's name has letters, digits, '-', '_' and '.', unlike {self.name!r}."
             )
@@ -62,10 +62,12 @@ class Method:
 
     def describe(self) -> dict[str, Any]:
         """What makes it the same method, whatever its name, as plain data."""
-        made = self.criterion
+        made, schedule = self.criterion, self.schedule()
         return {
             "criterion": made.get_config() if isinstance(made, Criterion) else made,
-            "schedule": self.schedule().get_config(),
+            **registered_config(made),
+            "schedule": schedule.get_config(),
+            **own_selection(schedule),
             "analyzer_options": dict(self.analyzer_options),
             "scored_once": self.scored_once,
         }

@@ -11,8 +11,11 @@ from keras_lrp_prune.control.schedules import FINAL_SPARSITY
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
+from keras_lrp_prune.selection.order import order_config
 from keras_lrp_prune.selection.reach import check_rate, is_nearest
 from keras_lrp_prune.selection.selection_options import Selecting, Selection
+
+_LIBRARIES = ("keras_lrp_prune", "tensorflow_model_optimization")
 
 
 @runtime_checkable
@@ -70,6 +73,11 @@ class Pace:
         self.selection = (
             schedule.selection if isinstance(schedule, Selecting) else Selection(trials=trials)
         )
+        if not isinstance(self.selection, Selection):
+            raise TypeError(
+                f"{type(schedule).__name__}.selection is a klp.schedules.Selection, not "
+                f"{self.selection!r}; without the attribute, filters are chosen as by default."
+            )
 
     @property
     def reads_accuracies(self) -> bool:
@@ -222,6 +230,8 @@ def make_pace(schedule: Any, *, trials: bool) -> Pace:
 
     Raises:
         ValueError: If it is none.
+        TypeError: If its `selection` is no `Selection`, or it has arguments that its config does
+            not know, which a fresh one would not have.
     """
     if not isinstance(schedule, PruningSchedule):
         raise ValueError(
@@ -229,3 +239,20 @@ def make_pace(schedule: Any, *, trials: bool) -> Pace:
         )
     kind = AdaptivePace if isinstance(schedule, AdaptiveSchedule) else Pace
     return kind(schedule, trials=trials)
+
+
+def own_selection(schedule: Any) -> dict[str, Any]:
+    """How a schedule of the user's own chooses units, which its config need not tell.
+
+    Args:
+        schedule: Any; `None` is none.
+
+    Returns:
+        `{"selection": ...}` as plain data; nothing for a schedule of ours or of TFMOT's, whose
+        config tells all, or one that does not say.
+    """
+    of_library = type(schedule).__module__.split(".")[0] in _LIBRARIES
+    selection = getattr(schedule, "selection", None)
+    if of_library or not isinstance(selection, Selection):
+        return {}
+    return {"selection": {**vars(selection), "order": order_config(selection.order)}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import Parameter, signature
 from typing import Any, Self
 
 import tensorflow as tf
@@ -139,7 +140,20 @@ class AccuracyAware(PruningSchedule):
 
         Args:
             trials: Whether there are trials unless the arguments say otherwise.
+
+        Raises:
+            TypeError: If a sub-class has arguments that its config does not know.
         """
+        config = self.get_config()["config"]
+        named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        arguments = signature(type(self)).parameters.values()
+        unknown = [it.name for it in arguments if it.kind in named and it.name not in config]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has arguments that its config does not know, so that they "
+                f"would be lost in a run ({', '.join(unknown)}): add them to what its get_config "
+                'returns under "config".'
+            )
         wanted = trials if self.trials is None else self.trials
         equal = wanted and self.tolerance is None
         decided = {
@@ -148,7 +162,7 @@ class AccuracyAware(PruningSchedule):
             "rate": {"auto": "equal" if equal else "adaptive"}.get(self.rate, self.rate),
             "tolerance": _TOLERANCE if self.tolerance is None else self.tolerance,
         }
-        return self.from_config({**self.get_config()["config"], **decided})
+        return self.from_config({**config, **decided})
 
     def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Proposes a sparsity.

@@ -17,6 +17,13 @@ NEEDS = ("samples", "gradients", "lrp", "second_moments")
 KINDS = ("channels", "weights")
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name has letters, digits, `-`, `_` and `.`, and nothing else."""
+    for mark in "-_.":
+        name = name.replace(mark, "")
+    return name.isascii() and name.isalnum()
+
+
 class Scorer(ABC):
     """A criterion at work on one problem: scores its units for each class; low scores go first.
 

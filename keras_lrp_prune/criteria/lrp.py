@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.arguments import options as options_rule
-from keras_lrp_prune.criteria.criterion import Criterion, Scorer
+from keras_lrp_prune.criteria.criterion import Criterion, Scorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
 from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS, check_analyzer, check_engine
@@ -83,7 +83,8 @@ class LRP(_ByLRP):
 
     Raises:
         TypeError: For an argument of another type.
-        ValueError: For an unknown analyzer, option or engine.
+        ValueError: For an unknown analyzer, option or engine, or a name of other characters than
+            letters, digits, `-`, `_` and `.`.
 
     Example:
     >>> stable = klp.criteria.LRP("lrp.epsilon", {"epsilon": 0.1}, engine="native")
@@ -91,7 +92,8 @@ class LRP(_ByLRP):
     """
 
     analyzer: str | Composite
-    options: Mapping[str, Any] = field(default_factory=dict)
+    # Equal ones have equal hashes without the options, which have none.
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     name: str = field(default="", kw_only=True)
 
     help = "share of its group's relevance, by an LRP analyzer"
@@ -107,6 +109,8 @@ class LRP(_ByLRP):
             name = "lrp.composite"
             _check_composite(self.analyzer, self.options)
         object.__setattr__(self, "name", self.name or name)
+        if not is_plain(self.name):
+            raise ValueError(f"name has letters, digits, '-', '_' and '.', unlike {self.name!r}.")
 
     def scorer(self, problem: Problem) -> LRPScorer:
         """See `Criterion`."""

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keras_lrp_prune.arguments import one_of
-from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion
+from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion, is_plain
 from keras_lrp_prune.criteria.lrp import LOG_ODDS
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, check_engine
@@ -31,6 +31,9 @@ _REGISTERED: dict[str, Criterion] = {one.name: one for one in _OURS}
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(_REGISTERED)
 
+# The methods of `compare` that are not called like their criterion; no criterion can be, either.
+LRP_METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot")
+
 
 def register_criterion(criterion: Criterion) -> None:
     """Gives a criterion a name that `prune`, `Method` and `FilterPruning` know.
@@ -43,7 +46,8 @@ def register_criterion(criterion: Criterion) -> None:
 
     Raises:
         TypeError: If it is no such object, or something that it says of itself is of another type.
-        ValueError: If there is one of its name, or what it says of itself has no meaning.
+        ValueError: If there is one of its name, or a method of `compare` that has another
+            criterion, or what it says of itself has no meaning.
 
     Example:
     >>> klp.register_criterion(klp.criteria.LRP("lrp.gamma", {"gamma": 0.1}, name="gentle"))
@@ -55,6 +59,11 @@ def register_criterion(criterion: Criterion) -> None:
         raise ValueError(
             f"There is a criterion {criterion.name!r} already. Give this one another name, or call "
             f"klp.criteria.unregister_criterion({criterion.name!r}) before."
+        )
+    if criterion.name in LRP_METHODS:
+        raise ValueError(
+            f"{criterion.name!r} is a method of klp.compare, which has a criterion of its own. "
+            "Give this criterion another name."
         )
     _REGISTERED[criterion.name] = criterion
 
@@ -72,9 +81,27 @@ def unregister_criterion(name: str) -> None:
     >>> klp.register_criterion(klp.criteria.LRP("lrp.z_plus", name="positive"))
     >>> klp.criteria.unregister_criterion("positive")
     """
-    ours = {one.name for one in _OURS}
-    one_of("registered criterion", name, [known for known in CRITERIA if known not in ours])
+    one_of("registered criterion", name, [known for known in CRITERIA if not is_ours(known)])
     del _REGISTERED[name]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name is that of one of our criteria, which no other can have."""
+    return any(one.name == name for one in _OURS)
+
+
+def registered_config(criterion: object) -> dict[str, Any]:
+    """What a name alone does not tell of a criterion that a user registered, as a setting.
+
+    Args:
+        criterion: As `prune` takes it.
+
+    Returns:
+        `{"criterion_config": ...}` for the name of one that is not ours, else nothing.
+    """
+    if not isinstance(criterion, str) or criterion not in CRITERIA or is_ours(criterion):
+        return {}
+    return {"criterion_config": CRITERIA[criterion].get_config()}
 
 
 def chosen_criterion(
@@ -162,8 +189,14 @@ def check_described(criterion: object) -> None:
             raise TypeError(f"{who}.{what} takes {_NAMES[kind]}, not {value!r}.")
     for message in _wrong(criterion):
         raise ValueError(f"{who}.{message}")
+    config = criterion.get_config()
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            f"{who}.get_config() returns a dict such as "
+            f'{{"class_name": ..., "config": {{argument: value}}}}, not {config!r}.'
+        )
     try:
-        json.dumps(criterion.get_config(), default=json_default)
+        json.dumps(config, default=json_default, sort_keys=True)
     except TypeError as error:
         raise TypeError(
             f"{who}.get_config() is no plain data, so that no run can be told by it: {error}"
@@ -184,10 +217,7 @@ _NAMES = {str: "a string", int: "a whole number", tuple: "a tuple", bool: "True 
 
 def _wrong(criterion: Criterion) -> Iterator[str]:
     """What has no meaning in what a criterion says of itself."""
-    plain = criterion.name
-    for mark in "-_.":
-        plain = plain.replace(mark, "")
-    if not (plain.isascii() and plain.isalnum()):
+    if not is_plain(criterion.name):
         yield f"name has letters, digits, '-', '_' and '.', unlike {criterion.name!r}."
     if not criterion.help.strip() or "\n" in criterion.help:
         yield f"help is one line, unlike {criterion.help!r}."

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_lrp_prune.arguments import Checked
 from keras_lrp_prune.criteria.criterion import Criterion
-from keras_lrp_prune.criteria.registry import chosen_criterion
+from keras_lrp_prune.criteria.registry import chosen_criterion, is_ours
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class CriterionChoice(Checked):
     def settings(self) -> dict[str, Any]:
         """What tells it from others, in the settings of a run, as plain data."""
         named = {"criterion": self.chosen.name, "analyzer_options": dict(self.analyzer_options)}
-        if isinstance(self.criterion, Criterion):
+        # The name of one that a user registered says no more than that there was one.
+        if isinstance(self.criterion, Criterion) or not is_ours(self.chosen.name):
             return {**named, "criterion_config": self.chosen.get_config()}
         return named
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_lrp_prune.arguments import as_taken, checked
+from keras_lrp_prune.control.pace import own_selection
 from keras_lrp_prune.cost import Cost, CostModel
+from keras_lrp_prune.criteria.registry import registered_config
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.evaluation import classification_report, probabilities
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
@@ -167,7 +169,13 @@ class _Run:
         options = {key: it for key, it in self._tune_options.items() if key not in _NOT_TOLD}
         return {
             "goals": described({"steps": self._goals.__dict__}),
-            "prune_options": described(self._prune_options),
+            "prune_options": described(
+                {
+                    **self._prune_options,
+                    **registered_config(self._prune_options.get("criterion")),
+                    **own_selection(self._prune_options.get("schedule")),
+                }
+            ),
             "tune_options": described(options),
             "training": described({**self._plan.settings, "data": self._plan.data.fingerprint}),
         }

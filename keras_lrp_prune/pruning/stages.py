@@ -18,7 +18,7 @@ from keras_lrp_prune.arguments import Checked
 from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
 from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
-from keras_lrp_prune.control.pace import Pace, make_pace
+from keras_lrp_prune.control.pace import Pace, make_pace, own_selection
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
@@ -96,6 +96,7 @@ class Prepared:
             "budget": asked.target.budget,
             "min_accuracy": asked.target.min_accuracy,
             "schedule": self.pace.schedule.get_config(),
+            **own_selection(self.pace.schedule),
             **asked.criterion.settings,
             "recovery": asked.recovery.chosen,
             "protect": list(asked.limits.protect),

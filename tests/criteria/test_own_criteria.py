@@ -1,0 +1,223 @@
+"""Criteria and schedules of a user's own: what tells a run apart, and what they must say."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+from pruning_models import digits, digits_model, reference
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.comparison import methods
+from keras_lrp_prune.control.pace import make_pace, own_selection
+from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, PruningSchedule, Selection
+from keras_lrp_prune.criteria import LRP
+from keras_lrp_prune.criteria.registry import CRITERIA, LRP_METHODS
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+
+QUICK = {"schedule": EqualSteps(0.2), "recovery": None, "verbose": 0}
+
+
+@dataclass(frozen=True)
+class Size(klp.criteria.Criterion):
+    """The norm of the kernels to a power."""
+
+    power: float = 1.0
+
+    name = "size"
+    help = "norm of its kernels, to a power"
+    passes = 0
+
+    def scorer(self, problem):
+        return SizeScorer(problem, self.power)
+
+
+class SizeScorer(klp.criteria.Scorer):
+    def __init__(self, problem, power):
+        super().__init__(problem)
+        self._power = power
+
+    def scores(self, removed):
+        found = klp.criteria.over_kernels(
+            self.problem.structure,
+            kernel=lambda layer, name: np.abs(self.problem.graph.layers[layer].arrays()[name]),
+            figure=lambda rows: rows.sum(1) ** self._power,
+        )
+        return klp.criteria.Scores(found[None])
+
+
+class ByShare(PruningSchedule):
+    """A share more at each step; its config does not tell how filters are chosen."""
+
+    selection = Selection(pool=0, trials=False)
+
+    def __call__(self, step):
+        return True, min(0.9, 0.2 * (step + 1))
+
+    def get_config(self):
+        return {"class_name": "ByShare", "config": {}}
+
+
+class Uniform(ByShare):
+    selection = Selection(order="uniform", pool=0, trials=False)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return digits_model()
+
+
+@pytest.fixture
+def register():
+    """Registers a criterion in the place of the one before, for one test."""
+
+    def again(criterion):
+        if criterion.name in CRITERIA:
+            klp.criteria.unregister_criterion(criterion.name)
+        klp.register_criterion(criterion)
+        return criterion.name
+
+    yield again
+    if "size" in CRITERIA:
+        klp.criteria.unregister_criterion("size")
+
+
+def prune(model, folder, **options):
+    return klp.prune(model, reference(), 0.4, checkpoint_dir=folder, **{**QUICK, **options})
+
+
+def trained(model, folder, criterion=None, schedule=None):
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    copy.compile("sgd", "sparse_categorical_crossentropy")
+    pruning = klp.callbacks.FilterPruning(
+        reference(), schedule or EqualSteps(0.2), criterion, state_dir=folder
+    )
+    x, y = digits()[0]
+    copy.fit(x[:64], y[:64], verbose=0, callbacks=[pruning])
+
+
+def cycles(model, folder, **options):
+    x, y = digits()[0]
+    klp.prune_and_finetune(
+        model,
+        reference(),
+        (x[:64], y[:64]),
+        0.3,
+        prune_options={"schedule": EqualSteps(0.3), **options},
+        tune_options={"epochs": 1},
+        cycles=1,
+        checkpoint_dir=folder,
+        verbose=0,
+    )
+
+
+def compared(model, folder, criterion="size", schedule=EqualSteps):
+    x, y = digits()[1]
+    method = klp.Method("mine", criterion, schedule)
+    task = (model, reference(), (x[:100], y[:100]))
+    klp.compare(task, (method,), rates=[0.0, 0.3], verbose=0, folder=folder)
+
+
+def marked(runs):
+    """Those that train twice, and more, are slow."""
+    slow = {"cycles": [pytest.mark.slow]}
+    return [pytest.param(run, id=name, marks=slow.get(name, ())) for name, run in runs.items()]
+
+
+RESUMED = {
+    "prune": lambda model, folder, name: prune(model, folder, criterion=name),
+    "compare": compared,
+    "cycles": lambda model, folder, name: cycles(model, folder, criterion=name),
+    "FilterPruning": trained,
+}
+
+
+@pytest.mark.parametrize("run", marked(RESUMED))
+def test_a_name_that_was_given_to_another_criterion_is_not_gone_on_with(
+    model, register, tmp_path, run
+):
+    run(model, tmp_path, register(Size(1.0)))
+    run(model, tmp_path, register(Size(1.0)))
+    with pytest.raises(klp.CheckpointError, match=r"criterion_config|prune_options|another method"):
+        run(model, tmp_path, register(Size(-1.0)))
+
+
+def test_our_names_are_told_as_they_were():
+    for name, criterion in CRITERIA.items():
+        assert CriterionChoice(name).settings == {"criterion": name, "analyzer_options": {}}
+        told = klp.Method("m", name).describe()
+        assert list(told) == ["criterion", "schedule", "analyzer_options", "scored_once"], criterion
+
+
+SCHEDULED = {
+    "prune": lambda model, folder, kind: prune(model, folder, schedule=kind()),
+    "compare": lambda model, folder, kind: compared(model, folder, "l1", kind),
+    "cycles": lambda model, folder, kind: cycles(model, folder, schedule=kind()),
+    "FilterPruning": lambda model, folder, kind: trained(model, folder, "l1", kind()),
+}
+
+
+@pytest.mark.parametrize("run", marked(SCHEDULED))
+def test_a_schedule_that_chooses_otherwise_is_not_gone_on_with(model, tmp_path, run):
+    run(model, tmp_path, ByShare)
+    run(model, tmp_path, ByShare)
+    with pytest.raises(klp.CheckpointError, match=r"selection|prune_options|another method"):
+        run(model, tmp_path, Uniform)
+
+
+def test_schedules_of_ours_are_told_as_they_were():
+    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
+
+    for schedule in (AccuracyAware(), EqualSteps(), ConstantSparsity(0.5, 0), None):
+        assert own_selection(schedule) == {}
+    assert own_selection(Uniform())["selection"]["order"]["class_name"] == "UniformOrder"
+
+
+@pytest.mark.parametrize("wrong", [None, "uniform"])
+def test_a_selection_that_is_none_is_named(wrong):
+    schedule = type("Mine", (ByShare,), {"selection": wrong})()
+    with pytest.raises(TypeError, match=r"Mine\.selection is a klp\.schedules\.Selection, not"):
+        make_pace(schedule, trials=True)
+
+
+def test_an_argument_that_a_schedule_would_lose_is_named():
+    class Patient(AccuracyAware):
+        def __init__(self, patience=1, **arguments):
+            super().__init__(**arguments)
+            self.patience = patience
+
+    class Told(Patient):
+        def get_config(self):
+            found = super().get_config()
+            return {**found, "config": {**found["config"], "patience": self.patience}}
+
+    with pytest.raises(TypeError, match=r"Patient has arguments .*\(patience\)"):
+        make_pace(Patient(patience=7), trials=True)
+    assert make_pace(Told(patience=7), trials=True).schedule.patience == 7
+
+
+@pytest.mark.parametrize("name", LRP_METHODS)
+def test_a_criterion_is_not_called_like_a_method_of_another(name):
+    with pytest.raises(ValueError, match=f"'{name}' is a method of klp.compare"):
+        klp.register_criterion(LRP("lrp.z", name=name))
+    assert name not in CRITERIA
+
+
+def test_these_are_the_methods_of_lrp():
+    assert tuple(methods._OF_LRP) == LRP_METHODS
+
+
+@pytest.mark.parametrize("config", [None, {1: 2, "a": 3}], ids=["none", "mixed keys"])
+def test_a_config_that_is_no_plain_data_is_named(config):
+    odd = type("Odd", (Size,), {"get_config": lambda self: config})()
+    with pytest.raises(TypeError, match=r"Odd\.get_config\(\)"):
+        CriterionChoice(odd)
+
+
+def test_lrp_checks_its_name_and_has_a_hash():
+    with pytest.raises(ValueError, match="unlike 'a b'"):
+        LRP("lrp.z", name="a b")
+    first, same = (LRP("lrp.epsilon", {"epsilon": 0.1}) for _ in range(2))
+    assert first == same and hash(first) == hash(same)
+    assert first != LRP("lrp.epsilon", {"epsilon": 0.2})
