@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -242,7 +242,7 @@ def read_subject(
         )
     keras = keras_of(model)
     flat = sized(graph, samples.x.shape[1:], keras)
-    return Subject(
+    subject = Subject(
         model=model,
         graph=graph,
         flat=flat,
@@ -255,6 +255,9 @@ def read_subject(
         strategy=execution.strategy,
         class_names=names,
     )
+    if head.unclear is None:
+        return subject
+    return replace(subject, head=head.judged_by(subject.unpruned_forward(samples.x)))
 
 
 def _class_names(

@@ -131,7 +131,9 @@ def compare_litert(
         data, n_classes=head.n_classes, input_shape=tuple(found.inputs[0].shape[1:])
     )
     run = LiteRTModel(path, threads=threads)
-    by_keras = _decisive(CompiledForward(found)(samples.x), head)
+    outputs = CompiledForward(found)(samples.x)
+    head = head.judged_by(outputs)
+    by_keras = _decisive(outputs, head)
     by_litert = _decisive(run(samples.x), head)
     names = getattr(model, "class_names", None) or samples.class_names
     warn_at_chance(samples.y, by_keras, USUAL_CAUSES, names, where="the samples to compare on")

@@ -175,6 +175,8 @@ def _naming(model: keras.Model, labels: Sequence[str]) -> Callable[[Tensor], Ten
     """From scores to the name of the best class."""
     head = read_head(read_model(model))
     _check_labels(head, labels)
+    if head.one_unit:  # of several, the largest is the best whatever they mean
+        head.warn_if_unclear(model.name)
     import tensorflow as tf
 
     def name_classes(scores: Tensor) -> Tensor:

@@ -72,7 +72,9 @@ def read_classifier(model: Any, role: str) -> Classifier:
         raise UnsupportedModelError(
             f"The {role} {model.name!r} has {len(inputs)} inputs; fine-tuning needs one."
         )
-    return Classifier(graph, check_head(graph))
+    head = check_head(graph)
+    head.warn_if_unclear(graph.name)
+    return Classifier(graph, head)
 
 
 def check_teacher(student: Classifier, teacher: Classifier) -> None:

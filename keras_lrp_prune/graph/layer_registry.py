@@ -7,6 +7,7 @@ a `Registry`: it finds the function for a layer, a registered one first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from keras_lrp_prune.graph.channel_rules.calls import ChannelRule, is_of_a_library
@@ -94,3 +95,13 @@ def register_layer_rule(layer_class: type, rule: ChannelRule | type) -> None:
     >>> klp.register_layer_rule(MyConv2D, keras.layers.Conv2D)
     """
     CHANNEL_RULES.add(layer_class, rule)
+
+
+def as_registered(layer: LayerSpec) -> LayerSpec:
+    """A layer of a sub-class of Keras' that was registered to be as that one, as that one."""
+    rule = CHANNEL_RULES.own.get(type(layer.source))
+    for base in type(layer.source).__mro__ if rule is not None else ():
+        known = LAYER_TYPES.get(base.__name__)
+        if is_of_a_library(base) and known is not None and known.channel_rule is rule:
+            return replace(layer, class_name=base.__name__, source=None)
+    return layer

@@ -315,6 +315,12 @@ def is_of_keras(layer: LayerSpec) -> bool:
     return layer.source is None or is_of_a_library(layer.source)
 
 
+def is_kin_of_keras(layer: LayerSpec) -> bool:
+    """Whether it is of Keras or of a sub-class: then its `activation` is what it ends with."""
+    bases = [base.__name__ for base in type(layer.source).__mro__ if is_of_a_library(base)]
+    return is_of_keras(layer) or bases[:1] not in ([], ["Layer"])
+
+
 def has(layer: LayerSpec, *traits: Trait) -> bool:
     """Whether a layer of Keras' own has any of the traits; of others, nothing is known here."""
     known = LAYER_TYPES.get(layer.class_name)

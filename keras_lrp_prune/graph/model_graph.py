@@ -38,7 +38,8 @@ class LayerSpec:
     Args:
         name: Name of the layer; `"outer/inner"` inside a nested model.
         class_name: Name of its class, such as `"Conv2D"`. Operations that are not layers
-            (`x + y`) have the prefix `"ops."`.
+            (`x + y`) have the prefix `"ops."`; classes of others that are called like one of
+            Keras', `"own."`: what a name without it says is so.
         config: What `layer.get_config()` returns.
         weights: Weight name to values, in the order of `generations.weights_of`. The values are
             anything that `np.asarray` takes; a graph read from a live model holds its

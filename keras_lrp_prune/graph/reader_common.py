@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
 
+from keras_lrp_prune.graph.channel_rules.calls import is_of_a_library
 from keras_lrp_prune.graph.generations import generation
+from keras_lrp_prune.graph.layer_types import LAYER_TYPES
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 
 
@@ -26,6 +29,20 @@ class LiveCall:
     outputs: Sequence[Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def type_name(operation: Any, layers: ModuleType) -> str:
+    """Name of a layer's or operation's class; `"own.X"` of another's class called like Keras' `X`.
+
+    What is known of Keras' types is looked up by name: no table has a name that starts so.
+
+    Args:
+        operation: The layer or operation.
+        layers: The module that has the layer classes of its Keras.
+    """
+    name = type(operation).__name__
+    known = hasattr(layers, name) or not LAYER_TYPES.keys().isdisjoint((name, f"ops.{name}"))
+    return f"own.{name}" if known and not is_of_a_library(operation) else name
 
 
 def config_of(layer: Any) -> dict[str, Any]:

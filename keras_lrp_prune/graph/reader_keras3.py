@@ -17,6 +17,7 @@ from keras_lrp_prune.graph.reader_common import (
     refuse_own_call,
     refuse_subclassed,
     refuse_unbuilt,
+    type_name,
 )
 
 
@@ -79,7 +80,7 @@ def layer(operation: Any) -> LayerSpec:
     if not isinstance(operation, keras.Layer):
         return LayerSpec(
             operation.name,
-            f"ops.{type(operation).__name__}",
+            f"ops.{type_name(operation, keras.layers)}",
             _operation_config(operation),
             source=operation,
         )
@@ -88,7 +89,7 @@ def layer(operation: Any) -> LayerSpec:
     variables = operation.weights
     return LayerSpec(
         operation.name,
-        type(operation).__name__,
+        type_name(operation, keras.layers),
         config_of(operation),
         by_name([variable.name for variable in variables], variables),
         operation,

@@ -20,6 +20,7 @@ from keras_lrp_prune.graph.reader_common import (
     refuse_own_call,
     refuse_subclassed,
     refuse_unbuilt,
+    type_name,
 )
 
 # TensorFlow functions that legacy graphs hold as layers, and the Keras 3 operations they are.
@@ -89,7 +90,7 @@ def is_tensor(value: Any) -> bool:
 
 def layer(operation: Any) -> LayerSpec:
     """A layer as data, with the names that Keras 3 has for it."""
-    name = type(operation).__name__
+    name = type_name(operation, tf_keras.layers)
     keys = LEGACY_KEYS.get(name, {})
     config = {keys.get(key, key): value for key, value in config_of(operation).items()}
     if name in _LAMBDAS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.graph.channel_rules.calls import is_of_a_library
 from keras_lrp_prune.graph.layer_registry import Registry
-from keras_lrp_prune.graph.layer_types import LAYER_TYPES, is_of_keras
+from keras_lrp_prune.graph.layer_types import LAYER_TYPES, Trait, is_of_keras
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
 
 if TYPE_CHECKING:
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 Backward = Callable[["Visit"], Sequence[Any]]
 
 # A layer type to its function, or to the name of the Keras layer type through which relevance
-# passes alike: of Keras' own, their own.
+# passes alike: of Keras' own, their own. A softmax is among them, to be taken off at the output.
 LAYER_LRP: Registry[Backward | str] = Registry(
-    {name: name for name, known in LAYER_TYPES.items() if "LRP" not in known.gaps},
+    {
+        name: name
+        for name, known in LAYER_TYPES.items()
+        if "LRP" not in known.gaps or Trait.SOFTMAX in known.traits
+    },
     "register_layer_lrp",
     "an LRP rule",
 )
@@ -55,7 +59,8 @@ def register_layer_lrp(layer_class: type, backward: Backward | type) -> None:
     >>> klp.register_layer_lrp(MyConv2D, keras.layers.Conv2D)
     """
     name = getattr(layer_class, "__name__", "")
-    if isinstance(layer_class, type) and is_of_a_library(layer_class) and name in LAYER_LRP.table:
+    known = isinstance(layer_class, type) and is_of_a_library(layer_class) and LAYER_TYPES.get(name)
+    if known and "LRP" not in known.gaps:
         raise TypeError(
             f"register_layer_lrp takes layer classes of your own; LRP has a rule for {name}. For "
             "other rules of layers with a kernel, take a Composite."
