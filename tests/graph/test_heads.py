@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers, ops
 
 import keras_lrp_prune as klp
@@ -14,6 +15,8 @@ from keras_lrp_prune.graph.layer_registry import register_layer_rule
 from keras_lrp_prune.graph.layer_types import LAYER_TYPES
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reader import read_model
+from keras_lrp_prune.relevance.canonical import canonize
+from keras_lrp_prune.relevance.dialect import check_dialect
 
 X = np.random.default_rng(0).normal(size=(24, 6, 6, 3)).astype("float32")
 
@@ -123,6 +126,22 @@ def test_lrp_refuses_a_layer_that_is_only_called_like_keras(look_alike, engine):
     model = _network(lambda maps, pooled: _dense(3, None)(look_alike(name="own")(pooled)))
     with pytest.raises(UnsupportedModelError, match=r"'own' \(own\."):
         klp.filter_relevance(model, X, np.arange(len(X)) % 3, engine=engine)
+
+
+@pytest.mark.parametrize("look_alike", LOOKING_ALIKE)
+def test_innvestigate_is_not_given_a_layer_that_is_only_called_like_keras(look_alike):
+    model = _network(lambda maps, pooled: _dense(3, None)(look_alike(name="own")(pooled)))
+    with pytest.raises(UnsupportedModelError, match=r"not exact on these layers.*'own' \(own\."):
+        check_dialect(canonize(read_model(model)), "lrp.z")
+
+
+def test_legacy_layers_that_are_only_called_like_keras_are_of_no_known_type():
+    alike = type("ReLU", (tf_keras.layers.Layer,), {"call": lambda self, x: -x})
+    model = tf_keras.Sequential(
+        [tf_keras.layers.Dense(4, input_shape=(3,)), alike(), tf_keras.layers.ReLU()]
+    )
+    names = [layer.class_name for layer in read_model(model).layers.values()]
+    assert names[-2:] == ["own.ReLU", "ReLU"]
 
 
 # --- What the outputs mean ---
