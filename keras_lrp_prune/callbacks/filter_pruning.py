@@ -30,6 +30,7 @@ from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import make_pace, own_selection
+from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.criterion import Criterion
 from keras_lrp_prune.data import ReferenceSet, checked_names
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
@@ -294,7 +295,7 @@ class FilterPruning(keras.callbacks.Callback):
             held=HeldFunction(self.model, mask),
             goal=goal,
             states=self._states(subject, watched),
-            make_scorer=lambda: self._choice.chosen.scorer(problem),
+            make_scorer=lambda: scorer_of(self._choice.chosen, problem),
             removed=np.zeros(subject.structure.n_units, bool),
         )
 

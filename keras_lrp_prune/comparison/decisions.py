@@ -16,6 +16,7 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
@@ -85,7 +86,7 @@ def decide(
     problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=True)
     # Where accuracies play no part, nothing is fitted to learn them.
     refit_head = refit_head and pace.reads_accuracies
-    with closing(scored_by(method, engine).scorer(problem)) as scorer:
+    with closing(scorer_of(scored_by(method, engine), problem)) as scorer:
         steering = chosen_steering(
             pace.selection.steering,
             problem,

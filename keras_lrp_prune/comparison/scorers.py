@@ -6,31 +6,12 @@ import time
 
 import numpy as np
 
+from keras_lrp_prune.criteria.checked_scorer import ScorerInFront
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.scores import Scores
 
 
-class _InFront(Scorer):
-    """Has another scorer score."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        super().__init__(scorer.problem)
-        self._behind = scorer
-
-    def scores(self, removed: np.ndarray) -> Scores:
-        """See `Scorer`."""
-        return self._behind.scores(removed)
-
-    def refresh(self) -> None:
-        """See `Scorer`."""
-        self._behind.refresh()
-
-    def close(self) -> None:
-        """See `Scorer`."""
-        self._behind.close()
-
-
-class ScoredOnce(_InFront):
+class ScoredOnce(ScorerInFront):
     """Keeps the scores of its first call, that on the unpruned model, whatever is refreshed."""
 
     _scores: Scores | None = None
@@ -42,7 +23,7 @@ class ScoredOnce(_InFront):
         return self._scores
 
 
-class TimedScorer(_InFront):
+class TimedScorer(ScorerInFront):
     """Notes how long each call takes.
 
     Attributes:

@@ -257,8 +257,8 @@ def register_layer_flops(layer_class: type, flops: Flops | type) -> None:
             layer class: as that one.
 
     Raises:
-        TypeError: If `layer_class` is not a class, or `flops` is neither a function nor a layer
-            class whose FLOPs are counted.
+        TypeError: If `layer_class` is not a class, or one of Keras' own whose FLOPs are counted;
+            or if `flops` is neither a function nor such a class.
 
     Example:
     >>> class Halve(keras.layers.Layer):

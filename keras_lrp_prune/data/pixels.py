@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def read_pixels(file: Path, image_size: tuple[int, int], *, antialias: bool) -> 
     """
     try:
         content = file.read_bytes()
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with _opened(content) as image:
             if antialias:
                 height, width = image_size
                 pixels = _decoded(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -58,6 +59,17 @@ def read_pixels(file: Path, image_size: tuple[int, int], *, antialias: bool) -> 
             f"Cannot read the image {file}: {error}. Replace or remove the file."
         ) from error
     return _in_rgb(_interpolated(levels, image_size))
+
+
+def _opened(content: bytes) -> Image.Image:
+    """An image, no larger than Pillow allows.
+
+    Pillow warns of half of that, which photos of today have: no news, and no error where warnings
+    are errors.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
 
 
 def _of_jpeg(content: bytes) -> np.ndarray:

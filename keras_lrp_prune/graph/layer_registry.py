@@ -6,7 +6,7 @@ a `Registry`: it finds the function for a layer, a registered one first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -24,27 +24,45 @@ class Registry(Generic[Known]):
         table: Name of a layer type of Keras' own to what is known of it: a function, as a rule.
         register: Name of the public function that registers, for messages.
         what: What a layer class of Keras' must have to be an example, for messages.
+        instead: What to do where one of Keras' own was to be changed, for messages.
+        incomplete: Layer types of Keras' own that can be given a function all the same.
 
     Attributes:
         own: Layer class of the user's own to what is known of it.
     """
 
-    def __init__(self, table: Mapping[str, Known], register: str, what: str) -> None:
+    def __init__(
+        self,
+        table: Mapping[str, Known],
+        register: str,
+        what: str,
+        *,
+        instead: str = "",
+        incomplete: Collection[str] = (),
+    ) -> None:
         self.table = table
         self.own: dict[type, Known] = {}
         self._register = register
         self._what = what
+        self._instead = instead
+        self._incomplete = incomplete
 
     def add(self, layer_class: type, function: Known | type) -> None:
         """Registers a function, or a layer class of Keras' own: as that one.
 
         Raises:
-            TypeError: If `layer_class` is not a class, or `function` is neither a function nor a
-                layer class of Keras' own that the table has.
+            TypeError: If `layer_class` is not a class, or one of Keras' own that the table has; or
+                if `function` is neither a function nor a layer class of Keras' own that it has.
         """
+        kept = isinstance(layer_class, type) and self._has(layer_class)
+        if kept and layer_class.__name__ not in self._incomplete:
+            raise TypeError(
+                f"{self._register} takes layer classes of your own; {layer_class.__name__} is one "
+                f"of Keras', and has {self._what}. Register a sub-class.{self._instead}"
+            )
         known: Any = function
         if isinstance(function, type):
-            known = self.table.get(function.__name__) if is_of_a_library(function) else None
+            known = self.table[function.__name__] if self._has(function) else None
         if not isinstance(layer_class, type) or not (callable(known) or isinstance(function, type)):
             known = None
         if known is None:
@@ -53,6 +71,11 @@ class Registry(Generic[Known]):
                 f"has {self._what}."
             )
         self.own[layer_class] = known
+
+    def _has(self, layer_class: type) -> bool:
+        """Whether a class is one of Keras' own that the table knows something of."""
+        name = layer_class.__name__
+        return is_of_a_library(layer_class) and self.table.get(name) is not None
 
     def of(self, layer: LayerSpec) -> Known | None:
         """What is known of a layer: a registered one, else Keras' own layers by name, else `None`.
@@ -82,8 +105,8 @@ def register_layer_rule(layer_class: type, rule: ChannelRule | type) -> None:
             that one.
 
     Raises:
-        TypeError: If `layer_class` is not a class, or `rule` is neither a function nor a layer
-            class that has a rule.
+        TypeError: If `layer_class` is not a class, or one of Keras' own that has a rule; or if
+            `rule` is neither a function nor a layer class that has one.
 
     Example:
     >>> class Halve(keras.layers.Layer):

@@ -20,6 +20,7 @@ from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace, own_selection
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
+from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
@@ -169,7 +170,7 @@ def search(run: Prepared) -> SearchResult:
         )
         accuracy = _measured(run, steering)
         run.progress.name_mean(accuracy.short)
-        scorer = options.criterion.chosen.scorer(problem)
+        scorer = scorer_of(options.criterion.chosen, problem)
         with closing(scorer), run.progress.stage("pruning"):
             examiner = make_examiner(
                 problem,

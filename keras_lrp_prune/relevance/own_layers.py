@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from keras_lrp_prune.graph.channel_rules.calls import is_of_a_library
 from keras_lrp_prune.graph.layer_registry import Registry
-from keras_lrp_prune.graph.layer_types import LAYER_TYPES, Trait, is_of_keras
+from keras_lrp_prune.graph.layer_types import LAYER_TYPES, Trait, is_of_keras, types_with
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ LAYER_LRP: Registry[Backward | str] = Registry(
     },
     "register_layer_lrp",
     "an LRP rule",
+    instead=" For other rules of layers with a kernel, take a Composite.",
+    incomplete=types_with(Trait.SOFTMAX),
 )
 
 
@@ -58,13 +59,6 @@ def register_layer_lrp(layer_class: type, backward: Backward | type) -> None:
     >>> klp.register_layer_lrp(Halve, as_it_is)
     >>> klp.register_layer_lrp(MyConv2D, keras.layers.Conv2D)
     """
-    name = getattr(layer_class, "__name__", "")
-    known = isinstance(layer_class, type) and is_of_a_library(layer_class) and LAYER_TYPES.get(name)
-    if known and "LRP" not in known.gaps:
-        raise TypeError(
-            f"register_layer_lrp takes layer classes of your own; LRP has a rule for {name}. For "
-            "other rules of layers with a kernel, take a Composite."
-        )
     LAYER_LRP.add(layer_class, backward)
 
 
@@ -91,10 +85,27 @@ def as_keras_layers(graph: ModelGraph) -> ModelGraph:
 
 
 def _keras_layer(layer: LayerSpec, class_name: str) -> LayerSpec:
-    """A layer of that type, with what its constructor takes of the config."""
+    """A layer of that type, with what its constructor takes of the config.
+
+    Raises:
+        TypeError: If the config lacks something of that.
+    """
     import keras
 
     taken = inspect.signature(getattr(keras.layers, class_name).__init__).parameters
+    missing = [
+        key
+        for key, argument in taken.items()
+        if argument.default is argument.empty
+        and argument.kind is argument.POSITIONAL_OR_KEYWORD
+        and key not in ("self", *layer.config)
+    ]
+    if missing:
+        raise TypeError(
+            f"Layer {layer.name!r} ({layer.class_name}) was registered to be as {class_name} for "
+            f"LRP, but its get_config() lacks what that one's constructor takes "
+            f"({', '.join(missing)}). Add it, or give register_layer_lrp a function."
+        )
     config: Mapping[str, Any] = {
         key: value
         for key, value in layer.config.items()

@@ -36,7 +36,7 @@ def test_a_fit_traces_its_step_once_and_the_next_one_takes_it(trained):
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            assert pruning._run.scorer.engine.traces == pruning._run.forward._run.traces == 1
+            assert pruning._run.scorer.behind.engine.traces == pruning._run.forward._run.traces == 1
 
     fit(model, pruning, Look())
     assert len(pruning.history) > 3 and len(traces) == len(of_plain)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import pytest
+from own_criterion import Snip
 from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison import methods
 from keras_lrp_prune.control.pace import make_pace, own_selection
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, PruningSchedule, Selection
-from keras_lrp_prune.criteria import LRP
+from keras_lrp_prune.criteria import LRP, Contributions, Scores
 from keras_lrp_prune.criteria.registry import CRITERIA, LRP_METHODS
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 
@@ -221,3 +222,80 @@ def test_lrp_checks_its_name_and_has_a_hash():
     first, same = (LRP("lrp.epsilon", {"epsilon": 0.1}) for _ in range(2))
     assert first == same and hash(first) == hash(same)
     assert first != LRP("lrp.epsilon", {"epsilon": 0.2})
+
+
+def scored(found):
+    """A criterion that says what a function of the structure makes."""
+
+    class Odd(klp.criteria.Scorer):
+        def scores(self, removed):
+            return found(self.problem.structure.n_units)
+
+    return type("Said", (Size,), {"name": "odd", "scorer": lambda self, problem: Odd(problem)})()
+
+
+def with_contributions(samples, value=1.0, y=None):
+    def found(units):
+        values = np.full((samples, units), value)
+        classes = np.zeros(samples, int) if y is None else y
+        return Scores(np.ones((1, units)), Contributions(values, classes))
+
+    return found
+
+
+WRONG = {
+    "none": (lambda units: None, TypeError, "must return klp.criteria.Scores.* NoneType"),
+    "bare": (lambda units: np.ones((1, units)), TypeError, "Scores.* returned ndarray of shape"),
+    "list": (lambda units: Scores([[1.0] * units]), TypeError, "NumPy array .* not as list"),
+    "text": (lambda units: Scores(np.full((1, units), "a")), TypeError, "array of numbers"),
+    "flat": (lambda units: Scores(np.ones(units)), ValueError, r"expected is \(1, .* or \(10, "),
+    "rows": (lambda units: Scores(np.ones((3, units))), ValueError, r"scores of shape \(3, "),
+    "columns": (lambda units: Scores(np.ones((1, units - 1))), ValueError, "for each of the"),
+    "nan": (lambda units: Scores(np.full((1, units), np.nan)), ValueError, "not finite.* NaN"),
+    "one": (
+        lambda units: Scores(np.where(np.arange(units) == 1, np.nan, 1.0)[None]),
+        ValueError,
+        "1 NaN, 0 infinite",
+    ),
+    "samples": (with_contributions(5), ValueError, "values of contributions of shape"),
+    "classes": (with_contributions(80, y=np.zeros(3, int)), ValueError, r"\(y\) of contributions"),
+    "values": (with_contributions(80, np.nan), ValueError, "contributions that are not finite"),
+}
+
+
+@pytest.mark.parametrize(("found", "error", "message"), WRONG.values(), ids=WRONG)
+def test_scores_that_are_none_are_named(model, found, error, message):
+    with pytest.raises(error, match=f"Criterion 'odd'.*{message}"):
+        prune(model, None, criterion=scored(found))
+
+
+def test_scores_are_checked_wherever_they_enter(model, tmp_path):
+    nan = scored(lambda units: Scores(np.full((1, units), np.nan)))
+    with pytest.raises(ValueError, match="Criterion 'odd' gave scores that are not finite"):
+        compared(model, tmp_path / "compared", nan)
+    with pytest.raises(ValueError, match="Criterion 'odd' gave scores that are not finite"):
+        trained(model, tmp_path / "trained", nan)
+
+
+def test_a_criterion_without_a_scorer_is_named(model):
+    none = type("None_", (Size,), {"scorer": lambda self, problem: None})()
+    with pytest.raises(TypeError, match=r"Criterion 'size': scorer\(problem\) must return"):
+        prune(model, None, criterion=none)
+
+
+def test_the_example_of_the_docs_prunes_a_model_of_legacy_keras():
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    layers = tf_keras.layers
+    x, y = reference()
+    legacy = tf_keras.Sequential(
+        [
+            layers.InputLayer(x.shape[1:]),
+            layers.Conv2D(6, 3, activation="relu", name="first"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        ]
+    )
+    result = klp.prune(legacy, (x, y), 0.4, criterion=Snip(), **QUICK)
+    assert len(result.kept["first"]) < 6

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_lrp_prune.data import DataError, load_image_folder
+from keras_lrp_prune.data.pixels import read_pixels
 
 SIZES = [(97, 131), (40, 30), (24, 24), (300, 211)]  # of the files, height first
 FORMATS = {
@@ -93,3 +94,15 @@ def test_an_image_folder_is_shown_in_a_line(photos):
     assert repr(load_image_folder(photos, image_size=(8, 6), per_class=2)) == (
         "ImageFolder(4 images of shape (8, 6, 3), 2 classes)"
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_large_image_is_read_and_one_beyond_the_limit_refused(tmp_path, monkeypatch, antialias):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("RGB", (12, 12), (9, 9, 9)).save(tmp_path / "large.png")
+    pixels = read_pixels(tmp_path / "large.png", (4, 4), antialias=antialias)
+    assert (pixels == 9).all()
+    Image.new("RGB", (15, 15)).save(tmp_path / "huge.png")
+    with pytest.raises(DataError, match=r"huge\.png.*exceeds limit of 200 pixels"):
+        read_pixels(tmp_path / "huge.png", (4, 4), antialias=antialias)

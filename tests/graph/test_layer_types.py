@@ -395,9 +395,16 @@ def test_what_is_registered_is_checked(name):
         register(Halve, layers.MultiHeadAttention)
 
 
-def test_the_lrp_rule_of_a_keras_layer_stays():
-    with pytest.raises(TypeError, match="LRP has a rule for BatchNormalization"):
-        klp.register_layer_lrp(layers.BatchNormalization, as_it_is)
+def test_a_softmax_within_a_model_can_be_given_an_lrp_rule(monkeypatch):
+    monkeypatch.setattr(LAYER_LRP, "own", {})
+    klp.register_layer_lrp(layers.Softmax, as_it_is)
+    assert LAYER_LRP.own == {layers.Softmax: as_it_is}
+
+
+@pytest.mark.parametrize("name", REGISTER)
+def test_what_is_known_of_a_keras_layer_stays(name):
+    with pytest.raises(TypeError, match=f"{name} .* of your own; .*Norm.*{REGISTER[name]}"):
+        getattr(klp, name)(layers.BatchNormalization, as_it_is)
 
 
 def test_a_keras_layer_without_an_lrp_rule_can_be_given_one():
@@ -417,11 +424,41 @@ def test_a_count_that_is_none_is_named():
         counted(Halve(name="halve"))
 
 
-def test_an_lrp_rule_that_returns_too_little_is_named():
-    klp.register_layer_lrp(Halve, lambda visit: visit.passed)
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        (lambda visit: visit.passed, TypeError, "of each of the 1 inputs of .*'halve'"),
+        (lambda visit: [None], TypeError, "relevance of an input of layer 'halve'.* None"),
+        (lambda visit: [visit.passed[:, 1:]], ValueError, r"layer 'halve', .* it returned shape"),
+        (lambda visit: [0.0], ValueError, r"layer 'halve', .* it returned 0\.0"),
+    ],
+    ids=["no list", "none", "shape", "number"],
+)
+def test_an_lrp_rule_that_returns_no_relevance_is_named(rule, error, message):
+    klp.register_layer_lrp(Halve, rule)
     inputs = keras.Input(IMAGE)
     model = keras.Model(inputs, scores(Halve(name="halve")(layers.Conv2D(4, 3)(inputs))))
-    with pytest.raises(TypeError, match=r"LRP rule for Halve must return .* 1 inputs of .*'halve'"):
+    with pytest.raises(error, match=f"LRP rule for Halve must return .*{message}"):
+        relevance(model, samples())
+
+
+def test_a_layer_that_is_made_otherwise_than_the_one_it_is_registered_as_is_named():
+    class Wide(layers.Conv2D):
+        def __init__(self, width, **options):
+            super().__init__(width, 3, **options)
+
+        def get_config(self):
+            found = super().get_config()
+            width = found.pop("filters")
+            return {
+                **{key: it for key, it in found.items() if key != "kernel_size"},
+                "width": width,
+            }
+
+    klp.register_layer_lrp(Wide, layers.Conv2D)
+    inputs = keras.Input(IMAGE)
+    model = keras.Model(inputs, scores(Wide(4, name="wide")(inputs)))
+    with pytest.raises(TypeError, match=r"'wide' \(Wide\) .* as Conv2D .*filters, kernel_size"):
         relevance(model, samples())
 
 

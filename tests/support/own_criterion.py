@@ -58,10 +58,10 @@ class SnipScorer(klp.criteria.Scorer):
         return dict(zip(weights, found, strict=True))
 
     def _floating(self):
-        """(layer, weight) to TensorFlow's variable of the working copy."""
+        """(layer, weight) to TensorFlow's variable of the working copy, of either Keras."""
         return {
-            (layer, name): variable.value
+            (layer, name): variable if isinstance(variable, tf.Variable) else variable.value
             for layer, variables in self.problem.variables().items()
             for name, variable in variables.items()
-            if "float" in variable.dtype
+            if tf.as_dtype(variable.dtype).is_floating
         }

@@ -24,6 +24,7 @@ from keras_lrp_prune.relevance.native.composites import Composite, place_of
 from keras_lrp_prune.relevance.native.layers import Visit, along_gradient, backward_of
 from keras_lrp_prune.relevance.native.rules import LinearCall, Redistribution, Rule
 from keras_lrp_prune.relevance.native.support import nonnegative
+from keras_lrp_prune.relevance.own_layers import has_own_function
 from keras_lrp_prune.surgery.builder import build
 from keras_lrp_prune.surgery.kept import Kept
 
@@ -237,6 +238,8 @@ class Sweep:
                 f"The LRP rule for {node.layer.class_name} must return the relevance of each of "
                 f"the {len(inputs)} inputs of layer {node.layer.name!r}; it returned {parts!r}."
             )
+        if has_own_function(node.layer):
+            _check_relevance(node, inputs, parts)
         return parts
 
     def _channels(self, relevance: Values) -> Tensor:
@@ -288,3 +291,22 @@ def _mask_shapes(layer: LayerSpec, kernel: np.ndarray) -> tuple[tuple[int, ...],
     if has(layer, Trait.TRANSPOSED):
         return (rows, 1), (1, columns)
     return (1, columns), (rows, 1)
+
+
+def _check_relevance(node: Node, inputs: Sequence[Tensor], parts: Sequence[Any]) -> None:
+    """Raises for what a function that a user registered returned, if it is no relevance."""
+    rule = f"The LRP rule for {node.layer.class_name} must return"
+    if all(part is None for part in parts):
+        raise TypeError(
+            f"{rule} the relevance of an input of layer {node.layer.name!r}; it returned None."
+        )
+    for index, (value, part) in enumerate(zip(inputs, parts, strict=True)):
+        if part is None:
+            continue
+        shape = getattr(part, "shape", None)
+        if shape is None or not value.shape.is_compatible_with(shape):
+            found = f"{part!r}" if shape is None else f"shape {tuple(shape)}"
+            raise ValueError(
+                f"{rule} a tensor of the shape of each input of layer {node.layer.name!r}, "
+                f"{tuple(value.shape)} for input {index}; it returned {found}."
+            )

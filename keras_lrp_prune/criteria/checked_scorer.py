@@ -1,0 +1,130 @@
+"""Scorers in front of others: the one that every run has checks what a criterion says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lrp_prune.criteria.criterion import Criterion, Scorer
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.scores import Contributions, Scores
+
+
+class ScorerInFront(Scorer):
+    """Has another scorer score.
+
+    Args:
+        scorer: That one.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__(scorer.problem)
+        self.behind = scorer
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        return self.behind.scores(removed)
+
+    def refresh(self) -> None:
+        """See `Scorer`."""
+        self.behind.refresh()
+
+    def close(self) -> None:
+        """See `Scorer`."""
+        self.behind.close()
+
+
+class CheckedScorer(ScorerInFront):
+    """Lets no scores through that units cannot be ranked by.
+
+    Args:
+        criterion: What scores, for messages.
+        scorer: What it became.
+    """
+
+    def __init__(self, criterion: Criterion, scorer: Scorer) -> None:
+        super().__init__(scorer)
+        self.gives_probabilities = scorer.gives_probabilities
+        self.engine_name = scorer.engine_name
+        self._who = f"Criterion {criterion.name!r}"
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`.
+
+        Raises:
+            TypeError: If they are no `Scores`, or no arrays of numbers.
+            ValueError: If they are of another shape than the problem, or not finite.
+        """
+        return self._checked(super().scores(removed))
+
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """See `Scorer`; raises as `scores` does."""
+        scores, probabilities = self.behind.examine(removed)
+        return self._checked(scores), probabilities
+
+    def _checked(self, scores: Scores) -> Scores:
+        if not isinstance(scores, Scores):
+            raise TypeError(
+                f"{self._who} must return klp.criteria.Scores(by_class), an array of classes by "
+                f"units in it; it returned {_told(scores)}."
+            )
+        reference, units = self.problem.reference, self.problem.structure.n_units
+        allowed = [(1, units), (reference.n_classes, units)]
+        self._check_array("scores", scores.by_class, allowed)
+        if (found := scores.contributions) is not None:
+            self._check_contributions(found, len(reference.y), units)
+        return scores
+
+    def _check_contributions(self, found: Contributions, samples: int, units: int) -> None:
+        if not isinstance(found, Contributions):
+            raise TypeError(
+                f"{self._who} must give contributions as klp.criteria.Contributions(values, y), or "
+                f"None; it gave {_told(found)}."
+            )
+        self._check_array("values of contributions", found.values, [(samples, units)])
+        self._check_array("classes (y) of contributions", found.y, [(samples,)])
+
+    def _check_array(self, what: str, values: object, shapes: Sequence[tuple[int, ...]]) -> None:
+        expected = " or ".join(map(str, shapes))
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+            raise TypeError(
+                f"{self._who} must give its {what} as a NumPy array of numbers of shape "
+                f"{expected}, not as {_told(values)}."
+            )
+        if values.shape not in shapes:
+            raise ValueError(
+                f"{self._who} gave {what} of shape {values.shape}; expected is {expected}: one for "
+                f"each of the {self.problem.structure.n_units} units of the model, and of its "
+                f"{self.problem.reference.n_classes} classes or {len(self.problem.reference.y)} "
+                "samples."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{self._who} gave {what} that are not finite numbers ({np.isnan(values).sum()} "
+                f"NaN, {np.isinf(values).sum()} infinite): units cannot be ranked by them."
+            )
+
+
+def scorer_of(criterion: Criterion, problem: Problem) -> CheckedScorer:
+    """Sets a criterion to work; what it says is checked. Close it when it is no longer needed.
+
+    Args:
+        criterion: What scores.
+        problem: The model and the samples.
+
+    Raises:
+        TypeError: If the criterion makes no scorer.
+    """
+    scorer = criterion.scorer(problem)
+    if not isinstance(scorer, Scorer):
+        raise TypeError(
+            f"Criterion {criterion.name!r}: scorer(problem) must return a klp.criteria.Scorer; it "
+            f"returned {_told(scorer)}."
+        )
+    return CheckedScorer(criterion, scorer)
+
+
+def _told(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
