@@ -95,25 +95,21 @@ def worker_that_waits():
         yield
 
 
-@pytest.fixture(scope="session")
-def memory():
-    """Collects garbage when the process has grown by as much as a GiB since the last time."""
-    process, limit = psutil.Process(), 0
-
-    def check():
-        nonlocal limit
-        if process.memory_info().rss > limit:
-            gc.collect()
-            limit = process.memory_info().rss + 2**30
-
-    return check
+_process = psutil.Process()
+_most_memory = 0
 
 
 @pytest.fixture(autouse=True)
-def bounded_memory(memory):
-    """Models are cycles of references: Python finds them late, and each holds megabytes."""
+def bounded_memory():
+    """Garbage is collected when the process has grown by as much as a GiB since the last time.
+
+    Models are cycles of references: Python finds them late, and each holds megabytes.
+    """
+    global _most_memory
     yield
-    memory()
+    if _process.memory_info().rss > _most_memory:
+        gc.collect()
+        _most_memory = _process.memory_info().rss + 2**30
 
 
 def _with_precision(dtype):
