@@ -101,8 +101,8 @@ def exported(model, data, out, *options):
 def test_export_takes_the_order(places, tmp_path):
     file, data, pruned = places
     perfect = {name: ["100.0", "100.0"] for name in NAMES}
-    for model, options in ((file, GIVEN), (pruned, ())):
-        code, told, accuracies = exported(model, data, tmp_path / "m.tflite", *options)
+    for name, model, options in (("given", file, GIVEN), ("known", pruned, ())):
+        code, told, accuracies = exported(model, data, tmp_path / f"{name}.tflite", *options)
         assert code == 0 and accuracies == perfect and "Warning" not in told
 
 
