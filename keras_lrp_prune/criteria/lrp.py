@@ -15,11 +15,16 @@ from keras_lrp_prune.arguments import options as options_rule
 from keras_lrp_prune.criteria.criterion import Criterion, Scorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
-from keras_lrp_prune.relevance.analyzers import NATIVE_ANALYZERS, check_analyzer, check_engine
+from keras_lrp_prune.relevance.analyzers import (
+    NATIVE_ANALYZERS,
+    check_analyzer,
+    check_engine,
+    make_composite,
+)
+from keras_lrp_prune.relevance.native.composites import Composite
 
 if TYPE_CHECKING:
     from keras_lrp_prune.relevance.lrp_engine import LRPEngine
-    from keras_lrp_prune.relevance.native.composites import Composite
     from keras_lrp_prune.relevance.native.engine import NativeEngine
 
 LOG_ODDS = "lrp.log_odds"
@@ -207,9 +212,6 @@ class LogOdds(_ByLRP):
 
     def scorer(self, problem: Problem) -> LRPScorer:
         """See `Criterion`."""
-        # Not at the top: it brings TensorFlow.
-        from keras_lrp_prune.relevance.native.composites import make_composite
-
         # A composite, unlike the analyzer of the same rule, is for the native engine alone.
         return _LogOddsScorer(problem, self, make_composite("lrp.z", {}), {})
 
@@ -303,9 +305,6 @@ class _LogOddsScorer(LRPScorer):
 
 def _check_composite(analyzer: Any, options: Mapping[str, Any]) -> None:
     """Raises `TypeError` for what is no composite, and `ValueError` if it is to have options."""
-    # Not at the top: it brings TensorFlow.
-    from keras_lrp_prune.relevance.native.composites import Composite, make_composite
-
     if not isinstance(analyzer, Composite):
         raise TypeError(f"analyzer takes an analyzer's name or a Composite, not {analyzer!r}.")
     make_composite(analyzer, options)

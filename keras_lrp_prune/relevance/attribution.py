@@ -17,6 +17,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, references
 from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER
 from keras_lrp_prune.relevance.engines import make_engine
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+from keras_lrp_prune.relevance.native.composites import Composite
 from keras_lrp_prune.runtime import (
     DEFAULT_MEMORY,
     check_same,
@@ -28,8 +29,6 @@ from keras_lrp_prune.surgery.input_sizes import sized
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-    from keras_lrp_prune.relevance.native.composites import Composite
 
 
 @checked

@@ -13,12 +13,11 @@ from keras_lrp_prune.relevance.innvestigate_engine import (
     MissingInnvestigateError,
 )
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
+from keras_lrp_prune.relevance.native.composites import Composite
 from keras_lrp_prune.runtime import replicas
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-    from keras_lrp_prune.relevance.native.composites import Composite
 
 _log = logging.getLogger(__name__)
 

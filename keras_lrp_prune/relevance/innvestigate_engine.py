@@ -9,10 +9,9 @@ import numpy as np
 
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.graph.plain import to_plain
-from keras_lrp_prune.relevance.analyzers import check_analyzer
+from keras_lrp_prune.relevance.analyzers import check_analyzer, make_composite
 from keras_lrp_prune.relevance.dialect import check_dialect
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
-from keras_lrp_prune.relevance.native.composites import make_composite
 from keras_lrp_prune.relevance.worker_process import WorkerError, WorkerProcess, borrow, give_back
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.relevance.analyzers import make_composite
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
-from keras_lrp_prune.relevance.native.composites import Composite, make_composite
+from keras_lrp_prune.relevance.native.composites import Composite
 from keras_lrp_prune.relevance.native.support import check_supported
 from keras_lrp_prune.relevance.native.sweep import Sweep
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, OverSamples, scope
