@@ -14,7 +14,7 @@ from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal, RateGoal
 from keras_lrp_prune.control.pace import Pace
-from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import (
@@ -141,7 +141,7 @@ class TrainingRun:
         scorer = self.scorer
         assert scorer is not None  # made when training starts
         scorer.refresh()
-        if scorer.gives_probabilities and self.watched is self.subject.reference:
+        if isinstance(scorer, ProbabilityScorer) and self.watched is self.subject.reference:
             scores, found = scorer.examine(self.removed)
             return scores, Evaluation.of(self.watched.y, found).soft
         return scorer.scores(self.removed), self.accuracies().soft

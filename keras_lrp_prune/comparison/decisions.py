@@ -17,7 +17,7 @@ from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
-from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
@@ -146,7 +146,9 @@ class _TimedExaminer:
         trials: bool,
     ) -> None:
         judged = steering != "as_is" or trials
-        self._in_one_pass = scorer.gives_probabilities and not method.scored_once and not judged
+        self._in_one_pass = (
+            isinstance(scorer, ProbabilityScorer) and not method.scored_once and not judged
+        )
         timed = TimedScorer(scorer)
         used = scorer if self._in_one_pass else timed
         examined = make_examiner(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lrp_prune.criteria.criterion import Criterion, Scorer
+from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores
 
@@ -45,7 +45,6 @@ class CheckedScorer(ScorerInFront):
 
     def __init__(self, criterion: Criterion, scorer: Scorer) -> None:
         super().__init__(scorer)
-        self.gives_probabilities = scorer.gives_probabilities
         self.engine_name = scorer.engine_name
         self._who = f"Criterion {criterion.name!r}"
 
@@ -57,11 +56,6 @@ class CheckedScorer(ScorerInFront):
             ValueError: If they are of another shape than the problem, or not finite.
         """
         return self._checked(super().scores(removed))
-
-    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
-        """See `Scorer`; raises as `scores` does."""
-        scores, probabilities = self.behind.examine(removed)
-        return self._checked(scores), probabilities
 
     def _checked(self, scores: Scores) -> Scores:
         if not isinstance(scores, Scores):
@@ -106,6 +100,17 @@ class CheckedScorer(ScorerInFront):
             )
 
 
+class CheckedProbabilityScorer(CheckedScorer, ProbabilityScorer):
+    """The same of a scorer that gives probabilities."""
+
+    behind: ProbabilityScorer
+
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """See `ProbabilityScorer`; raises as `scores` does."""
+        scores, probabilities = self.behind.examine(removed)
+        return self._checked(scores), probabilities
+
+
 def scorer_of(criterion: Criterion, problem: Problem) -> CheckedScorer:
     """Sets a criterion to work; what it says is checked. Close it when it is no longer needed.
 
@@ -114,7 +119,8 @@ def scorer_of(criterion: Criterion, problem: Problem) -> CheckedScorer:
         problem: The model and the samples.
 
     Raises:
-        TypeError: If the criterion makes no scorer.
+        TypeError: If the criterion makes no scorer, or one that gives probabilities, but does not
+            say how.
     """
     scorer = criterion.scorer(problem)
     if not isinstance(scorer, Scorer):
@@ -122,7 +128,15 @@ def scorer_of(criterion: Criterion, problem: Problem) -> CheckedScorer:
             f"Criterion {criterion.name!r}: scorer(problem) must return a klp.criteria.Scorer; it "
             f"returned {_told(scorer)}."
         )
-    return CheckedScorer(criterion, scorer)
+    if not scorer.gives_probabilities:
+        return CheckedScorer(criterion, scorer)
+    if not hasattr(scorer, "examine"):
+        raise TypeError(
+            f"Criterion {criterion.name!r}: {type(scorer).__name__} says that it gives "
+            "probabilities, but has no method examine(removed). Derive it from "
+            "klp.criteria.ProbabilityScorer."
+        )
+    return CheckedProbabilityScorer(criterion, scorer)
 
 
 def _told(value: object) -> str:

@@ -31,8 +31,7 @@ class Scorer(ABC):
         problem: What is scored.
 
     Attributes:
-        gives_probabilities: Whether `examine` gives, by the pass that scores, the class
-            probabilities too, so that no other pass is needed to know the accuracies.
+        gives_probabilities: Whether it is a `ProbabilityScorer`, or has its method all the same.
         engine_name: What computes LRP, if anything does.
     """
 
@@ -50,13 +49,6 @@ class Scorer(ABC):
             removed: bool, shape `(units,)`; the working model is masked alike.
         """
 
-    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
-        """Scores and, of the same pass, the samples' class probabilities `(samples, classes)`.
-
-        It is asked for only where `gives_probabilities`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} gives no probabilities.")
-
     def refresh(self) -> None:
         """Takes over the weights that the live model behind the problem's graph has by now.
 
@@ -67,6 +59,43 @@ class Scorer(ABC):
 
     def close(self) -> None:  # noqa: B027 - most hold nothing that has to be freed
         """Frees what the scorer holds."""
+
+
+class ProbabilityScorer(Scorer):
+    """A scorer whose pass gives the class probabilities too.
+
+    No other pass is needed to know the accuracies.
+
+    Args:
+        problem: What is scored.
+
+    Example:
+    >>> class SizesScorer(klp.criteria.ProbabilityScorer):
+    ...     def examine(self, removed):
+    ...         self.problem.mask().set(removed)
+    ...         probabilities = self.problem.working().model(self.problem.reference.x)
+    ...         sizes = self.problem.structure.unit_sizes[None].astype(float)
+    ...         return klp.criteria.Scores(sizes), np.asarray(probabilities)
+    """
+
+    gives_probabilities = True
+
+    @abstractmethod
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """Scores and, of the same pass, class probabilities.
+
+        Args:
+            removed: bool, shape `(units,)`. Nothing is masked yet: LRP engines have masks of their
+                own, and for the working model there is `self.problem.mask()`.
+
+        Returns:
+            The scores, and the probabilities of the reference samples, float, shape
+            `(samples, classes)`.
+        """
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        return self.examine(removed)[0]
 
 
 class Criterion(ABC):

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.arguments import options as options_rule
-from keras_lrp_prune.criteria.criterion import Criterion, Scorer, is_plain
+from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
 from keras_lrp_prune.relevance.analyzers import (
@@ -216,7 +216,7 @@ class LogOdds(_ByLRP):
         return _LogOddsScorer(problem, self, make_composite("lrp.z", {}), {})
 
 
-class LRPScorer(Scorer):
+class LRPScorer(ProbabilityScorer):
     """LRP on one problem; a call costs one LRP pass over the reference set.
 
     Args:
@@ -225,8 +225,6 @@ class LRPScorer(Scorer):
         analyzer: The analyzer that stands for it.
         options: Keyword arguments of the analyzer.
     """
-
-    gives_probabilities = True
 
     def __init__(
         self,
@@ -251,12 +249,8 @@ class LRPScorer(Scorer):
         )
         self.engine_name = self.engine.name
 
-    def scores(self, removed: np.ndarray) -> Scores:
-        """See `Scorer`."""
-        return self.examine(removed)[0]
-
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
-        """See `Scorer`."""
+        """See `ProbabilityScorer`."""
         structure, reference = self.problem.structure, self.problem.reference
         self.engine.set_mask(structure, removed)
         sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
@@ -292,7 +286,7 @@ class _LogOddsScorer(LRPScorer):
     engine: NativeEngine
 
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
-        """See `Scorer`."""
+        """See `ProbabilityScorer`."""
         structure, reference = self.problem.structure, self.problem.reference
         self.engine.set_mask(structure, removed)
         values, probabilities = self.engine.log_odds_relevance(structure, reference.x, reference.y)

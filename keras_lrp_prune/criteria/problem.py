@@ -61,6 +61,7 @@ class Problem:
 
     def refresh(self) -> None:
         """Gives the working copy the weights that the live model has by now."""
+        self.mask().clear()  # what it would bring back is of before
         for name, variables in self.variables().items():
             weights = self.graph.layers[name].weights
             for weight, variable in variables.items():

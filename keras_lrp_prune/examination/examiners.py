@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
@@ -23,7 +23,7 @@ class OnePass:
         scorer: Scores units, and gives the class probabilities that its pass knows.
     """
 
-    def __init__(self, problem: Problem, scorer: Scorer) -> None:
+    def __init__(self, problem: Problem, scorer: ProbabilityScorer) -> None:
         self._y = problem.reference.y
         self._scorer = scorer
         self._removed = np.zeros(problem.structure.n_units, bool)
@@ -109,6 +109,6 @@ def make_examiner(
     """
     if steering == "cross_fit":
         return TwoPasses(problem, scorer, CrossFit(LinearHead(problem, refit_head)))
-    if scorer.gives_probabilities and not trials:
+    if isinstance(scorer, ProbabilityScorer) and not trials:
         return OnePass(problem, scorer)
     return TwoPasses(problem, scorer, AsIs(problem))

@@ -317,10 +317,13 @@ def test_every_door_refuses_what_it_cannot_use_before_any_work(options, error, m
         klp.compare((None, None, None), [klp.Method("own", **made)], **beside)
 
 
-@pytest.mark.parametrize("name", ["Criterion", "LRP", "register_criterion", "unregister_criterion"])
+EXAMPLES = ["Criterion", "ProbabilityScorer", "LRP", "register_criterion", "unregister_criterion"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_in_the_docstring_runs(name, model):
     x, y = reference()
-    namespace = {"klp": klp, "model": model, "x": x, "y": y}
+    namespace = {"klp": klp, "np": np, "model": model, "x": x, "y": y}
     examples = doctest.DocTestParser().get_examples(getattr(klp.criteria, name).__doc__)
     assert examples
     for example in examples:

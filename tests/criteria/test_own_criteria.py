@@ -14,6 +14,7 @@ from keras_lrp_prune.control.pace import make_pace, own_selection
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, PruningSchedule, Selection
 from keras_lrp_prune.criteria import LRP, Contributions, Scores
 from keras_lrp_prune.criteria.registry import CRITERIA, LRP_METHODS
+from keras_lrp_prune.examination import examiners
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 
 QUICK = {"schedule": EqualSteps(0.2), "recovery": None, "verbose": 0}
@@ -281,6 +282,74 @@ def test_a_criterion_without_a_scorer_is_named(model):
     none = type("None_", (Size,), {"scorer": lambda self, problem: None})()
     with pytest.raises(TypeError, match=r"Criterion 'size': scorer\(problem\) must return"):
         prune(model, None, criterion=none)
+
+
+class OnePass(klp.criteria.ProbabilityScorer):
+    """Sizes, and the outputs of the working model, which are probabilities."""
+
+    def examine(self, removed):
+        self.problem.mask().set(removed)
+        outputs = self.problem.working().model(self.problem.reference.x)
+        return Scores(self.problem.structure.unit_sizes[None].astype(float)), np.asarray(outputs)
+
+
+class SaysSo(klp.criteria.Scorer):
+    """The same by an attribute, without the class."""
+
+    gives_probabilities = True
+    examine = OnePass.examine
+
+    def scores(self, removed):
+        return self.examine(removed)[0]
+
+
+class Unkept(klp.criteria.Scorer):
+    gives_probabilities = True
+
+    def scores(self, removed):
+        raise AssertionError
+
+
+def by(scorer):
+    """A criterion of that scorer."""
+    return type(
+        "Made", (Size,), {"name": "made", "scorer": lambda self, problem: scorer(problem)}
+    )()
+
+
+def test_the_pass_that_scores_gives_the_accuracies_too(model, monkeypatch):
+    """As two passes do, but that no other forward pass is made."""
+    in_two = type("InTwo", (OnePass,), {"gives_probabilities": False})
+    expected = prune(model, None, criterion=by(in_two), schedule=ByShare())
+    monkeypatch.setattr(examiners, "TwoPasses", None)
+    for scorer in (OnePass, SaysSo):
+        found = prune(model, None, criterion=by(scorer), schedule=ByShare())
+        assert len(found.history) > 2
+        for step, same in zip(found.history, expected.history, strict=True):
+            assert step.rate == same.rate and step.class_accuracies == same.class_accuracies
+            assert step.soft_class_accuracies == pytest.approx(same.soft_class_accuracies, abs=1e-5)
+        assert all(map(np.array_equal, found.kept.values(), expected.kept.values()))
+
+
+def test_probabilities_without_a_way_to_give_them_are_named(model):
+    with pytest.raises(TypeError, match=r"'made': Unkept says .* examine.*ProbabilityScorer"):
+        prune(model, None, criterion=by(Unkept))
+    with pytest.raises(TypeError, match="abstract"):
+        klp.criteria.ProbabilityScorer(None)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["prune", "FilterPruning"])
+def test_scores_of_a_pass_that_gives_probabilities_are_checked(model, train):
+    class Odd(OnePass):
+        def examine(self, removed):
+            scores, probabilities = super().examine(removed)
+            return Scores(np.full_like(scores.by_class, np.nan)), probabilities
+
+    with pytest.raises(ValueError, match="Criterion 'made' gave scores that are not finite"):
+        if train:
+            trained(model, None, by(Odd))
+        else:
+            prune(model, None, criterion=by(Odd), schedule=ByShare())
 
 
 def test_the_example_of_the_docs_prunes_a_model_of_legacy_keras():
