@@ -23,7 +23,7 @@ Rule = Callable[[str, Any], Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LARGEST_SEED = 2**32 - 1  # that NumPy, scikit-learn and Keras take
+_LARGEST_SEED = 2**32 - 1  # the largest that NumPy, scikit-learn and Keras all take
 
 
 def number(within: str) -> Rule:
@@ -70,9 +70,14 @@ def whole(least: int, most: int | None = None) -> Rule:
 
 
 def several(rule: Rule, noun: str, *, in_order: bool = False) -> Rule:
-    """A rule for collections, which become tuples, of what another rule takes: some `noun`.
+    """A rule for collections, whose entries follow another rule; they become tuples.
 
     An iterator is read once, here. Where the order counts, a set is refused, which has none.
+
+    Args:
+        rule: The rule for each entry.
+        noun: What the entries are called in messages.
+        in_order: Whether the order counts.
     """
 
     def all_of(name: str, value: Any) -> tuple[Any, ...]:
@@ -86,7 +91,7 @@ def several(rule: Rule, noun: str, *, in_order: bool = False) -> Rule:
 
 
 def increasing(rule: Rule) -> Rule:
-    """A rule for numbers that another one takes, at least one, each larger than that before it."""
+    """A rule for at least one number, each larger than the one before; `rule` is that for all."""
 
     def rising(name: str, value: Any) -> Any:
         found = rule(name, value)
@@ -100,12 +105,12 @@ def increasing(rule: Rule) -> Rule:
 
 
 def or_none(rule: Rule) -> Rule:
-    """A rule for what another one takes, and `None`."""
+    """A rule that lets `None` through, and checks anything else by another rule."""
     return lambda name, value: None if value is None else rule(name, value)
 
 
 def one_of(name: str, value: Any, among: Iterable[str | None]) -> None:
-    """Raises `ValueError` for what is not among the choices, and lists them."""
+    """Raises `ValueError` for a value that is not among the choices; the message lists them."""
     known = list(among)
     if not (value is None or isinstance(value, str)) or value not in known:
         listed = ", ".join(map(str, known) if None not in known else map(repr, known))
@@ -113,14 +118,14 @@ def one_of(name: str, value: Any, among: Iterable[str | None]) -> None:
 
 
 def flag(name: str, value: Any) -> bool:
-    """The rule for what is true or false."""
+    """The rule for `True` or `False`."""
     if not isinstance(value, bool | np.bool_):
         raise _wrong(name, "True or False", value)
     return bool(value)
 
 
 def anything(name: str, value: Any) -> Any:
-    """The rule for what is checked where it is used."""
+    """The rule for arguments that are checked elsewhere: it lets everything through."""
     return value
 
 
@@ -154,7 +159,10 @@ def options(name: str, value: Any) -> dict[str, Any]:
 
 
 def rate(name: str, value: Any) -> float:
-    """The rule for a pruning rate, in whose place labels come that are given by themselves."""
+    """The rule for a pruning rate.
+
+    `prune(model, x, y)` puts the labels in its place: the message says how to give them.
+    """
     try:
         return float(number("[0, 1)")(name, value))
     except TypeError as error:
@@ -164,7 +172,10 @@ def rate(name: str, value: Any) -> float:
 
 
 def task(name: str, value: Any) -> Any:
-    """The rule for what is compared. A model can be called, too, but makes no tasks."""
+    """The rule for the task of `compare`: a triple, or a function that makes one.
+
+    A Keras model can be called too, but is no such function.
+    """
     makes = callable(value) and not hasattr(value, "layers")
     if not makes and not (isinstance(value, tuple | list) and len(value) == 3):
         takes = "(model, reference, test) as one tuple, or a function of the seed that returns it"
@@ -190,7 +201,7 @@ def size(name: str, value: Any) -> tuple[int, int]:
 
 
 def verbosity(name: str, value: Any) -> int:
-    """The rule for how much is shown; bools count, as in Keras."""
+    """The rule for how much is shown: 0, 1 or 2; bools count as 0 and 1, as in Keras."""
     return whole(0, 2)(name, int(value) if isinstance(value, bool | np.bool_) else value)
 
 
@@ -207,7 +218,7 @@ def channels(name: str, value: Any) -> float:
 _SHARE, _PART, _POSITIVE = number("[0, 1]"), number("(0, 1)"), number("(0, inf)")
 _SEED = whole(0, _LARGEST_SEED)
 
-# The default of an argument follows no rule: `None` may stand for one.
+# Argument to its rule. The default of an argument is taken without a check, such as `None`.
 RULES: Mapping[str, Rule] = {
     # How much goes, and what stays.
     "target_rate": rate,
@@ -291,7 +302,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         try:
             given = takes.bind(*args, **kwargs)
         except TypeError:
-            return function(*args, **kwargs)  # Python's own words for it
+            return function(*args, **kwargs)  # raises the error with Python's own message
         given.arguments |= as_taken(function, given.arguments)
         return function(*given.args, **given.kwargs)
 
@@ -315,7 +326,7 @@ def as_taken(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str
 
 
 class Checked:
-    """A frozen dataclass whose fields follow the rules of the arguments that they are called after.
+    """A frozen dataclass whose fields are checked by the rules for arguments of the same names.
 
     They are checked once, when it is made; the fields are what the rules return.
 
@@ -333,7 +344,7 @@ class Checked:
 
     @classmethod
     def taken_from(cls, given: Mapping[str, Any]) -> Self:
-        """One with those of the arguments that its fields are called after."""
+        """Made of the arguments that have the names of its fields; others are passed over."""
         return cls(**{name: given[name] for name in signature(cls).parameters if name in given})
 
 

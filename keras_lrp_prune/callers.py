@@ -1,4 +1,4 @@
-"""Who called: the line of a user's that a warning is about."""
+"""Which line of the user's code a warning is about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def outside() -> int:
-    """The `stacklevel` of the caller outside this package, as its own caller would give it."""
+    """The `stacklevel` with which `warnings.warn` names the first caller outside this package."""
     package = __name__.partition(".")[0]
     inside = (package, functools.__name__)
     level, frame = 1, sys._getframe(1)

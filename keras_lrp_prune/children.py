@@ -1,7 +1,7 @@
 """Starting Python in a process of its own, which imports nothing from the working directory.
 
-Python looks for modules there first when it is given a program by `-c`: a file `keras.py` that
-happens to lie there, or was laid there, would be run. The user's own `PYTHONPATH` holds.
+When Python is given a program by `-c`, it looks for modules in the working directory first: a file
+`keras.py` there would be run instead of Keras. The user's own `PYTHONPATH` still counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# PYTHONSAFEPATH is Python 3.11's; an older interpreter gets the same before its first import.
+# PYTHONSAFEPATH exists since Python 3.11; for an older interpreter this does the same.
 _SAFE = "import sys\nif not getattr(sys.flags, 'safe_path', False): del sys.path[0]\n"
 
 # The interpreter can be that of another environment: only this package is made importable in it,
@@ -64,5 +64,5 @@ def module_command(
 
 
 def environment(**variables: str) -> Mapping[str, str]:
-    """This process's environment with further variables, and what a child starts be as safe."""
+    """This process's environment with further variables; what the child starts is as safe as it."""
     return {**os.environ, "PYTHONSAFEPATH": "1", **variables}

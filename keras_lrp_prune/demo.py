@@ -2,9 +2,9 @@
 
 No download: scikit-learn's handwritten digits, a small CNN trained in seconds.
 
-Two things bring that about: which filters go, and that what is left is refitted. The result has
-both. So small a network is refitted so well that it hardly matters which filters went: what the
-choice brings is shown by itself, with all weights left as they are.
+Two things keep the accuracy: the choice of filters, and the refit of what is left. The result has
+both. But a network as small as this one is refitted so well that the choice hardly matters. So its
+effect is shown apart, with all weights left as they are.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ for name, output in outputs.items():
 def run_demo(out: str | os.PathLike[str] = "demo_output", seed: int = 0) -> PruningResult:
     """Trains, prunes, compares the choice of filters with a random one, and writes to a folder.
 
-    What an earlier demo wrote there is replaced; what anybody else did, or changed, never.
+    Files of an earlier demo are replaced, but no file that the demo did not make, or that has been
+    changed since.
 
     Args:
         out: Folder for the curves, the pruned `.keras` file and the SavedModel.
@@ -183,7 +184,9 @@ def train_classifier(samples: Samples, seed: int) -> keras.Model:
 def compared_choices(
     model: keras.Model, reference: Samples, held_out: Samples, seed: int
 ) -> Mapping[str, MethodCurve]:
-    """How far the choice of filters goes alone, nothing refitted: by relevance, and at random.
+    """Accuracy over the pruning rate by the choice of filters alone: by relevance, and at random.
+
+    Nothing is refitted.
 
     Args:
         model: A classifier.
@@ -258,10 +261,10 @@ def _present(folder: Path) -> list[str]:
 
 
 def _check_own(folder: Path) -> None:
-    """Refuses a folder where the demo would replace what it did not make.
+    """Checks that the demo would replace only files that it made.
 
     Raises:
-        FileExistsError: For such a one; the message names a file.
+        FileExistsError: If not; the message names a file.
     """
     try:
         made = formed(read_json(folder / _MADE), dict[str, str])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-# More groups than these are only counted in a row of the table, more barriers below it.
+# The most groups that a row of the table names, and the most barriers that are named below it.
 _MOST_GROUPS, _MOST_BARRIERS = 3, 4
 
 # Names of layers are long: the table may be wider than others.

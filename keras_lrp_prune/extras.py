@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-# Of each module: the package that has it, the versions of it, and what it is needed for.
+# Module to the package that has it, the versions that will do, and what it is needed for.
 _PACKAGES = {
     "tensorflow_serving.apis.prediction_log_pb2": (
         "tensorflow-serving-api",
@@ -43,7 +43,7 @@ def extra(module: str) -> ModuleType:
 
 
 def _next_tensorflow() -> str:
-    """The minor version above the installed TensorFlow: its serving API would replace it."""
+    """The minor version after that of the installed TensorFlow, which it must not replace."""
     import tensorflow as tf
 
     major, minor, *_ = tf.__version__.split(".")

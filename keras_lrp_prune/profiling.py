@@ -38,7 +38,7 @@ class Timing:
     Args:
         batch_size: Samples per call.
         median: Milliseconds per sample: those of the median call over the samples in it.
-        p95: The same of the call that 95 % of all are at least as quick as.
+        p95: Milliseconds per sample, 95th percentile: 95 % of the calls take no longer.
         peak_memory: Bytes that the process took at most, beyond what it took before the model was
             loaded; smaller batches ran before. `None` where the system does not tell.
     """
@@ -51,7 +51,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Profile:
-    """What `profile()` found; `None` is what cannot be told.
+    """What `profile()` found; a figure that cannot be found is `None`.
 
     Args:
         kind: `"keras"`, `"saved_model"` or `"litert"`.
@@ -209,7 +209,7 @@ def _figures(one: Profile) -> dict[str, float | None]:
 def _of_keras(model: Any, options: Mapping[str, Any]) -> Profile:
     from keras_lrp_prune.graph.reader import read_model
 
-    keras = keras_of(model)  # a TypeError for what is no model
+    keras = keras_of(model)  # a TypeError if it is no model
     graph = read_model(model)
     inputs = list(references(graph.inputs))
     if options["input_shape"] is not None and len(inputs) == 1:
@@ -337,7 +337,7 @@ def _most(weights: Mapping[str, int]) -> str:
 
 
 def _energy(flops: int | None, weights: Mapping[str, int], dtype: str) -> float | None:
-    """The estimate, if all that it takes is known, and there is a figure for the dtype."""
+    """The estimate; `None` if the FLOPs or weights are unknown, or the dtype has no figure."""
     if not flops or not weights or dtype not in ARITHMETIC:
         return None
     return energy(flops, sum(weights.values()), dtype)

@@ -36,7 +36,7 @@ Function = Callable[[Tensor, Tensor], tuple[Any, Tensor]]
 
 
 class OverSamples:
-    """Applies a function of a batch to any number of samples, and brings together what it gives.
+    """Applies a function of a batch to any number of samples, and puts the results together.
 
     It is compiled once for all batch sizes. Under a strategy the replicas share each batch in
     equal parts, filled up where they are uneven, and what they give is added up: each worker gets
@@ -45,7 +45,7 @@ class OverSamples:
     Args:
         function: `function(x, y) -> (sums, rows)`: a nest of tensors that add up over samples,
             and a tensor with a row for each sample. A sample of class -1 must not count in `sums`.
-        x: What `x` is; its first dimension is open.
+        x: Shape and dtype of the argument `x`; its first dimension is open.
         batch_size: Samples per batch and replica.
         strategy: `tf.distribute` strategy to run under.
 
@@ -70,8 +70,8 @@ class OverSamples:
         self._size = batch_size * replicas(strategy)
         run = function if strategy is None else _shared(function, strategy)
         signature = [x, tf.TensorSpec([None], tf.int64)]
-        # TensorFlow counts traces by the code of a function, but those of a partial one by itself:
-        # else it would warn of many traces when many models are run.
+        # A `partial`, because TensorFlow counts the traces of each one apart. It counts those of
+        # functions of the same code together, and would warn of many when many models are run.
         self._step = tf.function(
             partial(self._traced, run), input_signature=signature, autograph=False
         )
@@ -97,7 +97,7 @@ class OverSamples:
         rows = []
         for start in range(0, len(x), self._size):
             batch = slice(start, start + self._size)
-            # Tensors, as nothing else makes them of arrays where functions run eagerly.
+            # Made into tensors here: where functions run eagerly, `tf.function` does not do that.
             sums, part = self._step(tf.constant(cast(x[batch], self._dtype)), tf.constant(y[batch]))
             totals = sums if totals is None else tf.nest.map_structure(tf.add, totals, sums)
             rows.append(np.asarray(part))
@@ -167,11 +167,10 @@ class CompiledForward:
 def chosen_batch_size(graph: ModelGraph, batch_size: int | None, memory_budget: float) -> int:
     """The batch size that is given, or one whose activations fit into memory.
 
-    On the way back, every value that went forward is still there, and for the layer at hand, two
-    kernels and two signs, some more of its size. (Measured for VGG16, ResNet50, MobileNet and
-    DenseNet121 with `lrp.alpha_2_beta_1`: 54 to 187 MB per sample; 107 to 307 MB are
-    allowed for.)
-    Weights do not count.
+    On the way back, every value of the forward pass is still held, and for the present layer some
+    more tensors of its size, for two kernels and two signs. Weights do not count. (Measured for
+    VGG16, ResNet50, MobileNet and DenseNet121 with `lrp.alpha_2_beta_1`: 54 to 187 MB per sample;
+    107 to 307 MB are allowed for.)
 
     Args:
         graph: A flat model of which all sizes are known.
@@ -221,7 +220,7 @@ def replicas(strategy: tf.distribute.Strategy | None) -> int:
 
 
 def scope(strategy: tf.distribute.Strategy | None) -> AbstractContextManager:
-    """Where variables have to be made to be the strategy's."""
+    """The scope of a strategy, in which its variables have to be made."""
     return nullcontext() if strategy is None else strategy.scope()
 
 
@@ -232,7 +231,7 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 @dataclass(frozen=True)
 class Execution(Checked):
-    """How a run is computed; but for the seed, nothing that it decides hangs on it.
+    """How a run is computed; no decision depends on it, except on the seed.
 
     Args:
         batch_size: Samples per batch and replica; `None`: as many as the memory budget allows.
@@ -316,7 +315,7 @@ class Fingerprint(TypedDict):
 
     model: str
     data: str
-    samples: str  # those of `data`, in any order
+    samples: str  # of the same samples as `data`, whatever their order
     settings: dict[str, str]
 
 
@@ -345,7 +344,7 @@ def fingerprint(
 
 
 def difference(found: Fingerprint, wanted: Fingerprint) -> str:
-    """What a run that was found has other than the one that is wanted; empty if nothing.
+    """In words, how a run that was found differs from the one that is wanted; empty if it does not.
 
     Example:
     >>> difference({**mine, "model": "another"}, mine)

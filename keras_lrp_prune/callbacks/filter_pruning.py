@@ -66,12 +66,12 @@ class FilterPruning(keras.callbacks.Callback):
     Put it before callbacks that read `logs`: at the end of each epoch it adds `pruning_rate`,
     `harmonic_mean_accuracy`, `worst_class` (its number) and `worst_class_accuracy`.
 
-    After `fit` the model is masked, and `pruned_model()` gives the small one. The zeros in the
-    weights tell what is masked: if another callback brings back those of an earlier epoch,
-    `pruned_model()` is that of then. Where training ended before what was asked for was reached (a
-    schedule's final sparsity, a budget), a line says so, and so it does where classes were lost:
-    unlike `prune`, nothing is refitted here, so that layers that are frozen cannot adapt. Where
-    such layers hold filters that can go, a line says so at the beginning.
+    After `fit` the model is masked, and `pruned_model()` gives the small one. What is masked is
+    read from the zeros in the weights: if another callback restores the weights of an earlier
+    epoch, `pruned_model()` is the model of that epoch. The log warns at the end of training if it
+    stopped short of the schedule's final sparsity or the budget, and if classes were lost; and at
+    the beginning if prunable layers are frozen. Unlike `prune`, this callback refits nothing, so
+    that frozen layers cannot adapt to what goes.
 
     Args:
         reference: The few labelled samples that filters are scored on: `(x, y)` arrays, `y` sparse
@@ -233,12 +233,12 @@ class FilterPruning(keras.callbacks.Callback):
 
     @property
     def schedule(self) -> Any:
-        """What says when and how much."""
+        """The schedule: when and how much is pruned."""
         return self._pace.schedule
 
     @property
     def pruning_rate(self) -> float:
-        """Filters that are zero in the weights as they are, over all in unprotected groups."""
+        """Filters that are zero in the present weights, over all filters in unprotected groups."""
         run = self._running()
         return run.rate(run.mask.found())
 
@@ -326,14 +326,14 @@ class FilterPruning(keras.callbacks.Callback):
         return States(self._state_dir, identity, subject.structure.n_units, subject.count_names)
 
     def _goal(self, subject: Subject) -> Goal:
-        """What ends pruning before the schedule does, if anything; what ends it is checked."""
+        """The goal that ends pruning before the schedule does; checks that it can be reached."""
         if self.budget is None:
             self._pace.check(subject.structure, subject.limits)
             return RateGoal(subject.structure, subject.limits, 1.0)
         return self._target.goal(subject.structure, subject.limits, subject.shares())
 
     def _resume(self, run: TrainingRun, now: int) -> None:
-        """Takes up the masks: those saved at this step or the last before, or the zeros there."""
+        """Restores the mask from the last saved state up to now, else from the zeros in weights."""
         state = None if run.states is None else run.states.at(now)
         if state is None:
             run.removed = run.mask.found()
@@ -362,7 +362,7 @@ class FilterPruning(keras.callbacks.Callback):
             self._prune(run, now, goal)
 
     def _prune(self, run: TrainingRun, now: int, goal: float) -> None:
-        """Tries the next units as a mask, and keeps or undoes it."""
+        """Masks the units that go next, measures, and keeps the mask or undoes it."""
         run.check_finite()
         proposal = run.proposal(self._pace, goal)
         if proposal is None:

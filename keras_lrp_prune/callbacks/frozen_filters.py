@@ -1,4 +1,4 @@
-"""Layers that hold filters which can go, and are frozen while a model is trained."""
+"""A warning where prunable layers are frozen while the model is trained."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from keras_lrp_prune.examination.subject import Subject
 
 
 def frozen_filters(subject: Subject) -> str:
-    """A line on frozen layers that cannot make up for what goes; empty if there are none.
+    """A line that counts the prunable layers that are frozen; empty if there are none.
+
+    Training cannot adapt them to the filters that go.
 
     Args:
-        subject: The model that is trained, and what of it can go.
+        subject: The model that is trained, and its channel structure.
     """
     names = {name for group in subject.structure.groups for name in group.filters}
     frozen = {name for name in names if not subject.flat.layers[name].source.trainable_weights}

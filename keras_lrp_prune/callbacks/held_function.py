@@ -12,11 +12,13 @@ from keras_lrp_prune.prunables.prunable import HeldMask
 class HeldFunction:
     """Stands in for `model.train_function`: holds a mask during the calls that were announced.
 
-    The constraints that hold the mask are in place during such a call alone, as it is traced or
-    runs eagerly. So the weights have their own constraints whenever anybody else looks, even if
-    the training is interrupted, of which Keras tells callbacks nothing. What it has traced serves
-    the next `fit` with it too. In one without it, no call is announced (one that was, and never
-    came, is of another `fit`), and it takes itself away.
+    The constraints that hold the mask are in place only while such a call is traced or runs
+    eagerly. At all other times the weights have the user's own constraints, even after a training
+    that was interrupted: Keras does not tell callbacks of that.
+
+    The traced function is used again by the next `fit` with the same callback. In a `fit` without
+    the callback no call is announced, and this object puts Keras' own train function back. (A call
+    that was announced but never came belongs to another `fit`, and does not count.)
 
     Args:
         model: A compiled Keras 3 model.
@@ -29,10 +31,10 @@ class HeldFunction:
         self._announced: Any = None
 
     def stand_in(self) -> None:
-        """Takes its place; only if it was taken away since, the train function is made anew."""
+        """Puts itself in the place of the train function, unless it is there already."""
         self._announced = None
         if self._model.train_function is not self:
-            # Steps that were traced before know nothing of the constraints.
+            # What was traced before has no constraints in it.
             self._model.make_train_function(force=True)
             self._function = self._model.train_function
             self._model.train_function = self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunState, claimed
@@ -17,14 +18,14 @@ _ARGUMENT = "state_dir"
 class States:
     """Keeps the state after each pruning step.
 
-    What restores the weights, after an interruption, may go back further than to the last step: so
-    each step is kept.
+    After an interruption, the weights that are restored may be older than the last pruning step:
+    so the states of all steps are kept.
 
     Args:
         folder: Where the files lie.
         fingerprint: Tells this run from others.
         units: Number of units that the masks are of.
-        counts: Names of what its steps count.
+        counts: Names of what the records of its steps count.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class States:
         counts: Collection[str],
     ) -> None:
         self._folder = Path(folder)
-        self._fingerprint, self._units, self._counts = fingerprint, units, counts
+        self._checkpoint = partial(
+            Checkpoint, folder, fingerprint, units, counts, argument=_ARGUMENT
+        )
         self._lock: FolderLock | None = None
 
     def hold(self) -> None:
@@ -74,7 +77,7 @@ class States:
         return known.get(max((one for one in known if one <= step), default=-1))
 
     def _known(self) -> dict[int, RunState]:
-        """All states in the folder, by their steps; each of them is this run's."""
+        """All states in the folder, by their steps; checks that each is of this run."""
         found = {}
         for path in sorted(self._folder.glob(_PATTERN.replace("{:010d}", "[0-9]" * 10))):
             step = int(path.stem.rpartition("-")[2])
@@ -90,11 +93,4 @@ class States:
         return found
 
     def _at(self, step: int) -> Checkpoint:
-        return Checkpoint(
-            self._folder,
-            self._fingerprint,
-            self._units,
-            self._counts,
-            file=_PATTERN.format(step),
-            argument=_ARGUMENT,
-        )
+        return self._checkpoint(file=_PATTERN.format(step))

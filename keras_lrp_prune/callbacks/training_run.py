@@ -36,7 +36,7 @@ from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.ranking import also_removed
 
 _LEAST_EPSILON = 1e-15
-_NAMED = 5  # classes in a line
+_NAMED = 5  # the most classes, or weights, that a message names
 
 _AT_CHANCE = (
     "Filters were chosen by it. Usual causes: the reference set is not preprocessed as the "
@@ -62,9 +62,9 @@ class TrainingRun:
         make_scorer: Makes what scores units; it holds a copy of the model.
         removed: Units that are masked, bool, shape `(units,)`.
         answered: The last optimizer step that the schedule was asked about.
-        begun: The optimizer step at the begin of the first epoch of this `fit`.
+        begun: The optimizer step at which the first epoch of this `fit` began.
         trained: Whether a batch was trained since.
-        unproven: Whether no step has shown yet that the mask holds.
+        unproven: Whether it is still to be checked, after the next step, that the mask holds.
         scorer: What scores units, while the model is trained.
     """
 
@@ -137,7 +137,7 @@ class TrainingRun:
         return Evaluation.of(self.watched.y, self.probabilities(self.watched))
 
     def examine(self) -> tuple[Scores, np.ndarray]:
-        """Scores of the units by the weights as they are, and soft class accuracies."""
+        """Scores of the units with the present weights, and soft class accuracies."""
         scorer = self.scorer
         assert scorer is not None  # made when training starts
         scorer.refresh()
@@ -147,13 +147,14 @@ class TrainingRun:
         return scorer.scores(self.removed), self.accuracies().soft
 
     def proposal(self, pace: Pace, rate: float) -> np.ndarray | None:
-        """The units that would be masked for a rate, unless fewer come nearer to it.
+        """The units that would be masked for a rate; `None` if masking no more comes nearer to it.
 
-        A step of an adaptive schedule may be smaller than a unit; then one goes, up to its end.
+        A step of an adaptive schedule may be smaller than a unit; then one unit goes, unless the
+        schedule's final sparsity is reached.
 
         Args:
-            pace: Says how much goes, and how it is chosen.
-            rate: What it asks for.
+            pace: Says how much goes, and how units are chosen.
+            rate: The pruning rate that it asks for.
         """
         structure, removed = self.subject.structure, self.removed
         missing = (pace.end(rate) - self.rate(removed)) * structure.unit_sizes.sum()
@@ -177,10 +178,11 @@ class TrainingRun:
         return proposal if taken and taken - missing <= missing else None
 
     def losses(self, class_names: Sequence[str] | None) -> str | None:
-        """What to do where classes were lost to pruning, at the end; `None` if none were.
+        """A line on classes that pruning lost, with advice; `None` if the accuracy is good enough.
 
-        Warns, too, if filters went by a reference set that the model knows nothing of. It costs a
-        forward pass over the reference set, and one over the watched samples if they are others.
+        It also warns (`AtChanceWarning`) if the model classifies the reference set no better than
+        guesses: filters were chosen by it. It costs a forward pass over the reference set, and one
+        over the watched samples if they are others.
 
         Args:
             class_names: What the classes are called, if it is known.
@@ -206,7 +208,7 @@ class TrainingRun:
         )
 
     def check_finite(self) -> None:
-        """Checks that training has not diverged, before outputs or scores are taken for news."""
+        """Checks that training has not diverged, before its outputs or scores decide anything."""
         if bad := not_finite(self.subject.flat):
             raise FloatingPointError(
                 f"Training diverged: {bad} holds NaN or infinite numbers at step {self.step}. "
@@ -218,7 +220,7 @@ class TrainingRun:
         self.unproven = False
         if broken := self.mask.broken():
             raise RuntimeError(
-                f"Masked filters were trained: {', '.join(broken[:5])} changed where they are "
+                f"Masked filters were trained: {', '.join(broken[:_NAMED])} changed where they are "
                 f"masked. {type(self.model).__name__}.train_step must update weights by "
                 "apply(gradients, self.trainable_variables) of a Keras optimizer, and no other "
                 "callback may write weights during an epoch."
@@ -263,7 +265,7 @@ def check_optimizers(model: keras.Model) -> None:
 
 
 def _step(optimizer: Any) -> int:
-    # Of an optimizer that scales the loss, the one inside counts the updates.
+    # An optimizer that scales the loss does not count updates: the one inside it does.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
@@ -303,10 +305,11 @@ def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
 
 
 def check_not_over(run: TrainingRun, pace: Pace, now: int, *, may_undo: bool) -> None:
-    """Checks that a schedule does not lie wholly before the training that it is for.
+    """Checks that the schedule has not ended before the training begins.
 
-    A training that goes on after the schedule's end is none: it has pruned to the schedule's rate,
-    or the same callback was asked up to that end, or, where steps may be undone, it has pruned.
+    A training that is merely continued after the schedule's end is fine. It is one if the same
+    callback has asked the schedule up to its end; if the model is pruned to the schedule's rate;
+    or if it is pruned at all, where steps may be undone.
 
     Args:
         run: The training, with the units that are masked.
@@ -335,7 +338,7 @@ def check_not_over(run: TrainingRun, pace: Pace, now: int, *, may_undo: bool) ->
 def shortfall(
     run: TrainingRun, pace: Pace, history: Sequence[StepRecord], *, to_budget: bool
 ) -> str | None:
-    """What is missing of what was asked for when training ends, and why; `None` if nothing is.
+    """A line on how far training ended from what was asked for, and why; `None` if it got there.
 
     Args:
         run: The training.

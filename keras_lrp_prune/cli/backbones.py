@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"
 DEFAULT_SIZE = 224
 
-# Of what commands take by its path: files, and what lies in folders.
+# What commands take by a path: files with these endings, and folders that hold one of these files.
 _SUFFIXES, _IN_FOLDERS = (".keras", ".h5", ".tflite"), ("model.keras", "saved_model.pb")
 
-# Arguments of backbones that are not for their names, and why.
+# Arguments of backbones that cannot be given as options of their names, and why.
 _SETTLED = {
     "include_top": "its head is fitted to the classes of the images",
     "weights": "give --weights",
@@ -35,8 +35,8 @@ _SETTLED = {
 def backbones() -> Mapping[str, str]:
     """Functions of `keras.applications`, each with the module that it is in.
 
-    They are read from the source of Keras, as importing it takes seconds; it is imported where
-    the source lies elsewhere.
+    They are read from the source of Keras, as importing Keras takes seconds. Where the source is
+    not found, Keras is imported.
     """
     spec = importlib.util.find_spec("keras")
     root = Path(spec.origin).parent if spec is not None and spec.origin else Path()
@@ -82,7 +82,7 @@ def parsed(text: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def model_files(text: str) -> list[str]:
-    """Files and folders that a mistyped `MODEL` may have stood for, as it would name them."""
+    """Files and folders that a mistyped `MODEL` may have meant, as paths of the same form."""
     folder = Path(text).parent
     if not folder.is_dir():
         return []

@@ -1,6 +1,7 @@
-"""What options can name: told and checked without the modules that do it, which import TensorFlow.
+"""The choices that options have.
 
-A test compares them with the tables of those modules.
+They are listed and checked here without TensorFlow; a test compares them with the tables of the
+modules that do the work, which import it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def check_choice(what: str, name: str | None, choices: Collection[str]) -> None:
-    """Raises `DataError` for a name that is not among the choices; `None` is no name."""
+    """Raises `DataError` for a name that is not among the choices; `None` is always allowed."""
     if name is not None and name not in choices:
         raise DataError(f"Unknown {what} {name!r}. There are: {', '.join(choices)}.")
 
 
 def recovery(name: str) -> str | None:
-    """What a choice of `RECOVERIES` is to the library: a command line has no `None`."""
+    """A choice of `RECOVERIES` as the library takes it: `"none"` stands for `None`."""
     return None if name == NO_RECOVERY else name
 
 

@@ -1,4 +1,4 @@
-"""In which order the folders of classes are: that of the model's outputs."""
+"""The order of the class folders: that of the model's outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RECORD = "result.json"  # in a folder that `prune` wrote
 
 
 class _Record(TypedDict, total=False):
-    """What is read of it here."""
+    """The entries of `result.json` that are read here."""
 
     class_names: tuple[str, ...] | None
 
@@ -34,7 +34,7 @@ def class_order(data: Path, model: str, given: Sequence[str] | None) -> tuple[st
     Args:
         data: Folder with one sub-folder of images per class.
         model: A `MODEL`; a folder that `prune` wrote knows the order, if it has these classes.
-        given: The order that a user gave; goes before that.
+        given: The order that the user gave, if any; it counts more than the folder's.
 
     Returns:
         The names, sorted if nothing else is known.
@@ -50,7 +50,7 @@ def class_order(data: Path, model: str, given: Sequence[str] | None) -> tuple[st
 
 
 def _recorded(file: Path) -> tuple[str, ...] | None:
-    """The class names that the record of a result holds, if there is one and it does."""
+    """The class names in the record of a result; `None` without a record, or if it has no names."""
     if not file.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a command tells at its end: what it wrote, or in one line what went wrong."""
+"""What a command prints at its end: what it wrote, or one line that says what went wrong."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def one_line_errors(command: Callable[_P, None]) -> Callable[_P, None]:
 
 @contextmanager
 def better_than_chance(force: bool) -> Iterator[None]:
-    """Makes it an error that a model is no better than guesses; with `force`, a line only."""
+    """Makes an error of `AtChanceWarning`; with `force`, a line on standard error."""
     from keras_lrp_prune.evaluation import AtChanceWarning
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -58,7 +58,7 @@ def better_than_chance(force: bool) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always" if force else "error", AtChanceWarning)
-        warnings.showwarning = show  # put back at the end, too
+        warnings.showwarning = show  # `catch_warnings` puts it back
         try:
             yield
         except AtChanceWarning as error:

@@ -53,12 +53,12 @@ def check_output(
 
 
 def check_free(option: str, folder: Path, result: str, overwrite: bool) -> None:
-    """Checks that no earlier result would be replaced that nobody said may be.
+    """Checks that no earlier result would be replaced, unless the user allows it.
 
     Args:
         option: What named the folder.
         folder: Where the result goes.
-        result: Name of a file that a result there has.
+        result: Name of a file that every such result has.
         overwrite: Whether it may be replaced.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The program as a whole: what is asked of every word of a command line."""
+"""The program as a whole: a check of every word of the command line."""
 
 from __future__ import annotations
 

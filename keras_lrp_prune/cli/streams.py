@@ -1,7 +1,7 @@
-"""What the program prints: apart from what libraries print, and whatever becomes of it.
+"""The program's output: kept apart from what libraries print, and never the end of a run.
 
-A result must not be lost because it cannot be told: to a reader that has gone (`| head -1`), to a
-full disk, or to a terminal that knows ASCII only.
+A result must not be lost because a line cannot be printed: to a reader that has stopped
+(`| head -1`), to a full disk, or to a terminal that knows ASCII only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-_SILENT = "3"  # nothing but what ends the process
+_SILENT = "3"  # TensorFlow logs only errors that end the process
 _STDERR = 2
 
 
@@ -75,7 +75,11 @@ def own_streams() -> Iterator[ForgivingOutput]:
 
 
 def _occupy_descriptors() -> None:
-    """Else a file would be opened as a closed standard stream, and get what libraries print."""
+    """Opens the null device in the place of closed standard streams.
+
+    Otherwise the next file to be opened would get such a stream's number, and with it what
+    libraries print.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -84,7 +88,7 @@ def _occupy_descriptors() -> None:
 
 
 def _forgiving(stream: Any) -> tuple[Any, ForgivingOutput]:
-    """A stream like this one, or to nowhere in place of a closed one."""
+    """A stream that writes where this one does but never fails; for a closed one, to nowhere."""
     if stream is None:
         stream = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program runs
     buffer = getattr(stream, "buffer", None)
@@ -108,7 +112,7 @@ def _forgiving(stream: Any) -> tuple[Any, ForgivingOutput]:
 
 
 def silence_libraries() -> None:
-    """Makes libraries keep to themselves what is no error, unless the environment says otherwise.
+    """Keeps libraries from printing anything but errors, unless the environment says otherwise.
 
     Affects the whole process: for the command line only.
     """

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Preprocess = Callable[[np.ndarray], np.ndarray]
 
-# What `--preprocess` names beside modules of Keras, and how to say it.
+# What `--preprocess` can name beside modules of Keras: the function, and the words for its result.
 _RANGES: Mapping[str, tuple[Preprocess, str]] = {
     "none": (lambda x: x, "with values in 0..255"),
     "unit": (lambda x: x / 255, "with values in 0..1 (x / 255)"),
     "symmetric": (lambda x: x / 127.5 - 1, "with values in -1..1 (x / 127.5 - 1)"),
 }
 _FILE = "model.keras"  # in a folder that `prune` wrote
-_CLASSES = 2  # of the head on a backbone whose structure alone is asked for
+_CLASSES = 2  # outputs of the untrained head that `explain` and `profile` put on a backbone
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -222,10 +222,10 @@ def load_network(model: str) -> keras.Model:
 
 
 def check_numbers(**given: Any) -> None:
-    """Checks options by the rules that the library has for the arguments; `None` is not given.
+    """Checks options by the library's rules for its arguments.
 
     Args:
-        **given: Argument to what its option says.
+        **given: Argument to the value of its option; `None` if the option was not given.
 
     Raises:
         ValueError: If one is outside its range.
@@ -264,7 +264,7 @@ def numbers(text: str, kind: Callable[[str], T], option: str) -> list[T]:
     """The numbers of an option that takes several, with commas between.
 
     Raises:
-        DataError: If one of them is none.
+        DataError: If a part is not such a number.
     """
     try:
         return [kind(part) for part in text.split(",")]

@@ -123,7 +123,7 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._subject.structure.rate
-        problem = self._subject.problem(seed=seed)  # what is recovered; nothing is scored
+        problem = self._subject.problem(seed=seed)  # for the recovery: nothing is scored by it
         models = RebuiltModels(self._subject, problem, self._recovery)
         with progress.stage("measuring"):
             accuracies = self._measured(decisions.masks, models, progress.advance)
@@ -178,7 +178,7 @@ class Bench:
     def _measured(
         self, masks: np.ndarray, models: RebuiltModels, on_part: Callable[[float], None]
     ) -> np.ndarray:
-        """Class accuracies at each rate; held points are measured once."""
+        """Class accuracies at each rate; a rate with the same mask as the last is not measured."""
         found: list[np.ndarray] = []
         for number, mask in enumerate(masks):
             held = number > 0 and np.array_equal(mask, masks[number - 1])

@@ -30,7 +30,7 @@ from keras_lrp_prune.selection.trials import Trials
 
 @dataclass(frozen=True)
 class Decisions:
-    """Which units a method removes, and what it took to find out.
+    """Which units a method removes, and what it cost to decide that.
 
     Args:
         masks: Units removed at each rate, bool, shape `(rates, units)`.
@@ -52,7 +52,7 @@ class Decisions:
         Args:
             forward_seconds: What a forward pass of the unpruned model takes.
         """
-        # Whatever else runs on the machine only adds to a time: the shortest tells most.
+        # Other work on the machine only adds to a time, so that the shortest is the most exact.
         each = min(self.scorings, default=0.0) / forward_seconds
         return self.forward_passes + len(self.scorings) * each
 
@@ -70,7 +70,7 @@ def decide(
 ) -> Decisions:
     """Prunes from rate to rate; each one is met to within half the largest unit.
 
-    Beyond the largest rate that the limits leave, what is left there stays.
+    Beyond the largest rate that the limits allow, nothing more goes.
 
     Args:
         subject: The model and its reference set.
@@ -84,7 +84,7 @@ def decide(
         on_step: Called with the record of each step.
     """
     problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=True)
-    # Where accuracies play no part, nothing is fitted to learn them.
+    # Heads are fitted to know accuracies; where nothing reads those, none are needed.
     refit_head = refit_head and pace.reads_accuracies
     with closing(scorer_of(scored_by(method, engine), problem)) as scorer:
         steering = chosen_steering(
@@ -131,9 +131,9 @@ def _from_rate_to_rate(loop: PruningLoop, rates: Sequence[float]) -> np.ndarray:
 
 
 class _TimedExaminer:
-    """An examiner whose passes are timed, but for the first ones.
+    """An examiner whose passes are timed, except the first ones.
 
-    Those trace functions, and wait for processes to start: no cost of the method.
+    The first ones trace functions and wait for processes to start, which is no cost of the method.
     """
 
     def __init__(
@@ -175,5 +175,5 @@ class _TimedExaminer:
 
     @property
     def forward_passes(self) -> int:
-        """Number of forward passes that were none of the criterion's."""
+        """Number of forward passes, those of the criterion not included."""
         return 0 if self._in_one_pass else len(self._evaluations)

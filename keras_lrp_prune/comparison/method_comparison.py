@@ -62,7 +62,7 @@ def _accuracy(rate: float) -> Reading:
     return at
 
 
-# What the table says of a run; accuracies in percent. At which rates depends on those measured.
+# Column of the table to its figure of a run, in percent; `figures_over` adds accuracies at rates.
 _AREAS: Mapping[str, Reading] = {
     "AUC": _area("mean"),
     "Harmonic": _area("harmonic"),
@@ -76,7 +76,7 @@ _SHOWN_RATES = (0.3, 0.5, 0.7)
 
 
 def figures_over(rates: Sequence[float]) -> Mapping[str, Reading]:
-    """What the table says of a run that was measured at these rates, and how to tell.
+    """The columns of the table for runs that were measured at these rates: title to figure.
 
     Example:
     >>> list(figures_over([0, 0.5]))
@@ -155,7 +155,7 @@ class Comparison:
 
     @property
     def _protocol(self) -> str:
-        """What became of the weights that are left."""
+        """A sentence on whether the weights that are left were refitted."""
         recovery = self.settings["recovery"]
         if recovery is None:
             return (

@@ -14,12 +14,12 @@ class MethodCurve(AccuracyCurve):
     """The accuracy curve of a method on held-out samples, and what it took.
 
     Attributes:
-        reached: Pruning rate that stands behind each of `rates`, float64, shape `(r,)`: the
-            nearest that whole groups allow, or the largest that there is.
+        reached: Pruning rate that was reached for each of `rates`, float64, shape `(r,)`: the
+            nearest that whole units allow, or the largest that the limits allow.
         method: The method's name.
         seed: Of its draws.
-        decisions: Digest of the units removed at each rate: where it is the same, the same units
-            were.
+        decisions: Digest of the units removed at each rate; equal digests mean that the same units
+            were removed.
         forward_passes: Number of plain forward passes over the reference set.
         scoring_passes: How often the criterion scored: by a pass over it, such as LRP's, which
             gives the accuracies too, or without one (`"l1"`, `"l2"`, `"random"`).

@@ -1,4 +1,4 @@
-"""Methods of pruning, by name: what scores the filters, and how they go."""
+"""Methods of pruning, by name: what scores the filters, and by which schedule they go."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Method:
 
     Raises:
         ValueError: For a name that cannot be that of a file.
-        TypeError: For another type; if `schedule` makes none, but is one itself.
+        TypeError: For another type, or if `schedule` is a schedule and not a function that makes
+            one.
 
     Example:
     >>> gentle = Method("gentle", "lrp.z", partial(klp.schedules.AccuracyAware, tolerance=0.01))
@@ -87,7 +88,7 @@ _OF_LRP: Mapping[str, Method] = {
 
 
 class Methods(Mapping[str, Method]):
-    """Ours, and one for each criterion that is compared, those that users register too."""
+    """The methods of this package, and one for each criterion that is compared, users' included."""
 
     def __getitem__(self, name: str) -> Method:
         if name in _OF_LRP:

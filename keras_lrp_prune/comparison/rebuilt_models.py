@@ -1,4 +1,4 @@
-"""The models that methods leave, measured."""
+"""Measuring the models that methods leave."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from keras_lrp_prune.examination.subject import Subject
 
 
 class RebuiltModels:
-    """The models that come out: what is left after some units went, rebuilt and measured.
+    """Rebuilds what is left of a model without some units, and measures it.
 
-    Rebuilt, because a masked model takes as long as a whole one. A measurement costs one forward
-    pass of the smaller model and its trace, and what the recovery takes.
+    It is rebuilt because a masked model takes as long as a whole one. A measurement costs one
+    forward pass of the smaller model, its trace, and the recovery.
 
     Args:
         subject: The model.

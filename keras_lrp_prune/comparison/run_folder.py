@@ -25,9 +25,9 @@ _SAME_NORM = 1e-4
 
 
 class _SinceLater(TypedDict, total=False):
-    """What older versions did not write."""
+    """Entries that files of older versions lack."""
 
-    samples: dict[str, str]  # those of each part, in any order
+    samples: dict[str, str]  # digests of the same data, whatever the order of their samples
 
 
 class _Task(_SinceLater):
@@ -50,8 +50,8 @@ class RunFolder:
     """Saves and loads the runs of one comparison.
 
     Args:
-        folder: The comparison's; runs lie in a folder of their own in it.
-        strategy: Of its workers, the chief alone touches the folder, and tells the others.
+        folder: The folder of the comparison; runs lie in a folder of their own in it.
+        strategy: Only its chief worker touches the folder; it tells the others.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ def _text(path: Path) -> str:
     try:
         return read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
-        return str(error)  # which is no JSON: all workers will say so
+        return str(error)  # is not JSON: parsing it raises the error on all workers
 
 
 def _as_json(data: Mapping[str, Any]) -> Any:
@@ -175,7 +175,7 @@ def _as_json(data: Mapping[str, Any]) -> Any:
 
 
 def _other_data(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What of the data differs, or only their order."""
+    """In words, which data differ, or whether only the order of their samples does."""
     known = there.get("samples", {})
     return [
         REORDERED if known.get(part) == here["samples"][part] else what

@@ -1,4 +1,4 @@
-"""Scorers that stand for another: scores taken once, and passes that are timed."""
+"""Scorers in front of others: one that scores once, and one that times the passes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_lrp_prune.criteria.scores import Scores
 
 
 class ScoredOnce(ScorerInFront):
-    """Keeps the scores of its first call, that on the unpruned model, whatever is refreshed."""
+    """Keeps the scores of its first call, which is on the unpruned model, for good."""
 
     _scores: Scores | None = None
 
@@ -27,7 +27,7 @@ class TimedScorer(ScorerInFront):
     """Notes how long each call takes.
 
     Attributes:
-        seconds: Of each, so far.
+        seconds: The times of the calls so far.
     """
 
     def __init__(self, scorer: Scorer) -> None:

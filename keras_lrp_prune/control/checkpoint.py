@@ -93,10 +93,10 @@ class Checkpoint:
         folder: Where the file lies; it exists (`claimed` makes it).
         fingerprint: Tells this run from others: model, data and settings.
         units: Number of units that the masks are of.
-        counts: Names of what its steps count.
-        strategy: Of its workers, the chief alone touches the folder, and tells the others.
+        counts: Names of what the records of its steps count.
+        strategy: Only its chief worker touches the folder; it tells the others.
         file: Name of the file.
-        argument: What the user called the folder.
+        argument: The argument that named the folder, for messages.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Checkpoint:
         return state
 
     def _parsed(self, data: bytes) -> tuple[Fingerprint, RunState]:
-        """The fingerprint and the state; checksums are those of the archive."""
+        """The fingerprint and the state; the archive has checksums that are checked on reading."""
         with zipfile.ZipFile(BytesIO(data)) as archive:
             arrays = {
                 name: np.lib.format.read_array(
@@ -174,7 +174,7 @@ class Checkpoint:
         if any(
             mask.dtype != bool or mask.ndim != 1 or len(mask) != len(masks[0]) for mask in masks
         ):
-            raise ValueError("its masks are none")
+            raise ValueError("its masks are not lists of bools of one length")
         described: _Described = formed(parsed_json(str(arrays["described"])), _Described)
         if described["step"] < 0:
             raise ValueError("its step is below 0")
@@ -193,23 +193,23 @@ class Checkpoint:
             return b""
         try:
             return read_bytes(self.path) or b"empty"
-        except OSError as error:  # no archive either: all workers will say so
+        except OSError as error:  # is no archive: reading it raises the error on all workers
             return str(error).encode()
 
 
 def check_same_run(
     path: Path, found: Fingerprint, wanted: Fingerprint, argument: str = "checkpoint_dir"
 ) -> None:
-    """Checks that a checkpoint is of the run that wants to go on from it.
+    """Checks that a checkpoint belongs to the run that wants to go on from it.
 
     Args:
-        path: Of the checkpoint.
-        found: What it was of.
-        wanted: What this run is.
-        argument: What the user called the folder.
+        path: Path of the checkpoint.
+        found: Fingerprint of the run that wrote it.
+        wanted: Fingerprint of this run.
+        argument: The argument that named the folder, for messages.
 
     Raises:
-        CheckpointError: If it is not; the message says what differs.
+        CheckpointError: If it does not; the message says what differs.
     """
     if others := difference(found, wanted):
         raise CheckpointError(
@@ -227,8 +227,8 @@ def claimed(
 
     Args:
         folder: Where the states go.
-        strategy: Of its workers, the chief alone touches the folder, and tells the others.
-        argument: What the user called the folder.
+        strategy: Only its chief worker touches the folder; it tells the others.
+        argument: The argument that named the folder, for messages.
 
     Returns:
         The lock, on the chief.
@@ -246,7 +246,7 @@ def claimed(
             problem = f"{argument} {error}"
         except OSError as error:
             if made:
-                with suppress(OSError):  # it was not made, or somebody else's files are in it
+                with suppress(OSError):  # there is none, or it holds files of somebody else
                     os.rmdir(folder)
             reason = str(error.strerror or error).rstrip(".")
             problem = f"Cannot write to {argument} {str(folder)!r}: {reason}."

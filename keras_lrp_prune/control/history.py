@@ -11,8 +11,8 @@ import numpy as np
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.files import formed
 
-# What is left without some units, bool `(units,)`, by what it is called: first what the pruning
-# rate is a share of, in the prunable's own word.
+# A function from removed units, bool `(units,)`, to counts of what is left, by name. The first is
+# what the pruning rate is a share of, named as the prunable names it.
 Counts = Callable[[np.ndarray], Mapping[str, int]]
 
 
@@ -27,7 +27,7 @@ class Step:
         class_accuracies: Accuracy of each class on the reference set.
         soft_harmonic_mean: Harmonic mean of the mean probabilities of the true classes.
         soft_class_accuracies: Mean probability of the true class, by class; it steers.
-        left: What is left, by what it is called; see `Counts`.
+        left: Counts of what is left, by name; see `Counts`.
         accepted: Whether the proposal was kept.
         reason: Why it was not, or an empty string.
     """
@@ -53,7 +53,7 @@ class Step:
         *,
         reason: str = "",
     ) -> Self:
-        """A record from hard and soft class accuracies; with a `reason`, of an undone step."""
+        """Made from hard and soft class accuracies; with a `reason` it is an undone step."""
         return cls(
             step=step,
             rate=rate,
@@ -72,7 +72,7 @@ class Step:
         return worst_class(self.class_accuracies, self.soft_class_accuracies)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able data: what is left stands beside the rest, by what it is called."""
+        """As JSON-able data, in which the counts of `left` are entries beside the others."""
         plain: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -85,10 +85,11 @@ class Step:
 
         Args:
             record: Plain data.
-            counts: Names of what is left.
+            counts: Names of the counts of what is left.
 
         Raises:
-            ValueError: If it is none; the message says what is missing or of another type.
+            ValueError: If it is no such record; the message says what is missing or of another
+                type.
         """
         if isinstance(record, Mapping) and "left" not in record:
             left = {name: record[name] for name in counts if name in record}

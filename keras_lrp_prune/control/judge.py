@@ -24,12 +24,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judge:
-    """Says whether a proposal stands: before a floor, then by what the schedule makes of it.
+    """Says whether a proposal stands: first by the floor, if there is one, then by the schedule.
 
     Args:
-        pace: Is told what becomes of proposals, and may object.
-        min_accuracy: Harmonic mean accuracy that is never crossed, if there is such a floor.
-        accuracy: What it is the accuracy of, for messages.
+        pace: Is told what a proposal leaves, and may object.
+        min_accuracy: The floor: harmonic mean accuracy that no proposal may fall below.
+        accuracy: What that accuracy is called in messages.
     """
 
     pace: Pace

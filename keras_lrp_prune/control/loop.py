@@ -20,10 +20,10 @@ from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import Bundle, also_removed
 from keras_lrp_prune.selection.trials import Trials
 
-# A schedule that proposes nothing new for this many steps is over.
+# A schedule that proposes nothing new for this many steps is taken for ended.
 _PATIENCE = 10_000
-# A step that would leave less than this share of itself to do goes to the end: a round for a few
-# units costs as much as any other.
+# A step after which less than this share of a step would be left to the end goes there at once: a
+# round for a few units costs as much as any other.
 _REMNANT = 0.25
 
 
@@ -31,19 +31,19 @@ _REMNANT = 0.25
 class PruningLoop:
     """Prunes step by step.
 
-    A step costs one evaluation of the examiner, and scores unless the step before was undone; with
-    trials, their evaluations too.
+    A step costs one evaluation by the examiner, or with trials one for each of them. Units are
+    scored once for each step that stood; after one that was undone the scores are still known.
 
     Args:
         prunable: What can go.
-        examiner: Judges what is proposed, and scores what is left.
-        pace: Says how much goes, and what of it is kept.
+        examiner: Measures the accuracies of what is proposed, and scores the units that are left.
+        pace: Says how much goes, and whether a proposal is kept.
         counts: Counts what is left.
         goal: How far to go.
         limits: What every group keeps.
         trials: Several ways to choose what goes next, if there are any to choose from.
         min_accuracy: Harmonic mean accuracy never crossed.
-        accuracy: What the examiner's harmonic mean is that of, for messages.
+        accuracy: What the examiner's harmonic mean is called in messages.
         checkpoint: Where to save each step, if anywhere.
         on_step: Called with each new record.
     """
@@ -86,7 +86,7 @@ class PruningLoop:
                 scores = self.examiner.scores(state.removed)
             proposal, evaluation = self._proposal(scores, state, rate)
             if (proposal == state.rejected).all() and self.pace.smaller_step():
-                continue  # just undone
+                continue  # the same proposal was just undone; the next one is smaller
             if self._try(state, proposal, evaluation):
                 scores = None
             if not state.stopped and self.goal.reached(state.removed):
@@ -123,10 +123,10 @@ class PruningLoop:
         return state
 
     def _check(self, state: RunState) -> None:
-        """Refuses a checkpoint whose records tell of other units than its mask has.
+        """Checks that the records of a checkpoint and its mask belong together.
 
         Raises:
-            CheckpointError: For such a one.
+            CheckpointError: If the last accepted record has another rate than the mask.
         """
         kept = [record.rate for record in state.history if record.accepted]
         if not kept or kept[-1] != self._rate(state.removed):
@@ -138,8 +138,8 @@ class PruningLoop:
     def _next_rate(self, state: RunState) -> float | None:
         """The next pruning rate that the schedule proposes above the present one, up to the goal's.
 
-        Counts the schedule's steps: one for each answer, but not for one that the goal's rate cuts
-        short, so that a run with a higher one takes it up again.
+        Each answer counts as a step of the schedule, unless the goal's rate cuts it short: a run
+        that goes on to a higher goal then takes the same step up again.
         """
         now, most = self._rate(state.removed), self.goal.rate
         highest = most + self.goal.tolerance
@@ -180,9 +180,9 @@ class PruningLoop:
     def _proposal(
         self, scores: Scores, state: RunState, rate: float
     ) -> tuple[np.ndarray, Evaluation | None]:
-        """The units that would be gone, and how good that is, if trials have shown it.
+        """The units that would be gone, no more than the goal needs.
 
-        No more of them than the goal needs.
+        And what that leaves, if trials have evaluated exactly these units.
         """
         pool, removed = self.pace.selection.pool, state.removed
         ways = self.trials.ways(scores, removed, pool) if self.trials else [(scores, pool)]
@@ -199,10 +199,10 @@ class PruningLoop:
     def _choices(
         self, ways: Sequence[tuple[Scores, float]], state: RunState, rate: float
     ) -> list[list[Bundle]]:
-        """What would go next to reach that rate, in each way, by where the classes stand now.
+        """What would go next to reach that rate, in each way to choose.
 
-        Not by an undone trial: there a lost class would take all the weight, and the next, smaller
-        proposal would ruin the others.
+        Class weights follow the accuracies of the last step that stands. Those of an undone step
+        would give a lost class all the weight, and the next, smaller proposal would ruin others.
         """
         gains = self.goal.gains(state.removed)
 
@@ -226,12 +226,15 @@ class PruningLoop:
                 step = rate - self._rate(state.removed)
                 more = chosen(scores, pool, min(rate + 2 * _REMNANT * step, self.goal.rate))
                 if self.goal.reached(also_removed(state.removed, more)):
-                    bundles = more  # no more of them go than have to
+                    bundles = more  # `_proposal` cuts them to what the goal needs
             choices.append(bundles)
         return choices
 
     def _leaves_a_remnant(self, removed: np.ndarray, proposal: np.ndarray) -> bool:
-        """Whether a proposal all but reaches the goal: a budget, as rates are known beforehand."""
+        """Whether a proposal ends so near to the goal that too little is left for another step.
+
+        That happens with budgets only: rates are known before units are chosen.
+        """
         now, then = (
             self.goal.progress(self._rate(gone), self.counts(gone)) for gone in (removed, proposal)
         )

@@ -1,4 +1,4 @@
-"""How much goes at each step: the one way to ask a schedule, and to tell it what became of it."""
+"""How much goes at each step: the one place that asks schedules, and tells them the outcome."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Pace:
         return should_prune, sparsity if should_prune else 0.0
 
     def is_there(self, prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
-        """Whether as much is gone as it asks for: no unit more brings the rate nearer to it."""
+        """Whether that rate is reached: one unit more would not bring the pruning rate nearer."""
         return is_nearest(prunable, removed, rate)
 
     def observe(self, class_accuracies: np.ndarray, rate: float | None = None) -> bool:
@@ -165,7 +165,7 @@ class AdaptivePace(Pace):
     """How much goes, by a schedule that the class accuracies steer.
 
     Args:
-        schedule: An `AdaptiveSchedule`; it is left as it is, a fresh one of its kind is asked.
+        schedule: An `AdaptiveSchedule`; it is not changed: a fresh one like it is used.
         trials: As in `Pace`.
     """
 
@@ -181,12 +181,12 @@ class AdaptivePace(Pace):
 
     @property
     def asked_rate(self) -> float | None:
-        """See `Pace`; the bound that it has by default asks for nothing."""
+        """See `Pace`; the default final sparsity is a bound, and not a rate that is asked for."""
         final = self.schedule.final_sparsity
         return None if final == FINAL_SPARSITY else final
 
     def check(self, prunable: Prunable, limits: Limits) -> None:
-        """See `Pace`: its end is a bound, which need not be reached."""
+        """Does nothing: the final sparsity of an adaptive schedule need not be reached."""
 
     def end(self, goal: float) -> float:
         """See `Pace`."""
@@ -222,16 +222,16 @@ class AdaptivePace(Pace):
 
 
 def make_pace(schedule: Any, *, trials: bool) -> Pace:
-    """How much goes by a schedule; each run has its own, so that nothing leaks between runs.
+    """The pace of a schedule; each run makes its own, so that no state leaks between runs.
 
     Args:
         schedule: A `tfmot.sparsity.keras.PruningSchedule`.
         trials: Whether several ways to choose are tried unless it says otherwise.
 
     Raises:
-        ValueError: If it is none.
-        TypeError: If its `selection` is no `Selection`, or it has arguments that its config does
-            not know, which a fresh one would not have.
+        ValueError: If it is no such schedule.
+        TypeError: If its `selection` is no `Selection`, or its config lacks arguments that a fresh
+            schedule would need.
     """
     if not isinstance(schedule, PruningSchedule):
         raise ValueError(
@@ -242,14 +242,14 @@ def make_pace(schedule: Any, *, trials: bool) -> Pace:
 
 
 def own_selection(schedule: Any) -> dict[str, Any]:
-    """How a schedule of the user's own chooses units, which its config need not tell.
+    """How a user's own schedule chooses units, which its config need not contain.
 
     Args:
-        schedule: Any; `None` is none.
+        schedule: Any schedule, or `None`.
 
     Returns:
-        `{"selection": ...}` as plain data; nothing for a schedule of ours or of TFMOT's, whose
-        config tells all, or one that does not say.
+        `{"selection": ...}` as plain data. Empty for the schedules of this package and of TFMOT,
+        whose configs are complete, and for one without a `selection`.
     """
     of_library = type(schedule).__module__.split(".")[0] in _LIBRARIES
     selection = getattr(schedule, "selection", None)

@@ -15,14 +15,14 @@ from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
 from keras_lrp_prune.selection.selection_options import DEFAULT_POOL, STEERINGS, Selection
 
-# With what schedules of one's own are written with.
+# `PruningSchedule` and `Selection` are here for users who write schedules of their own.
 __all__ = ["AccuracyAware", "EqualSteps", "PruningSchedule", "Selection"]
 
 RATES = ("auto", "adaptive", "equal")
-# A bound that asks for nothing: the target of the run ends it.
+# The default end of a schedule: so high that the target of the run ends it before.
 FINAL_SPARSITY = 0.99
 _TOLERANCE = 0.05
-# Soft accuracies that differ by less are float rounding, not news: decisions must not hang on it.
+# Accuracies are rounded to so many decimals, so that no decision depends on float rounding.
 _DECIMALS = 6
 
 
@@ -130,16 +130,16 @@ class AccuracyAware(PruningSchedule):
 
     @property
     def selection(self) -> Selection:
-        """Which filters go."""
+        """How filters are chosen."""
         return Selection(self.order, self.pool, bool(self.trials), self.steering)
 
     def settled(self, *, trials: bool) -> Self:
-        """A fresh schedule with the same arguments; what they left open is decided.
+        """A fresh schedule with the same arguments, those that were left open decided.
 
-        That is `trials=None`, `rate="auto"` and `tolerance=None`.
+        These are `trials=None`, `rate="auto"` and `tolerance=None`.
 
         Args:
-            trials: Whether there are trials unless the arguments say otherwise.
+            trials: Whether there are trials, where the arguments leave it open.
 
         Raises:
             TypeError: If a sub-class has arguments that its config does not know.
@@ -313,7 +313,7 @@ class EqualSteps(PruningSchedule):
 
     @property
     def selection(self) -> Selection:
-        """Which filters go: the lowest-scored ones."""
+        """How filters are chosen: the lowest-scored ones go, all classes alike."""
         return Selection(UniformOrder(), pool=0.0, trials=False)
 
     def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:

@@ -106,7 +106,7 @@ class CostModel:
 
 
 class _Widths:
-    """The distinct widths that terms speak of; number 0 is the constant 1."""
+    """The distinct widths that occur in terms, by number; number 0 is the constant 1."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}

@@ -22,8 +22,8 @@ from keras_lrp_prune.graph.model_graph import (
     UnsupportedModelError,
 )
 
-# A constant times the widths of some axes. A width is given by the unit of each position along
-# the axis (-1: stays); it is the number of positions that are left.
+# A constant times the widths of some axes. The width of an axis is the number of positions that are
+# left along it; it is given by the unit of each position, -1 for positions that stay.
 Term = tuple[int, tuple[np.ndarray, ...]]
 
 # Layer, weight and axis to the unit of each position along that axis.
@@ -65,13 +65,13 @@ class CountedTensor:
 
     @property
     def term(self) -> Term:
-        """The number of elements, of which pruning leaves fewer."""
+        """The number of elements as a term: it falls with the channels that are removed."""
         return self.elements // max(len(self.units), 1), (self.units,)
 
 
 @dataclass(frozen=True)
 class CountedCall:
-    """One call of a layer, as a function sees it that counts its FLOPs.
+    """One call of a layer, as it is given to a function that counts its FLOPs.
 
     Args:
         layer: The layer: its `config` and `weights`.
@@ -88,7 +88,7 @@ class CountedCall:
     def of(
         cls, node: Node, graph: ModelGraph, structure: ChannelStructure, axes: Axes
     ) -> CountedCall:
-        """Looks up what belongs to a node."""
+        """The call that a node of a graph stands for."""
         name, units = node.layer.name, structure.tensor_units
         inputs = tuple(CountedTensor(name, graph.shape(ref), units[ref]) for ref in node.inputs)
         refs = [TensorRef(node.name, index) for index in range(len(node.shapes))]
@@ -122,7 +122,7 @@ def _taps(kernel: np.ndarray) -> int:
 
 
 def _finish(call: CountedCall, positions: int, units: np.ndarray) -> Iterator[Term]:
-    """Bias and activation: one operation per output element each."""
+    """Bias and activation: one operation for each output element, if there is one."""
     if "bias" in call.layer.weights:
         yield positions, (units,)
     if call.layer.config.get("activation") not in (None, "linear"):
@@ -130,7 +130,7 @@ def _finish(call: CountedCall, positions: int, units: np.ndarray) -> Iterator[Te
 
 
 def _linear(call: CountedCall) -> Iterator[Term]:
-    """Conv* and Dense; a grouped convolution's kernel is that much thinner."""
+    """Conv* and Dense; the kernel of a grouped convolution reads the channels of one group only."""
     kernel, filters = call.layer.weights["kernel"], call.axis("kernel", -1)
     positions = call.outputs[0].elements // len(filters)
     yield 2 * positions * _taps(kernel), (call.axis("kernel", -2), filters)
@@ -184,7 +184,7 @@ def _global_pooling(call: CountedCall) -> Iterator[Term]:
 
 
 def _merge(call: CountedCall) -> Iterator[Term]:
-    # `x + 3.0` has one tensor only.
+    # `x + 3.0` reads one tensor, but costs as much as a sum of two.
     yield _times(max(len(call.inputs) - 1, 1), call.outputs[0].term)
 
 
@@ -192,7 +192,7 @@ def _no_flops(call: CountedCall) -> Iterator[Term]:
     yield from ()
 
 
-# How to count the FLOPs of one call, by layer type; later lines are more special.
+# How to count the FLOPs of one call, by layer type; of two lines for a type the later one holds.
 FLOPS: Registry[Flops] = Registry(
     {
         **dict.fromkeys(types_with(Trait.MOVES, Trait.IDENTITY), _no_flops),
@@ -218,7 +218,7 @@ FLOPS: Registry[Flops] = Registry(
 
 
 def terms_of(call: CountedCall) -> list[Term] | None:
-    """What a call costs; `None` if nobody knows.
+    """What a call costs; `None` for a layer type without a count.
 
     Raises:
         TypeError: If the function that was registered for the layer returns something else.
@@ -254,7 +254,7 @@ def register_layer_flops(layer_class: type, flops: Flops | type) -> None:
             of the widths that it is multiplied by. A width is given by the unit of each position
             along an axis: `call.axis(weight, axis)`, or `tensor.units`. For one operation for each
             element of the output that is `[call.outputs[0].term]`, for nothing `[]`. Or a Keras
-            layer class: as that one.
+            layer class whose FLOPs are counted: then it is counted as such a layer.
 
     Raises:
         TypeError: If `layer_class` is not a class, or one of Keras' own whose FLOPs are counted;

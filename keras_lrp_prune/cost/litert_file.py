@@ -81,7 +81,7 @@ def _counted(schema: Any, data: bytes) -> LiteRTCounts:
 
 @dataclass(frozen=True)
 class _Operator:
-    """One operator: shapes of inputs (`None` for one that is left out) and output, and options."""
+    """One operator: the shapes of its inputs (`None`: left out) and output, and its options."""
 
     inputs: list[tuple[int, ...] | None]
     output: tuple[int, ...]

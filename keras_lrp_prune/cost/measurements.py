@@ -75,7 +75,7 @@ def latency(model: keras.Model, x: np.ndarray, repeats: int = 30) -> float:
 
 
 def call_times(calls: Sequence[Callable[[], Any]], repeats: int) -> np.ndarray:
-    """How long calls take, in turns, so that what else the machine does hits all alike.
+    """Times calls in turns, so that other work on the machine slows all of them alike.
 
     The first calls of each are not timed.
 
@@ -98,14 +98,14 @@ def call_times(calls: Sequence[Callable[[], Any]], repeats: int) -> np.ndarray:
 class LatencyShare:
     """Measures how long a model takes without some units, as a share of the whole model's time.
 
-    Medians of calls of one sample, in this process, the two models in turns. Shares that are close
-    to each other are told apart by chance: a few per cent on a quiet machine. Each set of units is
-    measured once.
+    It is the ratio of the medians of calls with one sample, in this process, the two models in
+    turns. Even on a quiet machine it varies by a few per cent, so that shares closer than that
+    cannot be told apart. Each set of units is measured once.
 
     Args:
         build: Makes the model without the units removed, bool `(units,)`.
         x: One sample, shape `(1, ...)`.
-        agreed: Makes one figure of those that several workers measured.
+        agreed: Gives all workers the same share, though each has measured its own.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",  # latency and memory are those of the CPU
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-_OUT_OF_MEMORY = 9  # the signal by which the system ends a process then
+_OUT_OF_MEMORY = 9  # the signal (SIGKILL) that Linux ends a process with when memory runs out
 
 
 def measured(
@@ -41,7 +41,7 @@ def measured(
         `"weights"` (bytes by dtype).
 
     Raises:
-        ValueError: If it cannot be measured like that.
+        ValueError: If the file cannot be measured with these arguments.
         RuntimeError: If the process fails.
     """
     request = {
@@ -70,7 +70,7 @@ def measured(
 
 
 def _ended(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The reply of a process that ended without one."""
+    """A reply in the place of that of a process that failed before it gave one."""
     if done.returncode == -_OUT_OF_MEMORY:
         how = "was killed, probably as memory ran out; measure smaller batches"
     elif done.returncode < 0:

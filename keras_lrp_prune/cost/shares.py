@@ -14,7 +14,7 @@ from keras_lrp_prune.cost.measurements import LatencyShare
 
 _FLOAT = 4  # bytes
 
-# What follows from the counts; energy in float32, whatever the model computes in: a share.
+# Costs that follow from the counts. Energy is that of float32, whatever the model computes in.
 COUNTED_SHARES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
     "filters": lambda left: left["filters"],
     "params": lambda left: left["params"],
@@ -74,7 +74,7 @@ class ModelCostShares:
         return self._latency(removed)
 
     def counted(self, name: str, left: Mapping[str, int]) -> float | None:
-        """The share that what is left is of the whole model; `None` if it has to be measured.
+        """The same share, given the counts of what is left; `None` for a cost to be measured.
 
         Args:
             name: One of `BUDGETS`.
@@ -83,7 +83,7 @@ class ModelCostShares:
         return self._share(name, left) if name in COUNTED_SHARES else None
 
     def stand_in(self, name: str) -> str:
-        """What is counted in place of a cost that has to be measured; of others, itself."""
+        """The cost that is counted in the place of one that has to be measured, else `name`."""
         return _STAND_INS.get(name, name)
 
     def _share(self, name: str, left: Mapping[str, int]) -> float:

@@ -28,7 +28,7 @@ class Unmeasurable(ValueError):
 
 
 def main() -> None:
-    """Answers one request; what cannot be measured, and what fails, is an answer too."""
+    """Answers one request; a request that cannot be carried out, or fails, has an answer too."""
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print, too
     request = json.load(sys.stdin)
     try:
@@ -47,7 +47,7 @@ def _saved_model(request: Request) -> dict[str, Any]:
     threads = request["threads"]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    float(tf.reduce_sum(tf.ones((2, 2))))  # starts the runtime, which is not the model's memory
+    float(tf.reduce_sum(tf.ones((2, 2))))  # starts the runtime: its memory is not the model's
     before = _peak()
     loaded = tf.saved_model.load(request["path"])
     function = _signature(loaded, request["path"])

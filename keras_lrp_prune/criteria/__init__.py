@@ -1,4 +1,4 @@
-"""What scores the units that can go: criteria, which have a name, or are a user's own.
+"""What scores the units that can go: criteria, given by name or as objects.
 
 A `Criterion` says what scores, and a `Scorer` does it; `register_criterion` gives one of your own a
 name. Reached as `klp.criteria`; importing it needs no TensorFlow.

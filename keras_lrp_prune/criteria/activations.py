@@ -24,7 +24,7 @@ class _OfActivations(Criterion):
     @property
     @abstractmethod
     def _statistic(self) -> Statistic:
-        """Which."""
+        """What is measured of the activations."""
 
     def scorer(self, problem: Problem) -> Scorer:
         """See `Criterion`."""

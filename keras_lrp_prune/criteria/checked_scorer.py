@@ -1,4 +1,4 @@
-"""Scorers in front of others: the one that every run has checks what a criterion says."""
+"""Checks the scores of every criterion before they are used."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from keras_lrp_prune.criteria.scores import Contributions, Scores
 
 
 class ScorerInFront(Scorer):
-    """Has another scorer score.
+    """Passes every call on to another scorer; sub-classes add something to some of them.
 
     Args:
-        scorer: That one.
+        scorer: The other one.
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -36,11 +36,11 @@ class ScorerInFront(Scorer):
 
 
 class CheckedScorer(ScorerInFront):
-    """Lets no scores through that units cannot be ranked by.
+    """Raises an error for scores that units cannot be ranked by.
 
     Args:
-        criterion: What scores, for messages.
-        scorer: What it became.
+        criterion: The criterion, for messages.
+        scorer: Its scorer.
     """
 
     def __init__(self, criterion: Criterion, scorer: Scorer) -> None:
@@ -52,8 +52,8 @@ class CheckedScorer(ScorerInFront):
         """See `Scorer`.
 
         Raises:
-            TypeError: If they are no `Scores`, or no arrays of numbers.
-            ValueError: If they are of another shape than the problem, or not finite.
+            TypeError: If the scores are no `Scores`, or no arrays of numbers.
+            ValueError: If they are of the wrong shape, or not finite.
         """
         return self._checked(super().scores(removed))
 
@@ -112,7 +112,7 @@ class CheckedProbabilityScorer(CheckedScorer, ProbabilityScorer):
 
 
 def scorer_of(criterion: Criterion, problem: Problem) -> CheckedScorer:
-    """Sets a criterion to work; what it says is checked. Close it when it is no longer needed.
+    """Makes the scorer of a criterion, whose scores are checked; close it when it is not needed.
 
     Args:
         criterion: What scores.

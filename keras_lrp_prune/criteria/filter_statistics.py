@@ -22,9 +22,10 @@ class Statistic:
     """What is measured of a filter's output.
 
     Args:
-        per_filter: Of the output, and the gradient of the loss by it if that is asked for, to a
-            tensor of the same shape, whose mean over space counts.
-        per_unit: Of its sum over the filters of each unit.
+        per_filter: `per_filter(output, gradient)` returns a tensor of the same shape, of which the
+            mean over space is taken for each filter. `gradient` is that of the loss with respect
+            to the output, or the output again where no gradient is asked for.
+        per_unit: Applied to the sums of these means over the filters of each unit.
         gradient: Whether the gradient is asked for.
     """
 
@@ -61,8 +62,8 @@ class FilterStatistics:
         n_units, n_classes = structure.n_units, problem.head.n_classes
 
         def by_class_and_unit(x: Any, y: Any) -> tuple[Any, Any]:
-            # Watching the weights records every activation: by itself a tape watches no frozen
-            # ones, and the input may be whole numbers, which have no gradient.
+            # Weights are watched so that every activation is recorded: a tape does not watch frozen
+            # weights by itself, and whole numbers as input have no gradient.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(_floating_variables(probe))
                 *outputs, scores = probe(x, training=False)

@@ -1,4 +1,4 @@
-"""LRP as a criterion: by an analyzer, of the log odds, and as pruning by explanation has it."""
+"""LRP as a criterion: by an analyzer, of the log odds, and pruning by explanation (PXP)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOG_ODDS = "lrp.log_odds"
 
 @dataclass(frozen=True)
 class _ByLRP(Criterion):
-    """What LRP scores.
+    """A criterion that LRP computes.
 
     Args:
         engine: What computes it, as in `prune`.
@@ -62,7 +62,7 @@ class _ByLRP(Criterion):
         engine: str = "auto",
         worker_python: str | None = None,
     ) -> Self:
-        """See `Criterion`; what is not given stays as it is."""
+        """See `Criterion`; arguments that are not given stay as they are."""
         super().configured(analyzer_options=analyzer_options)
         return replace(
             self,
@@ -97,7 +97,7 @@ class LRP(_ByLRP):
     """
 
     analyzer: str | Composite
-    # Equal ones have equal hashes without the options, which have none.
+    # A dict has no hash; equal criteria have equal hashes without it, too.
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     name: str = field(default="", kw_only=True)
 
@@ -128,12 +128,12 @@ class LRP(_ByLRP):
         engine: str = "auto",
         worker_python: str | None = None,
     ) -> Self:
-        """See `Criterion`; what is not given stays as it is."""
+        """See `Criterion`; arguments that are not given stay as they are."""
         other = super().configured(analyzer_options={}, engine=engine, worker_python=worker_python)
         return replace(other, options={**self.options, **analyzer_options})
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, as plain data; of a composite, what its functions are called."""
+        """The arguments, as plain data; a composite is given by the names of its functions."""
         found = super().get_config()
         if not isinstance(self.analyzer, str):
             found["config"]["analyzer"] = self.analyzer.describe()
@@ -189,7 +189,7 @@ class LogOdds(_ByLRP):
 
     Args:
         engine: `"auto"` or `"native"`.
-        worker_python: Has no use here.
+        worker_python: Is not used: iNNvestigate has no part in it.
 
     Raises:
         ValueError: For another engine.
@@ -212,7 +212,7 @@ class LogOdds(_ByLRP):
 
     def scorer(self, problem: Problem) -> LRPScorer:
         """See `Criterion`."""
-        # A composite, unlike the analyzer of the same rule, is for the native engine alone.
+        # A composite, unlike an analyzer with the same rule, always takes the native engine.
         return _LogOddsScorer(problem, self, make_composite("lrp.z", {}), {})
 
 
@@ -221,8 +221,8 @@ class LRPScorer(ProbabilityScorer):
 
     Args:
         problem: What is scored.
-        criterion: What scores it.
-        analyzer: The analyzer that stands for it.
+        criterion: The criterion: its engine and interpreter are used.
+        analyzer: The analyzer, or composite, that computes the relevance.
         options: Keyword arguments of the analyzer.
     """
 
@@ -259,7 +259,7 @@ class LRPScorer(ProbabilityScorer):
 
     @staticmethod
     def ranked(relevance: np.ndarray) -> np.ndarray:
-        """What units are ranked by, given the mean relevance for each class: itself."""
+        """What units are ranked by: here, the mean relevance for each class as it is."""
         return relevance
 
     def refresh(self) -> None:
@@ -272,11 +272,11 @@ class LRPScorer(ProbabilityScorer):
 
 
 class _PXPScorer(LRPScorer):
-    """Relevance near zero goes first."""
+    """Ranks by magnitude: units with relevance near zero go first."""
 
     @staticmethod
     def ranked(relevance: np.ndarray) -> np.ndarray:
-        """The magnitudes."""
+        """See `LRPScorer`: the magnitudes."""
         return np.abs(relevance)
 
 
@@ -298,7 +298,7 @@ class _LogOddsScorer(LRPScorer):
 
 
 def _check_composite(analyzer: Any, options: Mapping[str, Any]) -> None:
-    """Raises `TypeError` for what is no composite, and `ValueError` if it is to have options."""
+    """Raises `TypeError` for anything but a composite, and `ValueError` for one with options."""
     if not isinstance(analyzer, Composite):
         raise TypeError(f"analyzer takes an analyzer's name or a Composite, not {analyzer!r}.")
     make_composite(analyzer, options)

@@ -92,7 +92,7 @@ def over_kernels(
     """
     sums = np.zeros(structure.n_units)
     for entry in structure.weight_axes:
-        # What makes a filter: not what reads it, nor what scales it behind.
+        # Only the kernel that makes the filter: not those that read it, nor the batch norm behind.
         makes = entry.role == "zeroed" and "kernel" in entry.weight
         if makes and entry.layer in structure.filter_units:
             rows = np.moveaxis(kernel(entry.layer, entry.weight), entry.axis, 0)

@@ -1,4 +1,4 @@
-"""A random order as a criterion: what others have to beat."""
+"""A random order as a criterion: the baseline that others have to beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The criteria that have a name: ours, and those that users register."""
+"""The criteria that have a name: those of this package and those that users register."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REGISTERED: dict[str, Criterion] = {one.name: one for one in _OURS}
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(_REGISTERED)
 
-# The methods of `compare` that are not called like their criterion; no criterion can be, either.
+# The methods of `compare` that do not have the name of a criterion; no criterion can take theirs.
 LRP_METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot")
 
 
@@ -45,9 +45,9 @@ def register_criterion(criterion: Criterion) -> None:
             and a name of its own, such as `LRP("lrp.epsilon", {"epsilon": 0.1}, name="stable")`.
 
     Raises:
-        TypeError: If it is no such object, or something that it says of itself is of another type.
-        ValueError: If there is one of its name, or a method of `compare` that has another
-            criterion, or what it says of itself has no meaning.
+        TypeError: If it is no such object, or one of its attributes is of another type.
+        ValueError: If another criterion, or a method of `compare`, has its name; or if one of its
+            attributes has a value without a meaning.
 
     Example:
     >>> klp.register_criterion(klp.criteria.LRP("lrp.gamma", {"gamma": 0.1}, name="gentle"))
@@ -75,7 +75,7 @@ def unregister_criterion(name: str) -> None:
         name: Of a criterion that was registered.
 
     Raises:
-        ValueError: If there is none of that name, or it is one of ours.
+        ValueError: If no user registered a criterion of that name.
 
     Example:
     >>> klp.register_criterion(klp.criteria.LRP("lrp.z_plus", name="positive"))
@@ -86,18 +86,20 @@ def unregister_criterion(name: str) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name is that of one of our criteria, which no other can have."""
+    """Whether a name is that of a criterion of this package."""
     return any(one.name == name for one in _OURS)
 
 
 def registered_config(criterion: object) -> dict[str, Any]:
-    """What a name alone does not tell of a criterion that a user registered, as a setting.
+    """The config of a criterion that a user registered, as a setting that tells runs apart.
+
+    Its name alone does not: another criterion can be registered by the same name.
 
     Args:
         criterion: As `prune` takes it.
 
     Returns:
-        `{"criterion_config": ...}` for the name of one that is not ours, else nothing.
+        `{"criterion_config": ...}` for the name of a user's criterion, else an empty dict.
     """
     if not isinstance(criterion, str) or criterion not in CRITERIA or is_ours(criterion):
         return {}
@@ -115,15 +117,15 @@ def chosen_criterion(
     """The criterion that arguments of `prune` ask for.
 
     Args:
-        criterion: A name, an object, or `None` for the one that is best known to keep accuracy, of
-            those that the engine can compute.
+        criterion: A name, an object, or `None`: of those that the engine can compute, the one
+            that keeps accuracy best.
         analyzer_options: Keyword arguments of an analyzer that is given by its name.
         engine: What computes LRP, for one that is given by its name.
         worker_python: Interpreter that has iNNvestigate, likewise.
         works_on: What it is to score.
 
     Raises:
-        TypeError: If it is neither, or what it says of itself is of another type.
+        TypeError: If `criterion` is neither, or one of its attributes is of another type.
         ValueError: For an unknown name or engine, options that the criterion does not take or that
             are given beside an object, or one that scores something else.
     """
@@ -167,11 +169,11 @@ def compared(works_on: str) -> list[str]:
 
 
 def check_described(criterion: object) -> None:
-    """Checks what a criterion says of itself.
+    """Checks the attributes of a criterion, and its config.
 
     Raises:
         TypeError: If it is no criterion, or something is of another type.
-        ValueError: If something has no meaning.
+        ValueError: If an attribute has a value without a meaning.
     """
     if isinstance(criterion, type) and issubclass(criterion, Criterion):
         raise TypeError(
@@ -216,7 +218,7 @@ _NAMES = {str: "a string", int: "a whole number", tuple: "a tuple", bool: "True 
 
 
 def _wrong(criterion: Criterion) -> Iterator[str]:
-    """What has no meaning in what a criterion says of itself."""
+    """What is wrong with the values of a criterion's attributes."""
     if not is_plain(criterion.name):
         yield f"name has letters, digits, '-', '_' and '.', unlike {criterion.name!r}."
     if not criterion.help.strip() or "\n" in criterion.help:

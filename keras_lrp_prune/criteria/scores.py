@@ -1,4 +1,4 @@
-"""What a criterion says of the units."""
+"""The scores of units, and the contributions that they come from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Contributions:
     y: np.ndarray
 
     def weighted(self, class_weights: np.ndarray) -> np.ndarray:
-        """The values with which squared sums over samples are weighted means over classes.
+        """The values, scaled: squares summed over samples become weighted means over classes.
 
         Args:
             class_weights: Shape `(classes,)`.
@@ -42,7 +42,7 @@ class Scores:
     Args:
         by_class: Summed over the filters of each unit, float64, shape `(classes, units)`, or
             `(1, units)` if classes play no part.
-        contributions: What they come from, if the criterion knows.
+        contributions: The contributions that they were computed from, if there are any.
     """
 
     by_class: np.ndarray

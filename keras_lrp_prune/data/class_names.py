@@ -17,7 +17,7 @@ def checked_names(names: Iterable[str], n_classes: int | None = None) -> tuple[s
         n_classes: Number of classes, if it is known.
 
     Raises:
-        TypeError: If they are no strings, a single one, or in no order.
+        TypeError: If they are not strings, or given as a single string or as a set.
         DataError: If they are too few or too many, or one is given twice.
 
     Example:
@@ -54,7 +54,7 @@ def names_of(data: Any, n_classes: int) -> tuple[str, ...] | None:
 
 
 def shown_names(names: Sequence[str] | None, n_classes: int) -> list[str]:
-    """What to call the classes: by their names, else by their numbers.
+    """The names of the classes, or if there are none their numbers.
 
     Example:
         >>> shown_names(None, 3)

@@ -1,4 +1,4 @@
-"""Batches of a `tf.data.Dataset`, read once, in its order, if it ends."""
+"""Reading the batches of a `tf.data.Dataset`: once, in its order, and not without end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def labelled_batches(
     endless = dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
     samples = taken = 0
     for number, (x, y) in enumerate(dataset.as_numpy_iterator()):
-        _check_batched(np.ndim(x), np.ndim(y), rank)  # the specification may leave it open
+        _check_batched(np.ndim(x), np.ndim(y), rank)  # `element_spec` may leave ranks open
         if len(x) != len(y):
             raise DataError(
                 f"Batch {number} of the dataset holds {len(x)} samples but {len(y)} labels; if it "

@@ -1,4 +1,4 @@
-"""What is wrong with the data, in words: the errors and what their messages share."""
+"""The errors for unusable data, and what their messages share."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def load_image_folder(
 
 @dataclass(frozen=True, eq=False)
 class FoundImages:
-    """What there is to read of an image folder; as in `ImageFolder`."""
+    """The images of a folder before they are read; the fields are those of `ImageFolder`."""
 
     y: np.ndarray
     class_names: tuple[str, ...]
@@ -135,10 +135,10 @@ def scan_image_folder(
         class_names: Names of all sub-folders, in the order of the labels; by default sorted.
 
     Returns:
-        What there is.
+        Their labels, class names and files.
 
     Raises:
-        DataNotFoundError, DataError: As `load_image_folder` does, but for unreadable images.
+        DataNotFoundError, DataError: As `load_image_folder` does, except for unreadable images.
     """
     found, files, y = _scan(Path(folder))
     names = found if class_names is None else _in_order(found, class_names, folder)

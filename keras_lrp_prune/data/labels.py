@@ -85,7 +85,7 @@ def draw_per_class(
     """
     if per_class < 1:
         raise DataError(f"per_class must be at least 1, not {per_class}.")
-    # A folder may hold a single class, which sparse_labels counts as two.
+    # Classes are counted below: `sparse_labels` says two even for a folder with a single class.
     labels, _ = sparse_labels(y)
     rng = np.random.default_rng(seed)
     drawn = []

@@ -1,4 +1,4 @@
-"""Whether a model's input holds samples as they are: in its dtype, and as the ids that it knows."""
+"""Whether samples fit a model's input: its dtype, and the ids that its embeddings have."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, Node, refer
 
 
 def check_fits(graph: ModelGraph, x: np.ndarray) -> None:
-    """Checks samples against the input of a model; of several inputs, others tell.
+    """Checks samples against the input of a model; one with several inputs is refused elsewhere.
 
     Args:
         graph: The model.
         x: Samples, shape `(n, ...)`.
 
     Raises:
-        DataError: If the dtype of the input does not hold the samples, or an `Embedding` that reads
-            them has no such ids.
+        DataError: If the dtype of the input cannot hold the samples, or they are no ids of an
+            `Embedding` that reads them.
     """
     import tensorflow as tf
 

@@ -17,7 +17,7 @@ from keras_lrp_prune.data.errors import DataError
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 _JPEG = ("JPEG", "MPO")
 
-_PER_LEVEL = (2**16 - 1) / (2**8 - 1)
+_PER_LEVEL = (2**16 - 1) / (2**8 - 1)  # levels of 16 bits for each one of 8 bits
 
 # What Pillow raises on a file that is no image, or only the beginning of one.
 _UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -46,7 +46,7 @@ def read_pixels(file: Path, image_size: tuple[int, int], *, antialias: bool) -> 
                 height, width = image_size
                 pixels = _decoded(image).resize((width, height), Image.Resampling.BILINEAR)
                 return _in_rgb(np.asarray(pixels, np.float32))
-            # Pillow's decoder for JPEG rounds otherwise: by up to 7 of 255 levels.
+            # Pillow's decoder for JPEG differs from TensorFlow's by up to 7 of 255 levels.
             of_jpeg = image.format in _JPEG
             levels = _of_jpeg(content) if of_jpeg else np.asarray(_decoded(image))
     except UnidentifiedImageError as error:
@@ -62,10 +62,10 @@ def read_pixels(file: Path, image_size: tuple[int, int], *, antialias: bool) -> 
 
 
 def _opened(content: bytes) -> Image.Image:
-    """An image, no larger than Pillow allows.
+    """Opens an image, no larger than Pillow allows.
 
-    Pillow warns of half of that, which photos of today have: no news, and no error where warnings
-    are errors.
+    Pillow warns from half of that size on. Ordinary photos are as large, so that the warning would
+    only disturb, and be an error for users who turn warnings into errors.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -83,7 +83,7 @@ def _of_jpeg(content: bytes) -> np.ndarray:
 
 
 def _decoded(image: Image.Image) -> Image.Image:
-    """As RGB of 8 bits, or if it is grey with 16 bits, in numbers of the same range."""
+    """The image in RGB of 8 bits; a grey one of 16 bits is scaled to the same range instead."""
     if image.mode.startswith("I"):  # Pillow would cut off what is above 255
         return Image.fromarray(np.asarray(image, np.float32) / _PER_LEVEL)
     return image.convert("RGB")

@@ -223,7 +223,7 @@ def _checked_samples(x: Any, input_shape: Sequence[int | None] | None) -> np.nda
     _check_shape(samples, input_shape)
     if samples.dtype.kind != "f":
         floats = samples.astype(np.float32)
-        # Ids may need more digits.
+        # Large whole numbers, such as ids, may not fit into float32.
         samples = floats if (floats == samples).all() else samples.astype(np.float64)
     bad = ~np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if bad.any():

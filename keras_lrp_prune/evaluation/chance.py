@@ -13,7 +13,7 @@ from keras_lrp_prune.callers import outside
 from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.evaluation.metrics import labels_and_scores
 
-# The usual level of a test: of models that guess, one in twenty passes for better.
+# The usual level of a test: one of twenty models that guess is taken for better than guessing.
 _LEVEL = 0.05
 
 # Of fewer samples of a class, all may be wrong by accident.
@@ -39,7 +39,7 @@ class AtChanceWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Guessing:
-    """A classifier beside guesses: its own, dealt to the samples at random.
+    """Compares a classifier with guessing: with its own answers, dealt to the samples at random.
 
     A model that always names the most frequent class does no better than that. Where each class
     has the same number of samples, guesses get `1 / n_classes` right, whatever the model prefers.
@@ -93,7 +93,7 @@ class Guessing:
 def mistaken_classes(y: Any, outputs: Any) -> dict[int, int]:
     """Classes of which hardly a sample is classified correctly, and most are taken for one other.
 
-    So it is if two classes are numbered the other way round.
+    That happens if two classes are numbered in the wrong order.
 
     Args:
         y: True classes, as indices or one-hot.
@@ -127,8 +127,8 @@ def warn_at_chance(
 ) -> None:
     """Warns (`AtChanceWarning`) if a model classifies samples no better than guesses.
 
-    Or if it does so for the samples of single classes. The warning names the line outside this
-    package that led here.
+    It also warns if the samples of single classes are hardly ever classified correctly. The warning
+    names the line outside this package that led here.
 
     Args:
         y: True classes, as indices or one-hot.

@@ -1,1 +1,1 @@
-"""What a model is worth without some of its units: who is examined, by whom, and what is left."""
+"""How accurate a model is without some of its units: subject, examiners, steering, refit."""

@@ -1,4 +1,4 @@
-"""What of a model stays, whatever the scores say."""
+"""The options that say what stays, whatever the scores are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_lrp_prune.selection.limits import Limits
 
 @dataclass(frozen=True)
 class ChannelLimits(Checked):
-    """What of a model stays, whatever the scores say.
+    """The layers and channels of a model that stay, whatever the scores are.
 
     Args:
         protect: Layers to leave alone (a nested model's name: all in it).

@@ -1,4 +1,4 @@
-"""What scores units, and what computes it: as asked for, checked before any work."""
+"""The options that say what scores units, and what computes LRP."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from keras_lrp_prune.criteria.registry import chosen_criterion, is_ours
 
 @dataclass(frozen=True)
 class CriterionChoice(Checked):
-    """What scores units, and what computes it.
+    """What scores units, and what computes LRP; checked before any work.
 
     Args:
-        criterion: As in `prune`; `None`: the one that is best known, of those of the engine.
+        criterion: As in `prune`; `None`: of those that the engine can compute, the one that keeps
+            accuracy best.
         analyzer_options: Keyword arguments of an analyzer that is given by its name.
         engine: What computes LRP, for a criterion that is given by its name.
         worker_python: Interpreter that has iNNvestigate, likewise.
@@ -38,7 +39,7 @@ class CriterionChoice(Checked):
 
     @cached_property
     def chosen(self) -> Criterion:
-        """The criterion that all of them come to."""
+        """The criterion that these options ask for."""
         return chosen_criterion(
             self.criterion,
             analyzer_options=self.analyzer_options,
@@ -48,9 +49,9 @@ class CriterionChoice(Checked):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What tells it from others, in the settings of a run, as plain data."""
+        """The settings that tell it from other criteria, as plain data."""
         named = {"criterion": self.chosen.name, "analyzer_options": dict(self.analyzer_options)}
-        # The name of one that a user registered says no more than that there was one.
+        # A user can register another criterion by the same name: the name alone does not tell.
         if isinstance(self.criterion, Criterion) or not is_ours(self.chosen.name):
             return {**named, "criterion_config": self.chosen.get_config()}
         return named

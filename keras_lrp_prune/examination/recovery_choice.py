@@ -1,4 +1,4 @@
-"""What of the weights that are left is refitted: as asked for, checked before any work."""
+"""The option that says which of the weights that are left are refitted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
     "head+least_squares": ("head", "least_squares"),
 }
 AUTO = "auto"
-# Without labels, so that no head and no small class stands in its way; docs/recovery-choice.md has
-# what it was chosen by.
+# It needs neither labels nor a linear head; docs/recovery-choice.md has the measurements.
 _BEST = "least_squares"
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What of the weights that are left is refitted, as it is asked for.
+    """Which of the weights that are left are refitted; checked before any work.
 
     Args:
         asked: One of `RECOVERIES`, or `"auto"`.
@@ -37,7 +36,7 @@ class Recovery:
 
     @property
     def is_auto(self) -> bool:
-        """Whether it is left open, so that nothing is refitted where that would lose much."""
+        """Whether it is `"auto"`: then nothing is refitted where that would lose much accuracy."""
         return self.asked == AUTO
 
     @property

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A model with other weights, to be rebuilt without what was removed.
+    """What `recover` returns: a model with the weights that are to be kept.
 
     Args:
-        graph: The model.
+        graph: The whole model with these weights; it is still to be rebuilt without what goes.
         skipped: Layers that could not be refitted, with the reason.
         recovery: One of `RECOVERIES`: what was done.
         refused: Why `"auto"` left the weights as they are, if it did.
@@ -94,7 +94,7 @@ def recover(
 
 
 def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:
-    """The chief's weights, on every worker: each computes its own, to other last bits."""
+    """The chief's weights, on every worker: those that workers compute differ in the last bits."""
     if strategy is None:
         return weights
     names = [(layer, weight) for layer, arrays in weights.items() for weight in arrays]

@@ -22,8 +22,8 @@ from keras_lrp_prune.surgery.kept import kept_without
 if TYPE_CHECKING:
     import keras
 
-# A refit that loses more than this share of the harmonic mean accuracy on the reference set is
-# none. Steering has raised the accuracy there, but not by as much.
+# The largest share of the harmonic mean accuracy on the reference set that a refit may lose. It may
+# lose some: filters were chosen by the accuracy there, which raised it, but not by as much as this.
 _MOST_LOST = 0.25
 
 
@@ -36,8 +36,8 @@ class Remainder:
     Args:
         subject: The model and the reference set.
         removed: Units that are gone, bool, shape `(units,)`.
-        masked: Harmonic mean accuracy on the reference set of the model with its own weights, if
-            it is known from a mask: what is masked and what is rebuilt give the same.
+        masked: Harmonic mean accuracy of the masked model on the reference set, if it is known; the
+            rebuilt model has the same as long as it is not refitted.
     """
 
     def __init__(self, subject: Subject, removed: np.ndarray, masked: float | None = None) -> None:
@@ -56,8 +56,8 @@ class Remainder:
 
         Args:
             problem: The same model, flat, and the reference set.
-            recovery: What is refitted; `"auto"`: what serves best, unless it loses much of the
-                accuracy on the reference set, or crosses the floor.
+            recovery: What is refitted; with `"auto"` nothing is, if that would lose much of the
+                accuracy on the reference set, or cross the floor.
             floor: Harmonic mean accuracy below which `"auto"` does not refit.
             on_part: Called with the share of the layers that are refitted.
 

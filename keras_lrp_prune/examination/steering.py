@@ -22,11 +22,12 @@ from keras_lrp_prune.recovery.head import (
     held_out_probabilities,
 )
 
-# Above it the accuracy on the reference set is blind: the head was fitted on these samples.
+# From this mean accuracy on, a head was probably fitted on the reference set, so that its accuracy
+# there says nothing.
 _FITTED = 0.99
 
-# Whether the head is refitted in the end: what asked for that or for cross-fitting, and what does
-# without a head.
+# For messages, by whether the head is refitted in the end: the argument that needs a linear head,
+# and the one to give instead.
 _ASKED = {
     True: ("recovery='head'", "recovery='least_squares' or None"),
     False: ("steering='cross_fit'", "AccuracyAware(steering='as_is')"),
@@ -35,12 +36,12 @@ _ASKED = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What the accuracies of a run's steps are those of, in words.
+    """What was measured for the accuracies of a run's steps: the model itself, or other heads.
 
     Args:
-        short: What the harmonic mean is called where there is little room.
-        full: The same, to be read in a sentence.
-        of_model: Whether they are those of the model itself.
+        short: The name of the harmonic mean where there is little room.
+        full: Its name in a sentence.
+        of_model: Whether the accuracies are those of the model itself.
     """
 
     short: str
@@ -49,7 +50,7 @@ class Measured:
 
 
 def measured(steering: str, *, refits: bool = False) -> Measured:
-    """What the accuracies of a run's steps are those of.
+    """What is measured for the accuracies of a run's steps.
 
     Args:
         steering: `"as_is"` or `"cross_fit"`.
@@ -70,11 +71,11 @@ class Steering(Protocol):
     tensor: TensorRef
 
     def start(self, unpruned: Callable[[], np.ndarray]) -> None:
-        """Looks at the rows of the unpruned model, if it has to."""
+        """Prepares for a run; `unpruned()` gives the rows of the unpruned model."""
         ...
 
     def go_on_from(self, rows: Callable[[], np.ndarray], removed: np.ndarray) -> None:
-        """Looks at the rows of the model that the next candidates start from, if it has to."""
+        """Prepares for a step; `rows()` gives those of the model that the candidates start from."""
         ...
 
     def probabilities(self, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -106,8 +107,8 @@ class LinearHead:
 
     Args:
         problem: The model and the reference set.
-        refit: Whether the model's own is fitted anew in the end (`recovery="head"`), or new ones
-            steer only.
+        refit: Whether the model's own head is fitted anew in the end (`recovery="head"`); otherwise
+            new ones only steer.
 
     Raises:
         UnsupportedModelError: If the model does not end with such a layer, or scores each of
@@ -169,14 +170,14 @@ class CrossFit:
     """Each reference sample is scored by a head that did not see it.
 
     Multinomial logistic regressions on pooled features, each fitted on four fifths of the samples.
-    They steer only. Where the model's own head will be fitted anew in the end, so are they, on the
-    features of each masked model; else they are those of the unpruned model, frozen like its head.
+    They only steer, and are no part of the result. Where the model's own head is fitted anew in the
+    end, they are fitted anew for each masked model; otherwise once, on the unpruned model.
 
     Args:
-        head: The model's own.
+        head: The model's own head.
 
     Raises:
-        DataError: If a class has a single sample.
+        DataError: If a class has only one sample.
     """
 
     def __init__(self, head: LinearHead) -> None:
@@ -223,7 +224,7 @@ def _is_multinomial(problem: Problem) -> bool:
 
 
 def _alone(y: np.ndarray) -> list[int]:
-    """Classes of a single sample."""
+    """Classes with only one sample."""
     return np.flatnonzero(np.bincount(y) == 1).tolist()
 
 
@@ -236,11 +237,12 @@ def chosen_steering(
 ) -> str:
     """What steers.
 
-    A head that is fitted anew on the reference set is blind there. `"auto"` means cross-fitting
-    where the head was, it seems, fitted on the reference set.
+    Cross-fitted heads always do where the model's own head is fitted anew on the reference set: its
+    accuracy there would say nothing. `"auto"` takes them too where the model's own head was,
+    judging by its accuracy, fitted on the reference set.
 
     Args:
-        wanted: What is asked for: that, or `"auto"`.
+        wanted: What is asked for: `"as_is"`, `"cross_fit"` or `"auto"`.
         problem: The model and the reference set.
         unpruned: Gives class probabilities of the reference samples by the unpruned model.
         refit_head: Whether the model's own head is fitted anew in the end.

@@ -1,4 +1,4 @@
-"""Who is examined: a model and the samples that decide, read and checked before any work."""
+"""What is examined: a model and the samples that decide, read and checked before any work."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-_FEW = 4  # samples on which a copy must compute what the model does
+_FEW = 4  # samples on which a working copy must compute what the model does
 
 _AT_CHANCE = f"Which filters go would be decided by noise. {USUAL_CAUSES}"
 
@@ -60,10 +60,10 @@ class Subject:
 
     Args:
         model: The user's own; it is not changed.
-        graph: What was read of it.
-        flat: The same without nesting, of all sizes known.
+        graph: The model as data.
+        flat: The same without nested models, all sizes known.
         structure: Its channel structure.
-        keras_module: The Keras that it is of.
+        keras_module: The Keras module that the model belongs to.
         head: What its outputs mean.
         reference: The samples that all decisions use.
         limits: What every group keeps.
@@ -85,7 +85,7 @@ class Subject:
     class_names: tuple[str, ...] | None = None
 
     def samples(self, data: Any, name: str) -> ReferenceSet:
-        """Other samples for the same classes, checked; `name` tells errors of theirs apart."""
+        """Checks other samples of the same classes; errors call them `name`."""
         shape = self.reference.x.shape[1:]
         try:
             found = reference_set(data, n_classes=self.head.n_classes, input_shape=shape)
@@ -132,7 +132,7 @@ class Subject:
         )
 
     def forward(self, model: keras.Model) -> CompiledForward:
-        """The forward pass of this model or another that was made of it."""
+        """The compiled forward pass of this model, or of one that was rebuilt from it."""
         from keras_lrp_prune.graph.reader import read_model
 
         with scope(self.strategy):
@@ -263,7 +263,7 @@ def read_subject(
 def _class_names(
     given: Iterable[str] | None, samples: ReferenceSet, head: Head
 ) -> tuple[str, ...] | None:
-    """What the classes are called: as asked for, or as the samples know."""
+    """The names of the classes: those given, else those that the samples have."""
     known = samples.class_names
     if given is None:
         return known

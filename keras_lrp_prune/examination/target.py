@@ -1,4 +1,4 @@
-"""How far pruning is to go, as it is asked for."""
+"""The options that say how far pruning goes, checked before any work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Target(Checked):
     Args:
         target_rate: Pruning rate to reach, in [0, 1).
         budget: Instead of it, the shares of the whole model's costs that may remain.
-        min_accuracy: Harmonic mean accuracy at which to stop before.
+        min_accuracy: The floor: harmonic mean accuracy that no step may fall below.
 
     Raises:
         TypeError, ValueError: For arguments outside their ranges, an unknown cost, or both a rate

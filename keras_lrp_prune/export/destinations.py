@@ -1,4 +1,4 @@
-"""Where exports go: checked before any work, and seen there when they are complete."""
+"""Where exports go: checked before any work; a file or folder appears when it is complete."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def published(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
-    """Makes an `OSError` that names the path of what TensorFlow raises when it cannot write."""
+    """Turns the errors of TensorFlow for a path that it cannot write into an `OSError`."""
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:
-        # The reason comes behind the names of the operations that failed.
+        # In the message, the reason follows the names of the operations that failed.
         reason = error.message.rpartition("}} ")[2].partition(" [Op:")[0]
         raise OSError(f"Cannot write {str(path)!r}: {reason}") from error
 

@@ -57,7 +57,7 @@ class LiteRTComparison:
     class_names: Sequence[str] | None = None
 
     def summary(self, class_names: Sequence[str] | None = None) -> None:
-        """Prints the accuracy of each class by both, and what they have in common.
+        """Prints the accuracy of each class by both, their harmonic means and their agreement.
 
         Args:
             class_names: Names of the classes, by default those that are known, or numbers.
@@ -81,7 +81,7 @@ class LiteRTComparison:
 
     @property
     def _figures(self) -> tuple[str, ...]:
-        """What both have in common, in words."""
+        """Harmonic means, agreement and file size, in words."""
         return (
             f"Harmonic mean accuracy: Keras {self.keras_harmonic_mean:.4f}, LiteRT "
             f"{self.litert_harmonic_mean:.4f}",
@@ -152,8 +152,9 @@ def compare_litert(
 
 
 def _decisive(outputs: np.ndarray, head: Head) -> np.ndarray:
-    """Scores of which the highest decides.
+    """Scores in which the highest tells the class.
 
-    The rows of a quantised softmax do not sum to 1: only a single unit is made probabilities of.
+    Only the output of a single unit is turned into probabilities: the rows of a quantised softmax
+    do not sum to 1, and their highest entry is the class as it is.
     """
     return probabilities(outputs, head.kind) if head.one_unit else outputs

@@ -149,7 +149,7 @@ def _check_precision(model: keras.Model) -> None:
 
 
 def _check_no_loops(servable: Inference) -> None:
-    """Loops crash the process in the converter's calibration (TensorFlow 2.18 to 2.21)."""
+    """Refuses loops: the converter's calibration would crash (TensorFlow 2.18 to 2.21)."""
     graph = servable.function.graph.as_graph_def()
     nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
     loops = [node.name for node in nodes if node.op in ("While", "StatelessWhile")]
@@ -161,7 +161,7 @@ def _check_no_loops(servable: Inference) -> None:
 
 
 def _check_finite(servable: Inference, samples: np.ndarray) -> None:
-    """Numbers that are not finite crash the process in the converter's calibration."""
+    """Refuses samples that make numbers which are not finite: the calibration would crash."""
     import tensorflow as tf
 
     size = servable.specs[0].shape[0] or _CHECKED_AT_ONCE
@@ -246,7 +246,7 @@ def _float16(converter: Converter, request: _Request) -> None:
 
 
 def _dynamic(converter: Converter, request: _Request) -> None:
-    """Is what the converter does without samples or types."""
+    """Sets nothing: it is what the converter does by default."""
 
 
 def _int8(converter: Converter, request: _Request) -> None:

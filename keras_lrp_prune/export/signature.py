@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from keras_lrp_prune.pruning import PruningResult
 
 INPUT, SCORES, LABELS = "inputs", "scores", "labels"
-_DECISION = {"sigmoid": 0.5, "logits": 0.0}  # from which score on a single unit means class 1
+_DECISION = {"sigmoid": 0.5, "logits": 0.0}  # above it, a single unit names class 1
 _INPUT_DTYPES = ("uint8", "float32")
 Tensor = Any
 
 
 @dataclass(frozen=True)
 class Wrapping:
-    """What surrounds a model in its exported function.
+    """What the exported function does before and after the model.
 
     Args:
         preprocessing: Applied to the inputs as float32, if anything is.
@@ -67,7 +67,7 @@ def trace(model: keras.Model, wrapping: Wrapping) -> Inference:
 
     Args:
         model: A Keras model (3 or legacy) with one input and one output.
-        wrapping: What surrounds it.
+        wrapping: What is done before and after the model.
 
     Returns:
         A function from `INPUT` to `SCORES` (and `LABELS`).
@@ -98,12 +98,12 @@ def trace(model: keras.Model, wrapping: Wrapping) -> Inference:
 
 
 def samples_for(spec: tf.TensorSpec, data: Any, name: str) -> np.ndarray:
-    """Samples as an exported function takes them; `name` tells errors of theirs apart.
+    """Samples as an exported function takes them; errors call them `name`.
 
     Args:
         spec: What the function takes.
         data: Samples, shape `(n, ...)`, as `unlabelled` takes them.
-        name: What they are called.
+        name: What the samples are called in errors.
 
     Raises:
         DataError: If they do not fit, or values would be lost.
@@ -175,7 +175,7 @@ def _naming(model: keras.Model, labels: Sequence[str]) -> Callable[[Tensor], Ten
     """From scores to the name of the best class."""
     head = read_head(read_model(model))
     _check_labels(head, labels)
-    if head.one_unit:  # of several, the largest is the best whatever they mean
+    if head.one_unit:  # with several outputs the largest names the class, logits or not
         head.warn_if_unclear(model.name)
     import tensorflow as tf
 

@@ -1,6 +1,6 @@
-"""Files and folders: written whole or not at all, read with suspicion, held by one run at a time.
+"""Files and folders: written whole or not at all, checked when they are read, locked by one run.
 
-The only room that writes for the user: all others hand it what they have.
+All other rooms write the user's files through this one.
 """
 
 from keras_lrp_prune.files.atomic_writes import check_writable, make_folder, new_file, new_folder

@@ -1,8 +1,7 @@
 """Writing that is seen whole or not at all: under another name first, then renamed.
 
-The other name is drawn anew each time, and made by no one else before (mode `"x"`): neither threads
-nor processes meet in it, and a link that somebody laid there is not followed. Modes are the
-kernel's own, as open as the umask says.
+The other name is random, and must not exist yet (mode `"x"`): so no two threads or processes share
+one, and no link that somebody put there is followed. Permissions follow the umask.
 """
 
 from __future__ import annotations
@@ -51,7 +50,8 @@ def new_file(path: StrPath) -> Iterator[BinaryIO]:
     check_place(target)
     temporary = other_name(target.parent)
     with known_as(temporary, target):
-        made = open(temporary, "xb")  # noqa: SIM115 - what is not ours must not be removed below
+        # Outside the `try` below, which removes the file: only one that was made here.
+        made = open(temporary, "xb")  # noqa: SIM115 - closed below
         try:
             with made as file:
                 yield file
@@ -134,15 +134,16 @@ def check_writable(folder: StrPath) -> None:
 
 
 def other_name(folder: Path) -> Path:
-    """A name in a folder that nobody has, and that no pattern of ours or of a server's fits."""
+    """A new random name in a folder; it looks like no result, and like no version of a server."""
     return folder / f"{_PREFIX}{secrets.token_hex(8)}"
 
 
 @contextmanager
 def emptied_folder(parent: Path) -> Iterator[Path]:
-    """A new folder under another name, which is gone in the end unless it has been renamed.
+    """A new folder under another name, which is removed in the end unless it has been renamed.
 
-    It is locked meanwhile; those of processes that were killed are not, and are removed first.
+    It is locked meanwhile. Such folders of processes that were killed are not locked any more: they
+    are removed first.
     """
     for old in parent.glob(f"{_PREFIX}*"):
         if _is_abandoned(old):
@@ -157,12 +158,12 @@ def emptied_folder(parent: Path) -> Iterator[Path]:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether nobody fills a folder any more."""
+    """Whether a folder under another name is left of a process that was killed."""
     try:
         found = folder.lstat()
     except FileNotFoundError:  # renamed or removed in the meantime
         return False
-    # One that is younger may just not be locked yet.
+    # A young one may have been made just now, and not be locked yet.
     is_old = time.time() - found.st_mtime > _OLD
     return stat.S_ISDIR(found.st_mode) and is_old and not is_held(folder)
 
@@ -180,7 +181,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system lets one."""
+    """Waits until the names in a folder are on the disk, where the system can do that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -209,9 +210,9 @@ def _not_a_folder(path: Path) -> NotADirectoryError:
 
 @contextmanager
 def known_as(temporary: Path, target: Path) -> Iterator[None]:
-    """Lets errors of the system name the target.
+    """Makes errors of the system name the target.
 
-    They would name the other path, or, where a library writes, none at all.
+    By themselves they name the temporary path, or, where a library writes, no path at all.
     """
 
     def shown(text: str) -> str:

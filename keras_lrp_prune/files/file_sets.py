@@ -69,14 +69,14 @@ def new_members(folder: StrPath, names: Sequence[str]) -> Iterator[Path]:
 
 @contextmanager
 def members(folder: StrPath, names: Sequence[str]) -> Iterator[Mapping[str, Path]]:
-    """Where the files of a folder lie that belong together; they stay until the block ends.
+    """Where to read files of a folder that belong together; none is replaced until the block ends.
 
     Args:
         folder: An existing folder.
         names: What the files are called.
 
     Yields:
-        Each name with the path to read; what is missing has a path too.
+        Each name with the path to read; a file that is missing has a path too.
     """
     target = Path(folder)
     with folder_locked(target, shared=True):
@@ -103,9 +103,9 @@ def _swap(target: Path, temporary: Path, names: Sequence[str]) -> None:
             placed.append(target / name)
         sync_folder(target)
         done = other_name(target)
-        os.rename(aside, done)  # from here on, the new ones count
+        os.rename(aside, done)  # from here on, readers take the new files
     except BaseException:
-        if aside.is_dir():  # else the new ones count
+        if aside.is_dir():  # else readers take the new files already
             for path in placed:
                 path.unlink()
             _bring_back(target)

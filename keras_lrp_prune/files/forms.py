@@ -16,7 +16,7 @@ _TOO_LARGE = 2**63
 
 
 def formed(value: Any, form: type[T] | Any, where: str = "") -> Any:
-    """The value as the form says; dataclasses are made, tuples are tuples.
+    """The value in the form of a type: dataclasses are made, lists become tuples where it says so.
 
     Args:
         value: Parsed JSON.
@@ -111,7 +111,7 @@ def _entries(value: Any, form: Any, where: str) -> Any:
 
 
 def _object(value: Any, form: Any, where: str) -> Any:
-    """A dataclass with exactly its fields; of a `TypedDict`, further keys are left alone."""
+    """A dataclass, which must have no other fields, or a `TypedDict`, which may have other keys."""
     if not isinstance(value, Mapping):
         raise _other(value, "mapping", where)
     hints = get_type_hints(form)

@@ -35,7 +35,7 @@ class FolderInUse(OSError):
 class FolderLock:
     """Holds a folder for one run, until it is released or the process ends.
 
-    A thread that asks again for what it holds gets it: what it did before is over, such as a
+    A thread that asks again for a folder that it holds gets it: its earlier run is over, such as a
     training that was interrupted.
 
     Args:
@@ -104,7 +104,7 @@ class FolderLock:
 
 @contextmanager
 def folder_locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Waits for a short lock on a folder; it needs no file in it.
+    """Waits for a short lock on a folder; no file is made in it.
 
     Args:
         folder: An existing folder.

@@ -40,7 +40,7 @@ def parsed_json(text: str | bytes) -> Any:
     """Parses JSON.
 
     Raises:
-        ValueError: If it is none, or nested deeper than Python can follow.
+        ValueError: If it is no JSON, or nested too deep for Python.
     """
     try:
         return json.loads(text)

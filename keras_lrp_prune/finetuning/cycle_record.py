@@ -52,7 +52,8 @@ class CycleRecord:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: If it is none; the message says what is missing or of another type.
+            ValueError: If it is no such record; the message says what is missing or of another
+                type.
         """
         return formed(record, cls)
 

@@ -42,7 +42,7 @@ class Finished:
 
 
 class _SinceLater(TypedDict, total=False):
-    """What older versions did not write."""
+    """Entries that files of older versions lack."""
 
     frozen_weights: tuple[int, ...]
 
@@ -74,7 +74,7 @@ class CycleStore:
             self._lock.release()
 
     def pruning_folder(self, cycle: int) -> Path:
-        """Where `prune` keeps its steps while the cycle is at work."""
+        """Where `prune` saves its steps while the cycle is running."""
         return self._folder / f"cycle-{cycle}-pruning"
 
     def save(self, finished: Finished) -> None:
@@ -97,7 +97,7 @@ class CycleStore:
         shutil.rmtree(self.pruning_folder(cycle), ignore_errors=True)
 
     def load(self, cycle: int, custom: Mapping[str, Any]) -> Finished | None:
-        """A finished cycle, or `None` if it is not; its model is not compiled.
+        """A finished cycle, its model not compiled; `None` if the cycle is not finished.
 
         Args:
             cycle: Its number.

@@ -34,13 +34,14 @@ from keras_lrp_prune.surgery.settings import compile_like, same_weight_flags
 if TYPE_CHECKING:
     import keras
 
-# Arguments of the call itself, which options cannot hold, by what they are called there.
+# Arguments of `prune` and `finetune` that their options cannot hold, with the names of those of
+# `prune_and_finetune` that take their place.
 _OWN = ("validation", "seed", "verbose")
 _OWN_PRUNING = {name: name for name in (*_OWN, "target_rate", "checkpoint_dir")}
 _OWN_TUNING = {**{name: name for name in _OWN}, "teacher": "distil"}
-# Of the arguments of `finetune`, those that do not tell one run from another as they are: data,
-# models, what only watches or names, and layers and optimizers, whose names and seeds Keras counts
-# up.
+# Arguments of `finetune` that are left out of the settings that tell one run from another. Model
+# and training data have fingerprints, and the optimizer its config; validation data, callbacks,
+# names and `verbose` are not told; names and seeds of layers in `augment` differ in each process.
 _NOT_TOLD = (
     *("validation", "teacher", "verbose", "callbacks", "augment", "optimizer"),
     "class_names",
@@ -185,7 +186,7 @@ class _Run:
         return fingerprint(self._plan.source.graph, self._reference, self.settings())
 
     def through(self, train: Any, store: CycleStore | None, seed: int) -> CyclesResult:
-        """Does all cycles, those that are finished but once."""
+        """Runs all cycles, except those that are finished already."""
         before = self._reports(self._model)
         model, now, cycles = self._model, self._first, []
         kept: dict[str, np.ndarray] = {}

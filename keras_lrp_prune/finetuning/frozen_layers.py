@@ -1,4 +1,4 @@
-"""What of a model trains: what its flags say, or what is unfrozen for as long as training lasts."""
+"""Which layers of a model train: by their flags, or unfrozen for as long as the training lasts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_unfreeze(graph: ModelGraph, names: Layers) -> None:
         names: What is to be trained although it is frozen.
 
     Raises:
-        ValueError: For a layer that the model does not have, or only such as have no weights.
+        ValueError: For a layer that the model does not have, or if none of them has weights.
         UnsupportedModelError: If nothing would be trained.
     """
     if not names:
@@ -54,7 +54,7 @@ def unfreeze(built: Built, names: Layers) -> None:
         return
     model = built.model
     chosen = {id(part) for part in _parts(built, names)}
-    # A layer hands its flag down: what has layers in it comes before those without.
+    # Setting the flag of a layer sets those of the layers in it: outer layers come first.
     parts = sorted(model._flatten_layers(include_self=False), key=lambda part: not part._layers)
     flags = [(part, part.trainable or id(part) in chosen) for part in parts]
     frozen = [
@@ -64,7 +64,7 @@ def unfreeze(built: Built, names: Layers) -> None:
         for weight in part._trainable_variables
         if not weight.trainable
     ]
-    # Keras hands down only a flag that changes.
+    # All flags are set to True. Keras sets those of inner layers only if the outer flag changes.
     model.trainable = False
     model.trainable = True
     for part, flag in flags:
@@ -105,7 +105,7 @@ class Trained:
 
 
 def what_trains(model: keras.Model) -> Trained:
-    """Counts what the flags of a model say."""
+    """Counts what trains by the flags of a model."""
     owned = [part._trainable_variables for part in model._flatten_layers()]
     every = {id(weight): weight for weights in owned for weight in weights}.values()
     return Trained(
@@ -128,7 +128,7 @@ def in_words(by_flags: Trained, trained: Trained, *, new_statistics: bool = Fals
     """What trains, in a line or two; empty for a model in which nothing is frozen.
 
     Args:
-        by_flags: What the flags of the model say.
+        by_flags: What would be trained by the flags of the model.
         trained: What is trained.
         new_statistics: Whether batch normalisation that was frozen takes new statistics.
     """

@@ -1,4 +1,4 @@
-"""The same classifier with logits as outputs: what losses and temperatures are exact for."""
+"""The same classifier with logits as outputs, from which losses are computed exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_lrp_prune.graph.model_graph import (
 
 
 def check_head(graph: ModelGraph) -> Head:
-    """What the outputs mean, if a classifier with them can be trained here.
+    """The head of a classifier, if one with such outputs can be trained here.
 
     Raises:
         UnsupportedModelError: For a model with several outputs, or with several sigmoid units.
@@ -71,7 +71,7 @@ def _without_activation(graph: ModelGraph) -> ModelGraph:
 
 
 def _passing_on(node: Node) -> Node:
-    """A call that returns its input, of a layer of its own."""
+    """A call of a new layer that returns its input, in the place of a softmax or sigmoid layer."""
     name = f"{node.layer.name}_logits"
     config = {"name": name, "activation": "linear"}
     if "dtype" in node.layer.config:

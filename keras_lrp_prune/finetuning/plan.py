@@ -1,4 +1,4 @@
-"""What a training is asked for, and everything that it needs, read and checked before any work."""
+"""The options of a training and everything that it needs, read and checked before any work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuningOptions(Checked):
-    """What a training is asked for; the fields are the arguments of `finetune`.
+    """The options of a training; the fields are the arguments of `finetune`.
 
     Raises:
         TypeError, ValueError: For arguments outside their ranges.
@@ -63,8 +63,8 @@ class Plan:
         data: What it is trained on.
         held_out: Validation data, if there are any.
         optimizer: With its learning rate.
-        callbacks: Of the user's, behind those that the learning rate needs.
-        settings: What the result says that was asked for.
+        callbacks: Those that the learning rate needs, then the user's.
+        settings: What was asked for, as the result states it.
         class_names: What the classes are called, if it is known.
     """
 
@@ -132,7 +132,7 @@ def _settings(options: TuningOptions, data: TrainingData, optimizer: Any) -> dic
 
 
 def _names(given: Any, result: Any, data: TrainingData, head: Head) -> tuple[str, ...] | None:
-    """What the classes are called: as asked for, or as the result or the data knows."""
+    """The names of the classes: those given, else those that the result or the data has."""
     if given is not None:
         return checked_names(given, head.n_classes)
     known = result.class_names if isinstance(result, PruningResult) else None
@@ -147,6 +147,6 @@ def _callback(name: str, value: Any) -> None:
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
-    """Without its name, which Keras numbers by how many the process has made."""
+    """Class and config, without the name: Keras numbers optimizers within a process."""
     config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
     return {"class": type(optimizer).__name__, **config}

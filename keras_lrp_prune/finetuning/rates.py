@@ -14,20 +14,20 @@ _PLATEAU_PATIENCE = 2
 
 
 def make_optimizer(optimizer: Any, learning_rate: Any, schedule: Any, steps: int) -> Any:
-    """An optimizer of its own for one training, with its learning rate.
+    """A new optimizer for one training, with its learning rate.
 
     Args:
         optimizer: A Keras optimizer, which is copied without its state, a name, or `None`: Adam.
-        learning_rate: Where it starts, a `LearningRateSchedule` that is taken as it is, or `None`:
-            the optimizer's own, 0.001 for a name or `None`.
-        schedule: `"cosine"`: down to 0 over all steps; `"plateau"` or `None`: as it starts; or a
-            `LearningRateSchedule`.
+        learning_rate: The rate at the start, a `LearningRateSchedule` that is taken as it is, or
+            `None`: the optimizer's own; 0.001 if the optimizer is a name or `None`.
+        schedule: `"cosine"`: falls to 0 over all steps; `"plateau"` or `None`: stays as it starts;
+            or a `LearningRateSchedule`.
         steps: Number of steps in all.
 
     Raises:
         TypeError: If it is no Keras 3 optimizer, or the learning rate no number or schedule.
         ValueError: For an unknown name or schedule, two schedules, a learning rate that is not
-            positive, or an optimizer that has none of its own.
+            positive, or an optimizer that has no learning rate of its own.
     """
     import keras
 
@@ -58,11 +58,11 @@ def make_optimizer(optimizer: Any, learning_rate: Any, schedule: Any, steps: int
 
 
 def plateau_callbacks(schedule: Any, *, validated: bool) -> list[Any]:
-    """What halves the learning rate after 2 epochs in which the loss did not fall.
+    """The callback that halves the learning rate after 2 epochs in which the loss did not fall.
 
     Args:
-        schedule: As in `make_optimizer`.
-        validated: Whether there are validation data, whose loss it goes by then.
+        schedule: As in `make_optimizer`; there is none but for `"plateau"`.
+        validated: Whether there are validation data: then their loss counts.
     """
     import keras
 

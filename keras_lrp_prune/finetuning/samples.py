@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from keras_lrp_prune.finetuning.session import Classifier
 
-_NAMED = 8
+_NAMED = 8  # classes in a message
 _MOST = 2**24  # samples of a dataset that does not say how long it is
 
 
@@ -39,7 +39,7 @@ class TrainingData:
         steps: Number of batches in an epoch.
         samples: Number of samples.
         fingerprint: Hash of samples and labels in their order; empty for a dataset.
-        class_names: What the classes are called, if the data has it.
+        class_names: What the classes are called, if the data has names.
     """
 
     batches: tf.data.Dataset
@@ -65,7 +65,7 @@ def training_data(
         source: The model to train.
         batch_size: Samples per batch, of arrays.
         augment: Keras layer or function of a batch of samples, applied in training only.
-        seed: Of the order of arrays, which is another one in each epoch.
+        seed: For the order of arrays, which is drawn anew in each epoch.
 
     Raises:
         DataError: For samples or labels that cannot be used.

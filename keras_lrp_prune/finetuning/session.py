@@ -28,7 +28,7 @@ from keras_lrp_prune.surgery.kept import Kept
 if TYPE_CHECKING:
     import keras
 
-# What may be left of old moving statistics after a training.
+# The largest share of the old moving statistics that may be left after a training.
 _OLD_STATISTICS = 0.01
 
 
@@ -53,7 +53,7 @@ class Classifier:
 
 
 def read_classifier(model: Any, role: str) -> Classifier:
-    """Reads a Keras 3 classifier; `role` tells errors about it apart.
+    """Reads a Keras 3 classifier, the model or the teacher; errors call it by its `role`.
 
     Raises:
         UnsupportedModelError: If it cannot be trained here.
@@ -164,7 +164,7 @@ class Session:
         if self._settings["restore_best"]:
             epoch = monitor.best_epoch
             self._trained.set_weights(monitor.best_weights)
-        # Measured, and not remembered: callbacks of the user's can have set other weights.
+        # Measured anew after the training: callbacks of the user can have set other weights.
         monitor.look(epoch)
         history = {name: tuple(map(float, values)) for name, values in fitted.items()}
         reports = {"before": before, "after": monitor.report} if monitor.report else None

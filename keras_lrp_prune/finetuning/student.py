@@ -69,8 +69,8 @@ class Student(keras.Model):
         model: The model whose layers are trained.
         plain: Gives the model to save, with the present weights.
         teacher: A model with logits; it is run in inference mode, and not trained.
-        weight: Of the distance to the teacher.
-        temperature: At which it is taken.
+        weight: Factor of the distance to the teacher.
+        temperature: Temperature of the distance.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ def finetune(
             (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts); `"plateau"`: halved
             when the loss (with validation data, theirs) did not fall for 2 epochs; `None`: not at
             all. Or a `LearningRateSchedule`.
-        temperature: `T`, above 0. The higher, the more the classes count that are wrong.
+        temperature: `T`, above 0. The higher, the more the scores of the wrong classes count.
         distillation_weight: `w`, in [0, 1]; has no meaning without a teacher.
         validation: Held-out samples like `train`, with each class: measured before, and after
             each epoch. They steer nothing but `restore_best` and `schedule="plateau"`.

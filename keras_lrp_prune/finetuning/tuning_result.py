@@ -25,7 +25,7 @@ class TuningResult:
         validation: Metrics on the validation data `"before"` and `"after"`, as in
             `PruningResult.validation`; `None` without such data.
         epoch: The epoch whose weights the model has; the last one unless the best were restored.
-            0: those it came with were the best.
+            0 means the weights before training.
         settings: What training was asked for.
         class_names: What the classes are called, if it is known.
         trained: What was trained, in words, of a model with frozen layers; else empty.

@@ -1,4 +1,4 @@
-"""What looks at the model after each epoch: class accuracies on validation data, and its end."""
+"""Measures a model after each epoch of training, and ends a training that failed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ValidationMonitor(keras.callbacks.Callback):
         """Adds to the logs.
 
         Raises:
-            FloatingPointError: If the loss is no number any more.
+            FloatingPointError: If the loss is NaN or infinite.
         """
         logs = {} if logs is None else logs
         if not np.isfinite(logs["loss"]):

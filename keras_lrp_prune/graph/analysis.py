@@ -101,7 +101,7 @@ def _outputs(
 
 
 def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
-    """What a channel rule returned, if it can be true."""
+    """What a channel rule returned, if it fits the shapes of the outputs."""
     fits = len(outputs) == len(node.shapes) and all(
         isinstance(channels, Channels)
         and (len(shape) < 2 or shape[channels.axis] in (None, len(channels)))
@@ -117,7 +117,7 @@ def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
 
 
 def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:
-    """Channels for each output that nothing may remove."""
+    """Protected channels for each output of a call."""
     count = node.layer.config.get("filters", node.layer.config.get("units"))
     filters = np.zeros(0, np.int64)
     if isinstance(count, int):

@@ -41,9 +41,10 @@ class Channels:
 class WeightAxis:
     """Says which unit each position along one axis of a weight belongs to.
 
-    `role` is `"zeroed"` if the positions make the channel, so that masking sets them to zero;
-    `"unread"` if they read a channel that is not zero then, so that masking zeroes them, too;
-    `"sliced"` if only rebuilding cares. Unit -1 stands for positions that stay.
+    `role` says what masking does: `"zeroed"` positions make the channel and are set to zero;
+    `"unread"` ones read a channel that is not zero when it is masked, and are set to zero, too;
+    `"sliced"` ones are left as they are. Rebuilding removes all three. Unit -1 stands for positions
+    that stay.
     """
 
     layer: str
@@ -68,13 +69,15 @@ class Size:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels, across layers, that can only be removed together: the unit of pruning.
+    """Units that run through the same filter layers; a unit is what can only be removed together.
+
+    Most often these are all channels of a convolution, with those that are coupled to them.
 
     Args:
         name: The first filter layer in the group.
-        units: The structure's numbers of the group's channels, shape `(size,)`.
+        units: The numbers of its units, shape `(size,)`.
         filters: Filter layer to the indices of its filters, shape `(size, k)`: row `i` holds
-            the `k` filters of the layer that go with channel `i` of the group.
+            the `k` filters of the layer that go with unit `i` of the group.
 
     Example:
     >>> groups = klp.find_channel_groups(model)
@@ -87,7 +90,7 @@ class ChannelGroup:
 
     @property
     def size(self) -> int:
-        """Number of channels."""
+        """Number of units."""
         return len(self.units)
 
 
@@ -102,7 +105,7 @@ class ChannelStructure:
         tensor_units: Tensor of the flat graph to the unit of each of its channels.
         tensor_axes: Tensor to the axis of its channels, counted from the end.
         protected: Layer to the reason why (some of) its filters are protected.
-        barriers: Layers without a rule, with their class names.
+        barriers: Layers without a channel rule, with their class names and reasons.
     """
 
     groups: tuple[ChannelGroup, ...]

@@ -1,4 +1,4 @@
-"""Whether the weights of a model are numbers."""
+"""Whether the weights of a model are finite numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError
 def not_finite(graph: ModelGraph) -> str:
     """Names the first weight that holds NaN or infinity, `layer/weight`; empty if none does.
 
-    An activation may hide them: ReLU makes zero of NaN, while scores of filters do not.
+    The outputs need not show it: ReLU turns NaN into zero. The scores of filters would be NaN.
     """
     for layer in graph.flat().layers.values():
         for name, array in layer.arrays().items():

@@ -22,7 +22,7 @@ from keras_lrp_prune.graph.model_graph import LayerSpec, TensorRef
 
 
 class ChannelFlow:
-    """What the channel rules tell, call by call; `structure` draws the conclusions."""
+    """Collects what the channel rules say, call by call; `structure` gives what follows from it."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -135,7 +135,7 @@ class ChannelFlow:
         reason_of: dict[int, str] = {}
         for ids, reason in self._protected:
             for number in np.unique(component[ids]).tolist():
-                reason_of[number] = reason  # the last: what is said of outputs, or by the user
+                reason_of[number] = reason  # the last one counts: of outputs, or `protect=`
         owned = np.zeros(total, bool)
         for ids in self._filters.values():
             owned[component[ids]] = True
@@ -180,7 +180,7 @@ def _groups(
 
 
 def _split(array: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
-    """The parts of an array that start there; `np.split` makes one of an empty array."""
+    """The parts of an array that begin at `starts`; none of an empty array, unlike `np.split`."""
     return np.split(array, starts[1:]) if len(starts) else []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 GENERATIONS = ("keras", "tf_keras")
 
-# What legacy Keras calls an entry of a layer's config, and what Keras 3 (and a graph) calls it.
+# Layer type to names of config entries: those of legacy Keras, and those of Keras 3 and of graphs.
 LEGACY_KEYS = {
     "InputLayer": {"batch_input_shape": "batch_shape"},
     "LeakyReLU": {"alpha": "negative_slope"},
@@ -28,7 +28,7 @@ def generation(thing: Any) -> str | None:
 def weights_of(layer: Any) -> list[Any]:
     """A layer's weights, in the order of `layer.weights` where all of it is trainable.
 
-    Legacy Keras puts those last that are frozen, so that its order changes with the flags.
+    Legacy Keras lists frozen weights last, so that its order changes with the trainable flags.
     """
     if generation(layer) != "tf_keras" or not hasattr(layer, "_flatten_layers"):
         return list(layer.weights)

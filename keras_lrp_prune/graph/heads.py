@@ -21,8 +21,8 @@ from keras_lrp_prune.graph.model_graph import (
 
 OutputKind = Literal["logits", "softmax", "sigmoid"]
 
-_ROUNDING = 1e-6  # by how much a probability may lie outside 0 to 1
-_OF_SUM = 1e-3  # and the sum of a sample's probabilities beside 1
+_ROUNDING = 1e-6  # how far a probability may lie outside 0 to 1
+_OF_SUM = 1e-3  # how far the sum of a sample's probabilities may be from 1
 _OF_LOGITS = (Trait.ADDS, Trait.MULTIPLIES, Trait.DIVIDES, Trait.MOVES, Trait.PICKS)
 
 
@@ -34,8 +34,8 @@ class Head:
         n_classes: Number of classes; a single unit stands for two.
         kind: Whether the outputs are logits or probabilities.
         one_unit: Whether it is a single unit.
-        unclear: The layer behind which the graph does not tell the kind, if it does not: `kind`
-            is assumed then.
+        unclear: The last layer, if the graph does not tell the kind of its output: then `kind` is
+            an assumption.
     """
 
     n_classes: int
@@ -44,7 +44,7 @@ class Head:
     unclear: str | None = None
 
     def judged_by(self, outputs: np.ndarray) -> Head:
-        """The same; if the kind is unclear, the kind that the outputs have.
+        """The same head; if the kind is unclear, it is judged by outputs.
 
         Args:
             outputs: What the model returns for samples, shape `(n, outputs)`.
@@ -72,7 +72,7 @@ class Head:
 def read_head(graph: ModelGraph) -> Head:
     """Reads what a classifier's output means from its last layers.
 
-    What they do not tell is taken for logits, and `Head.unclear` names the layer.
+    Where they do not tell, logits are assumed, and `Head.unclear` names the layer.
 
     Args:
         graph: A model with one `(batch, n)` output.
@@ -105,7 +105,7 @@ def passes_scores_on(layer: LayerSpec) -> bool:
 
 
 def _kind_of(outputs: np.ndarray) -> OutputKind:
-    """Of one unit, what lies between 0 and 1 are probabilities; of more, rows that sum to 1."""
+    """Values from 0 to 1 are probabilities if there is one unit, or if each row sums to 1."""
     within = np.all((outputs >= -_ROUNDING) & (outputs <= 1 + _ROUNDING))
     if outputs.shape[1] == 1:
         return "sigmoid" if within else "logits"
@@ -114,7 +114,7 @@ def _kind_of(outputs: np.ndarray) -> OutputKind:
 
 
 def _kind(graph: ModelGraph, node: Node) -> OutputKind | None:
-    """What the graph says of a tensor, if it does: sums and products of logits are logits."""
+    """The kind of a call's output, if the graph tells: sums and products of logits are logits."""
     while passes_scores_on(node.layer):
         node = graph.by_name[node.inputs[0].node]
     made = _kind_made_by(node.layer)
@@ -136,7 +136,7 @@ def _kind_made_by(layer: LayerSpec) -> OutputKind | None:
 
 
 def _only_makes_probabilities(layer: LayerSpec) -> bool:
-    """Whether it is a softmax or sigmoid by itself: a layer with weights scores on its own."""
+    """Whether a layer is a softmax or sigmoid and nothing else: one with weights makes scores."""
     return not layer.weights and _kind_made_by(layer) in ("softmax", "sigmoid")
 
 

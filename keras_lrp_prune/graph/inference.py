@@ -24,7 +24,7 @@ class Inference:
     Args:
         module: Owns the function, as `call`, and what it reads.
         function: The concrete function.
-        specs: What it takes.
+        specs: Shapes and dtypes of its inputs.
     """
 
     module: tf.Module
@@ -65,8 +65,8 @@ def traced(
     module = tf.Module()
     module.call = tf.function(call, input_signature=list(specs), autograph=False)
     function = module.call.get_concrete_function()
-    # Of the model, only what the function reads: its layers would bring functions of their own,
-    # which read more, such as the state of random numbers.
+    # The module holds only what the function reads, not the layers: those have functions of their
+    # own, which read more, such as the state of random number generators.
     module.variables_read = list(function.graph.variables)
     module.tables_read = _tables(model)
     return Inference(module, function, specs)

@@ -1,4 +1,4 @@
-"""What is known of layer types of the user's own: registered, beside the tables of Keras' layers.
+"""What users register for layer types of their own, beside the tables of Keras' layers.
 
 Each table of functions by layer type (channel rules here, FLOPs in `cost`, LRP in `relevance`) is
 a `Registry`: it finds the function for a layer, a registered one first.
@@ -18,14 +18,14 @@ Known = TypeVar("Known")
 
 
 class Registry(Generic[Known]):
-    """A table by layer type that takes layer types of the user's own.
+    """A table by layer type, to which users can add layer types of their own.
 
     Args:
-        table: Name of a layer type of Keras' own to what is known of it: a function, as a rule.
+        table: Name of a Keras layer type to what is known of it, mostly a function.
         register: Name of the public function that registers, for messages.
-        what: What a layer class of Keras' must have to be an example, for messages.
-        instead: What to do where one of Keras' own was to be changed, for messages.
-        incomplete: Layer types of Keras' own that can be given a function all the same.
+        what: What the table holds for a layer type, such as "a channel rule", for messages.
+        instead: Advice for users who try to change a Keras layer type, for messages.
+        incomplete: Keras layer types that the table has, but users may register anew.
 
     Attributes:
         own: Layer class of the user's own to what is known of it.
@@ -48,7 +48,7 @@ class Registry(Generic[Known]):
         self._incomplete = incomplete
 
     def add(self, layer_class: type, function: Known | type) -> None:
-        """Registers a function, or a layer class of Keras' own: as that one.
+        """Registers a function, or that of a Keras layer class.
 
         Raises:
             TypeError: If `layer_class` is not a class, or one of Keras' own that the table has; or
@@ -78,9 +78,9 @@ class Registry(Generic[Known]):
         return is_of_a_library(layer_class) and self.table.get(name) is not None
 
     def of(self, layer: LayerSpec) -> Known | None:
-        """What is known of a layer: a registered one, else Keras' own layers by name, else `None`.
+        """What is known of a layer: what was registered for its class, else what the table has.
 
-        A class that Keras does not have is none of Keras' own, whatever its name.
+        `None` if there is neither. A user's class is not looked up in the table by its name.
         """
         if type(layer.source) in self.own:
             return self.own[type(layer.source)]
@@ -101,8 +101,8 @@ def register_layer_rule(layer_class: type, rule: ChannelRule | type) -> None:
         layer_class: The layer's class; sub-classes need a rule of their own.
         rule: `rule(call, flow)` returns the `Channels` of the output (a list of them for several
             outputs), see `keras_lrp_prune.graph.channel_rules`. A layer that works on each element
-            by itself and maps zero to zero returns `call.inputs[0]`. Or a Keras layer class: as
-            that one.
+            by itself and maps zero to zero returns `call.inputs[0]`. Or a Keras layer class, whose
+            rule the layer then has.
 
     Raises:
         TypeError: If `layer_class` is not a class, or one of Keras' own that has a rule; or if
@@ -121,7 +121,10 @@ def register_layer_rule(layer_class: type, rule: ChannelRule | type) -> None:
 
 
 def as_registered(layer: LayerSpec) -> LayerSpec:
-    """A layer of a sub-class of Keras' that was registered to be as that one, as that one."""
+    """A layer of a user's class that was registered with the rule of its Keras base class.
+
+    It is returned as a layer of that base class; any other layer is returned as it is.
+    """
     rule = CHANNEL_RULES.own.get(type(layer.source))
     for base in type(layer.source).__mro__ if rule is not None else ():
         known = LAYER_TYPES.get(base.__name__)

@@ -26,7 +26,7 @@ from keras_lrp_prune.graph.model_graph import LayerSpec
 
 
 class Trait(Enum):
-    """What can be true of a layer type; of what it does at inference, unless said otherwise."""
+    """What can be true of a layer type; unless said otherwise, of what it does at inference."""
 
     OWNS_FILTERS = auto()  # its output channels are filters
     LINEAR = auto()  # it applies a kernel, a bias and an activation; LRP rules are for these
@@ -80,7 +80,7 @@ def _each(
     *traits: Trait,
     gaps: Mapping[Ability, str] | None = None,
 ) -> dict[str, LayerType]:
-    """The same for several types; `*` in a name stands for `1D`, `2D` and `3D`."""
+    """One row for several types; `*` in a name stands for `1D`, `2D` and `3D`."""
     known = LayerType(channel_rule, frozenset(traits), gaps or {})
     ranks = ("1D", "2D", "3D")
     return {
@@ -268,11 +268,11 @@ _OPERATIONS: dict[str, LayerType] = {
     ),
     **_each(
         "HardSigmoid LogSigmoid SparseSigmoid Softplus Squareplus SparsePlus Exp Cos Clip",
-        elementwise.blurring,
+        elementwise.losing_zeros,
         _T.ELEMENTWISE,
         gaps=_UNTESTED,
     ),
-    **_each("Sigmoid", elementwise.blurring, _T.ELEMENTWISE),
+    **_each("Sigmoid", elementwise.losing_zeros, _T.ELEMENTWISE),
     **_each("Softmax", elementwise.softmax, _T.SOFTMAX, gaps=_MIXES),
     **_each("LogSoftmax", elementwise.softmax, gaps={"LRP": "it mixes channels"}),
     **_each("Mean", shape.reduction, _T.REDUCES, _T.ADDS, gaps=_UNTESTED),
@@ -311,18 +311,21 @@ def types_with(*traits: Trait) -> tuple[str, ...]:
 
 
 def is_of_keras(layer: LayerSpec) -> bool:
-    """Whether a layer is what its class name says: a class of others can have the same name."""
+    """Whether the class of a layer is Keras' own: a user's class can have the same name."""
     return layer.source is None or is_of_a_library(layer.source)
 
 
 def is_kin_of_keras(layer: LayerSpec) -> bool:
-    """Whether it is of Keras or of a sub-class: then its `activation` is what it ends with."""
+    """Whether a layer is of a Keras class or of a sub-class of one, `Layer` itself not included.
+
+    Then its config entry `activation` is taken for the function that it ends with.
+    """
     bases = [base.__name__ for base in type(layer.source).__mro__ if is_of_a_library(base)]
     return is_of_keras(layer) or bases[:1] not in ([], ["Layer"])
 
 
 def has(layer: LayerSpec, *traits: Trait) -> bool:
-    """Whether a layer of Keras' own has any of the traits; of others, nothing is known here."""
+    """Whether a layer has any of the traits; a layer of a user's own class has none here."""
     known = LAYER_TYPES.get(layer.class_name)
     return known is not None and is_of_keras(layer) and not known.traits.isdisjoint(traits)
 

@@ -35,8 +35,8 @@ _CLASSES = _FUNCTIONS | {
 }
 # Layers whose configs lead to programs outside the file, or in it.
 _FOREIGN = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TensorFlowOpLayer")
-# Legacy Keras' layers of TensorFlow operations, with the key of the one that they call. Others than
-# these write files, load libraries or call Python.
+# Layers of legacy Keras that call a TensorFlow operation, with the config entry that names it. Only
+# the operations below are allowed: others can write files, load libraries or call Python.
 _OPERATION_LAYERS = {"TFOpLambda": "function", "ClassMethod": "cls_symbol"}
 _OPERATION_MODULES = frozenset(("__operators__", "bitwise", "image", "linalg", "math", "nn"))
 _NAMES = """
@@ -189,7 +189,8 @@ def _is_known(entry: Mapping[str, Any], module: Any) -> bool:
     if module.utils.get_registered_object(wanted) is not None:
         return True
     if is_function and where == "builtins":
-        # Keras says so of its own functions. Legacy Keras finds Python's there too, such as `exec`.
+        # Keras writes its own functions like this. By such an entry legacy Keras would also find
+        # Python's own functions, for example `exec`.
         return any(hasattr(getattr(module, part, None), wanted) for part in _FUNCTIONS)
     package, *parts = where.split(".")
     inside = parts[1:] if parts[:1] == ["src"] else parts
@@ -197,7 +198,7 @@ def _is_known(entry: Mapping[str, Any], module: Any) -> bool:
         return False
     if is_function:
         return parts == inside and len(inside) == 1 and inside[0] in _FUNCTIONS
-    # A function would be returned as it is, where a class is meant.
+    # By the name of a function, Keras would return the function where a class is meant.
     return name[:1].isupper() and (inside or [""])[0] in _CLASSES
 
 

@@ -38,8 +38,8 @@ class LayerSpec:
     Args:
         name: Name of the layer; `"outer/inner"` inside a nested model.
         class_name: Name of its class, such as `"Conv2D"`. Operations that are not layers
-            (`x + y`) have the prefix `"ops."`; classes of others that are called like one of
-            Keras', `"own."`: what a name without it says is so.
+            (`x + y`) have the prefix `"ops."`. A user's class with the name of a Keras class has
+            the prefix `"own."`, so that it is not taken for that one.
         config: What `layer.get_config()` returns.
         weights: Weight name to values, in the order of `generations.weights_of`. The values are
             anything that `np.asarray` takes; a graph read from a live model holds its
@@ -59,10 +59,9 @@ class LayerSpec:
         return {name: _array(value) for name, value in self.weights.items()}
 
     def settings(self) -> str:
-        """Class and config as JSON, without what a layer that is made anew has of its own.
+        """Class and config as JSON, without what differs when the same layer is made anew.
 
-        That is its name, which Keras numbers by how many the process has made, and the seed that
-        it draws.
+        That is its name, which Keras numbers within a process, and the seed that it draws.
         """
         own = ("name", "seed", "build_config")
         config = {key: value for key, value in self.config.items() if key not in own}
@@ -71,7 +70,7 @@ class LayerSpec:
 
 
 def _array(value: Any) -> np.ndarray:
-    """A weight's values; a variable's share its memory until it is assigned others."""
+    """A weight's values; the array shares the memory of a variable until that is assigned."""
     value = getattr(value, "value", value)  # of a Keras 3 variable, TensorFlow's
     if hasattr(value, "read_value"):
         value = value.read_value()
@@ -144,7 +143,7 @@ class ModelGraph:
         return {node.layer.name: node.layer for node in self.nodes}
 
     def layers_called(self, name: str) -> list[LayerSpec]:
-        """The layers of a flat graph that a name means: a nested model's name, all in it."""
+        """The layers of a flat graph that a name means; a nested model's name means all in it."""
         return [
             layer
             for layer in self.layers.values()
@@ -152,7 +151,7 @@ class ModelGraph:
         ]
 
     def no_layer(self, argument: str, name: str) -> str:
-        """What is wrong with an argument that names a layer that a flat graph does not have."""
+        """The error message for an argument that names a layer which a flat graph does not have."""
         paths = [layer.split("/") for layer in self.layers]
         known = ["/".join(path[:end]) for path in paths for end in range(1, len(path) + 1)]
         return (
@@ -196,7 +195,7 @@ class ModelGraph:
 
 
 class LayerNames:
-    """The names of layers in a flat graph: where a layer is met first, it gets its name."""
+    """The names of layers in a flat graph; a layer has that of the first place it is called in."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}

@@ -81,7 +81,7 @@ def from_plain(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mo
 
 
 def json_default(value: Any) -> Any:
-    """NumPy numbers and arrays, in configs and options, as what JSON knows.
+    """Turns NumPy numbers and arrays into numbers and lists; `json.dumps` takes it as `default`.
 
     Raises:
         TypeError: For anything else.

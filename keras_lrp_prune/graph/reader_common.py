@@ -32,9 +32,9 @@ class LiveCall:
 
 
 def type_name(operation: Any, layers: ModuleType) -> str:
-    """Name of a layer's or operation's class; `"own.X"` of another's class called like Keras' `X`.
+    """Name of a layer's or operation's class; `"own.X"` for a user's class with a Keras name `X`.
 
-    What is known of Keras' types is looked up by name: no table has a name that starts so.
+    Tables look layer types up by name; none of them has a name with that prefix.
 
     Args:
         operation: The layer or operation.

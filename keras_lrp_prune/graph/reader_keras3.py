@@ -8,17 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_lrp_prune.graph import reader_common as common
 from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
-from keras_lrp_prune.graph.reader_common import (
-    LiveCall,
-    by_name,
-    config_of,
-    plain,
-    refuse_own_call,
-    refuse_subclassed,
-    refuse_unbuilt,
-    type_name,
-)
 
 
 def functional(model: keras.Model) -> Any:
@@ -30,11 +21,11 @@ def functional(model: keras.Model) -> Any:
             "Set KERAS_BACKEND=tensorflow before Keras is imported."
         )
     if isinstance(model, keras.Sequential):
-        refuse_own_call(model)
-        return model._functional or refuse_unbuilt(model)
+        common.refuse_own_call(model)
+        return model._functional or common.refuse_unbuilt(model)
     if not hasattr(model, "_nodes_by_depth"):
-        refuse_subclassed(model)
-    refuse_own_call(model)
+        common.refuse_subclassed(model)
+    common.refuse_own_call(model)
     return model
 
 
@@ -43,15 +34,15 @@ def class_name(model: keras.Model) -> str:
     return "Sequential" if isinstance(model, keras.Sequential) else "Functional"
 
 
-def calls(model: Any) -> Iterator[LiveCall]:
+def calls(model: Any) -> Iterator[common.LiveCall]:
     """The calls of a functional model, in an order in which they can be executed."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             if node.is_input:
-                yield LiveCall(node.operation, node.output_tensors)
+                yield common.LiveCall(node.operation, node.output_tensors)
             else:
                 arguments = node.arguments
-                yield LiveCall(
+                yield common.LiveCall(
                     node.operation, node.output_tensors, arguments.args, arguments.kwargs
                 )
 
@@ -80,7 +71,7 @@ def layer(operation: Any) -> LayerSpec:
     if not isinstance(operation, keras.Layer):
         return LayerSpec(
             operation.name,
-            f"ops.{type_name(operation, keras.layers)}",
+            f"ops.{common.type_name(operation, keras.layers)}",
             _operation_config(operation),
             source=operation,
         )
@@ -89,9 +80,9 @@ def layer(operation: Any) -> LayerSpec:
     variables = operation.weights
     return LayerSpec(
         operation.name,
-        type_name(operation, keras.layers),
-        config_of(operation),
-        by_name([variable.name for variable in variables], variables),
+        common.type_name(operation, keras.layers),
+        common.config_of(operation),
+        common.by_name([variable.name for variable in variables], variables),
         operation,
     )
 
@@ -116,7 +107,7 @@ def _operation_config(operation: Any) -> dict[str, Any]:
     automatic = getattr(getattr(operation, "_auto_config", None), "config", {})
     known = {**automatic, **vars(operation)}
     return {
-        name: plain(known[name])
+        name: common.plain(known[name])
         for name in inspect.signature(type(operation).__init__).parameters
         if name in known and name not in ("self", "name", "args", "kwargs")
     }

@@ -9,19 +9,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_lrp_prune.graph import reader_common as common
 from keras_lrp_prune.graph.generations import LEGACY_KEYS, weights_of
 from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import LayerSpec
-from keras_lrp_prune.graph.reader_common import (
-    LiveCall,
-    by_name,
-    config_of,
-    plain,
-    refuse_own_call,
-    refuse_subclassed,
-    refuse_unbuilt,
-    type_name,
-)
 
 # TensorFlow functions that legacy graphs hold as layers, and the Keras 3 operations they are.
 _OPERATIONS = {
@@ -44,10 +35,10 @@ def functional(model: Any) -> Any:
     """The functional model behind `model`; refuses what has none."""
     if isinstance(model, tf_keras.Sequential):
         if not model._graph_initialized:
-            refuse_unbuilt(model)
+            common.refuse_unbuilt(model)
     elif not model._is_graph_network:
-        refuse_subclassed(model)
-    refuse_own_call(model)
+        common.refuse_subclassed(model)
+    common.refuse_own_call(model)
     return model
 
 
@@ -56,13 +47,13 @@ def class_name(model: Any) -> str:
     return "Sequential" if isinstance(model, tf_keras.Sequential) else "Functional"
 
 
-def calls(model: Any) -> Iterator[LiveCall]:
+def calls(model: Any) -> Iterator[common.LiveCall]:
     """The calls of a functional model, in an order in which they can be executed."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             outputs = tf.nest.flatten(node.outputs)
             if node.is_input:
-                yield LiveCall(node.layer, outputs)
+                yield common.LiveCall(node.layer, outputs)
             else:
                 args = tuple(_argument(value) for value in node.call_args)
                 kwargs = {
@@ -70,7 +61,7 @@ def calls(model: Any) -> Iterator[LiveCall]:
                     for key, value in node.call_kwargs.items()
                     if (key, value) != _CHANNELS_LAST
                 }
-                yield LiveCall(node.layer, outputs, args, kwargs)
+                yield common.LiveCall(node.layer, outputs, args, kwargs)
 
 
 def structures(model: Any) -> tuple[Any, Any]:
@@ -90,16 +81,16 @@ def is_tensor(value: Any) -> bool:
 
 def layer(operation: Any) -> LayerSpec:
     """A layer as data, with the names that Keras 3 has for it."""
-    name = type_name(operation, tf_keras.layers)
+    name = common.type_name(operation, tf_keras.layers)
     keys = LEGACY_KEYS.get(name, {})
-    config = {keys.get(key, key): value for key, value in config_of(operation).items()}
+    config = {keys.get(key, key): value for key, value in common.config_of(operation).items()}
     if name in _LAMBDAS:
         name = _OPERATIONS.get(config["function"], f"tf.{config['function']}")
     variables = weights_of(operation)
     names = [variable.name.split("/")[-1].split(":")[0] for variable in variables]
     if name in types_with(Trait.DEPTHWISE):
         names = [name.replace("depthwise_kernel", "kernel") for name in names]
-    return LayerSpec(operation.name, name, config, by_name(names, variables), operation)
+    return LayerSpec(operation.name, name, config, common.by_name(names, variables), operation)
 
 
 def _argument(value: Any) -> Any:
@@ -112,5 +103,5 @@ def _argument(value: Any) -> Any:
         return tuple(_argument(item) for item in value)
     if isinstance(value, tf.Tensor | tf.Variable) and not is_tensor(value):
         array = np.asarray(value)
-        return plain(array) if array.ndim == 0 else array
+        return common.plain(array) if array.ndim == 0 else array
     return value

@@ -1,4 +1,4 @@
-"""`graph.channel_rules`, for channel rules of one's own that import it by this name."""
+"""A second name for `graph.channel_rules`, which users' own channel rules may import."""
 
 from keras_lrp_prune.graph.channel_rules import (
     Call,

@@ -1,4 +1,4 @@
-"""Single weights that are frozen in layers that train: a `.keras` file has flags of layers only."""
+"""Single frozen weights in layers that train: `.keras` files store the flags of layers only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def frozen_weights(model: keras.Model) -> list[int]:
-    """Positions in `model.weights` of what is frozen although its layer trains.
+    """Positions in `model.weights` of weights that are frozen although their layer trains.
 
-    Positions, as nested models may hold weights of the same path. In legacy Keras there are none.
+    They are not told by their paths, which can be equal in nested models. Legacy Keras has none.
 
     Example:
         >>> model.get_layer("conv").kernel.trainable = False
@@ -37,7 +37,7 @@ def freeze_weights(model: keras.Model, positions: Collection[int]) -> None:
     """Freezes single weights, and leaves the flags of the layers.
 
     Args:
-        model: The model; of legacy Keras for no positions only.
+        model: The model; for one of legacy Keras, `positions` must be empty.
         positions: As `frozen_weights` gives them.
 
     Raises:

@@ -85,9 +85,9 @@ class HeldChannelMask:
         return [name for name, weight in self._weights.items() if weight.is_broken()]
 
     def found(self) -> np.ndarray:
-        """Units that are zero in the weights as they are, bool, shape `(units,)`.
+        """Units that are zero in the present weights, bool, shape `(units,)`.
 
-        Groups of which nothing would be left count as not masked.
+        A group whose units are all zero counts as not masked.
         """
         zero = np.zeros(self._structure.n_units, bool)
         for weight in self._weights.values():
@@ -115,7 +115,7 @@ class _HeldWeight:
         self._kept = tf.Variable(plan.kept(nothing, variable.shape), trainable=False)
 
     def slots(self) -> Iterator[Slot]:
-        """What the optimizers keep for the weight; an optimizer may be built as late as a step."""
+        """What the optimizers keep for the weight; optimizers may be built in the first step."""
         for optimizer in self._optimizers():
             yield from slots_of(optimizer, self._variable)
 

@@ -1,4 +1,4 @@
-"""What a mask of channels zeroes: the one plan, for masks in place, in training and in LRP."""
+"""Which weights a mask of channels zeroes, for masks in place, in training and in LRP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class MaskedWeight:
 
 
 def masked_weights(structure: ChannelStructure) -> list[MaskedWeight]:
-    """All weights that masking zeroes something of."""
+    """All weights that have positions which masking zeroes."""
     by_weight: dict[tuple[str, str], list[WeightAxis]] = {}
     for entry in structure.weight_axes:
         if entry.role != "sliced":

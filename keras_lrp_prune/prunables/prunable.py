@@ -21,25 +21,25 @@ class UnitGroup(Protocol):
 
     @property
     def size(self) -> int:
-        """How many they are."""
+        """Number of units."""
         ...
 
 
 class Prunable(Protocol):
     """Units that can go, each with all that it consists of: channels, weights, blocks of weights.
 
-    Which of them are gone is a mask throughout: bool, shape `(units,)`. How much goes, which units
-    go, and how far it goes is decided by what stands here alone.
+    Which units are gone is always a mask: bool, shape `(units,)`. `control` and `selection` decide
+    how much and which units go by what stands here, and by nothing else of a model.
     """
 
     @property
     def unit_noun(self) -> str:
-        """What units are called, such as channels."""
+        """What units are called in messages, such as channels."""
         ...
 
     @property
     def size_noun(self) -> str:
-        """What their sizes count, such as filters; the rate is a share of them."""
+        """What the sizes of units count, such as filters; the rate is a share of these."""
         ...
 
     @property

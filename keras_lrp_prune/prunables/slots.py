@@ -10,7 +10,7 @@ import keras
 
 AVERAGES = "_model_variables_moving_average"
 
-# Where a slot starts at something else than zero, the option that says at what. At zero, Ftrl would
+# Slots that do not start at zero, with the option that has their first value. At zero, Ftrl would
 # divide zero by zero as soon as a gradient is zero, and Adagrad's first step would be huge.
 _FRESH = {"_accumulators": "initial_accumulator_value"}
 
@@ -31,7 +31,7 @@ class Slot:
 
 
 def optimizers_within(optimizer: Any) -> Iterator[Any]:
-    """The optimizer and those inside it: of a scaled loss, or for some weights each."""
+    """An optimizer and those inside it, such as the one that a loss-scaling optimizer wraps."""
     yield optimizer
     inner = getattr(optimizer, "inner_optimizer", None)
     for one in (*getattr(optimizer, "optimizers", ()), *([] if inner is None else [inner])):
@@ -41,7 +41,7 @@ def optimizers_within(optimizer: Any) -> Iterator[Any]:
 def slots_of(optimizer: Any, weight: Any) -> Iterator[Slot]:
     """Everything that the optimizer, and those inside it, keep for each entry of a weight.
 
-    Slots that sum up several entries, as Adafactor's, are none.
+    Variables that sum up several entries, as those of Adafactor, are left out.
 
     Args:
         optimizer: Of Keras 3; one that is not built yet has no slots.

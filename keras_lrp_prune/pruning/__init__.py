@@ -1,4 +1,4 @@
-"""`prune()` and its result: ties the rooms below together."""
+"""`prune()` and its result; the work is done in the rooms below."""
 
 from keras_lrp_prune.pruning.result import PruningResult, load_result
 from keras_lrp_prune.pruning.run import prune

@@ -1,4 +1,4 @@
-"""What a result says of itself: what its accuracies are those of, and what would keep more."""
+"""Sentences about a result: what was measured, and what would keep more of the accuracy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from keras_lrp_prune.report.step_record import StepRecord
 if TYPE_CHECKING:
     from keras_lrp_prune.pruning.result import PruningResult
 
-# Losses below are those of any pruning; and with this many samples of each class, more tell little.
+# No advice is given for a smaller loss, which any pruning has; and none to take more samples where
+# every class has this many.
 _FEW_POINTS, _MANY_SAMPLES = 0.05, 100
-# More layers than these, for one reason, are only counted in the summary.
+# The most layers that the summary names for one reason.
 _MOST_SKIPPED = 2
 
 
 def measured_by(settings: Mapping[str, Any]) -> Measured:
-    """What the accuracies of a run's steps are those of, by the settings of its result."""
+    """What was measured for the accuracies of a run's steps, by the settings of its result."""
     steering = settings.get("steering", "as_is")
     return measured(steering, refits=bool(settings.get("recovery")))
 
@@ -59,10 +60,10 @@ def advice(result: PruningResult) -> str | None:
 
 
 def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
-    """What a summary says of the recovery of a run, by its settings.
+    """The lines of a summary on the recovery of a run.
 
     Returns:
-        What `"auto"` came to, if that was asked for, and the layers that could not be refitted.
+        What `"auto"` chose, if that was asked for, and the layers that could not be refitted.
     """
     chosen = []
     if settings.get("asked_recovery") == AUTO:
@@ -84,7 +85,7 @@ def _points(fall: float) -> str:
 
 
 def _remedies(result: PruningResult) -> Sequence[tuple[bool, str]]:
-    """What helps in general, and whether it would be news in this run."""
+    """What may keep more of the accuracy, each with whether it applies to this run."""
     settings, support = result.settings, result.reference["before"]["support"]
     frozen, floored = settings.get("recovery") is None, result.stopped.startswith("floor")
     refused, lost = bool(settings.get("refit_refused")), _lost_by_refitting(result)

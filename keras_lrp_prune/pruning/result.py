@@ -49,7 +49,7 @@ _PLAIN_FIELDS = [
     *("protected", "barriers", "uncounted"),
 ]
 
-# More protected layers than these, for one reason, are only counted in the summary.
+# The most protected layers that the summary names for one reason.
 _MOST_PROTECTED = 6
 
 
@@ -64,12 +64,12 @@ class PruningResult:
         cost_before, cost_after: Filters, parameters and FLOPs per sample.
         reference: Metrics on the reference set, `"before"` and `"after"`.
         validation: The same on the validation data, if there were any.
-        settings: What the run was asked for, and which engine it took.
+        settings: What the run was asked for, and what was chosen, such as the engine.
         stopped: Why the run ended.
         rate: The pruning rate reached.
         protected: Layer to the reason why its filters (or some) were left alone.
-        barriers: Layers without a channel rule, with their classes; what they read and return was
-            left alone.
+        barriers: Layers without a channel rule, with their classes and the reasons; what they read
+            and return was left alone.
         uncounted: Layers whose FLOPs are missing in the counts, for want of a formula.
         class_names: What the classes are called, if it is known.
 
@@ -174,7 +174,7 @@ class PruningResult:
         return rows
 
     def _steps_rows(self) -> Iterator[tuple[object, ...]]:
-        """What the steps went by, where it is not what the model achieves in the end."""
+        """The harmonic mean of the steps, where it is not that of the model in the end."""
         first, last = (f"{record.harmonic_mean:.4f}" for record in ends(self.history))
         if not measured_by(self.settings).of_model:
             yield "Harmonic mean of cross-fitted heads, reference set", first, last

@@ -69,10 +69,11 @@ def prune(
             `"flops"`, `"energy"` (an estimate) and `"latency"` (of one sample, measured here, so
             that a second run can end elsewhere). All are met, and one would not be if the last
             filters that went together were put back.
-        min_accuracy: Harmonic mean accuracy on the reference set, before refitting, at which to
-            stop before. It is that of the steps in `history`: of the masked model, whose layers
-            are refitted only in the end (by `"auto"` not below it), so that the model that is
-            returned is mostly better; or of cross-fitted heads where these steer.
+        min_accuracy: A floor: pruning stops before the harmonic mean accuracy on the reference set
+            falls below it. The accuracy is that of the steps in `history`: of the masked model,
+            before its layers are refitted in the end (with `"auto"` only if it stays above the
+            floor), so that the model that is returned is mostly better; or of cross-fitted heads
+            where these steer.
         validation: Held-out samples like `reference`: reported, steers nothing.
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
@@ -88,9 +89,9 @@ def prune(
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
             where it is installed and exact on the model, else native. `"lrp.log_odds"` is always
             native.
-        recovery: What of the weights that are left is refitted, without training. `"auto"`: what
-            serves best, `"least_squares"`, unless it loses more than a quarter of the harmonic mean
-            accuracy on the reference set or crosses `min_accuracy`: then the weights stay.
+        recovery: Which of the weights that are left are refitted, without training. `"auto"`: the
+            best in general, `"least_squares"`, unless it loses more than a quarter of the harmonic
+            mean accuracy on the reference set or crosses `min_accuracy`: then the weights stay.
             `"least_squares"`: after the last step, layers are fitted to the outputs that they had
             in the whole model; the result names those without a closed form.
             `"head"`: the linear head on the pooled features is fitted anew, on the reference set,
@@ -122,7 +123,7 @@ def prune(
         TypeError: For an argument of another type.
         ValueError: For a target rate that cannot be reached (the message names the maximum), a
             budget that cannot be met (the message names the smallest share) or both at once, an
-            unknown criterion or engine, an engine that the strategy is too much for, or other
+            unknown criterion or engine, an engine that cannot run under the strategy, or other
             arguments outside their ranges.
         CheckpointError: For a checkpoint that is damaged or of another run, or a folder that
             another run is using.

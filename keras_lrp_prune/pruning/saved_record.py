@@ -1,4 +1,4 @@
-"""What `result.json` holds: its form, and what of it belongs together."""
+"""What `result.json` holds: its form, and a check that its parts belong together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _BeforeAfter(TypedDict):
 
 
 class _SettingsOfSome(TypedDict, total=False):
-    """What some runs have, or not all versions wrote (the oldest refitted nothing)."""
+    """Settings that not all runs have, or that files of older versions lack."""
 
     recovery: str | None
     asked_recovery: str | None
@@ -42,7 +42,7 @@ class _Settings(_SettingsOfSome):
 
 
 class _SinceLater(TypedDict, total=False):
-    """What older versions did not write."""
+    """Entries that files of older versions lack."""
 
     model_sha256: str
     class_names: tuple[str, ...] | None
@@ -71,7 +71,8 @@ def checked_record(data: Any) -> SavedRecord:
     """The record that parsed JSON is.
 
     Raises:
-        ValueError: If it is none, or its parts do not belong together; the message says which.
+        ValueError: If it is no such record, or its parts do not belong together; the message says
+            which.
     """
     record: SavedRecord = formed(data, SavedRecord)
     n_classes = len(record["reference"]["after"]["recall"])

@@ -1,6 +1,6 @@
 """The stages of a run of `prune`: prepare, search, report.
 
-What tells a run from others is settled when it is prepared; nothing of it changes afterwards.
+The settings that tell a run from others are fixed when it is prepared.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Prepared:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """What tells the run from others, and the result says that it was asked for."""
+        """The settings that tell the run from others; the result states them as asked for."""
         asked = self.options
         return {
             "target_rate": self.goal.rate if asked.target.budget is None else None,
@@ -115,7 +115,7 @@ class SearchResult:
     Args:
         state: Where the loop ended.
         problem: The model and the reference set, as the criterion saw them.
-        steering: Whose accuracies steered.
+        steering: What steered: `"as_is"` or `"cross_fit"`.
         engine: What computed LRP, if anything did.
     """
 
@@ -153,7 +153,7 @@ def prepare(
 
 
 def search(run: Prepared) -> SearchResult:
-    """Finds the units that go, or goes on from where a checkpoint is.
+    """Finds the units that go, going on from the checkpoint if there is one.
 
     Raises:
         CheckpointError: Before any work, if the folder or what is in it does not fit the run.
@@ -197,7 +197,7 @@ def search(run: Prepared) -> SearchResult:
 
 
 def report(run: Prepared, found: SearchResult) -> PruningResult:
-    """Refits what is left, measures it, and says how all that went."""
+    """Refits what is left, rebuilds and measures it, and makes the result."""
     subject, recovery, progress = run.subject, run.options.recovery, run.progress
     state, structure = found.state, run.subject.structure
     with progress.stage("refitting", shown=recovery.chosen is not None):
@@ -239,8 +239,8 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
 
 
 def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[str, Any]:
-    """What the result says that was asked for, and what it came to."""
-    came_to: dict[str, Any] = {
+    """The settings of the result: what was asked for, and what was chosen."""
+    chosen: dict[str, Any] = {
         "steering": found.steering,
         "engine": found.engine,
         "trials": run.pace.selection.trials,
@@ -251,18 +251,18 @@ def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[
     }
     if (budget := run.options.target.budget) is not None:
         removed = found.state.removed
-        came_to["remaining"] = {name: run.shares(name, removed) for name in budget}
-    return {**run.identity, **came_to}
+        chosen["remaining"] = {name: run.shares(name, removed) for name in budget}
+    return {**run.identity, **chosen}
 
 
 def _measured(run: Prepared, steering: str) -> Measured:
-    """What the accuracies of the steps are those of."""
+    """What is measured for the accuracies of the steps."""
     return measured(steering, refits=run.options.recovery.chosen is not None)
 
 
 @contextmanager
 def _held_checkpoint(run: Prepared) -> Iterator[Checkpoint | None]:
-    """The checkpoint of a run in a folder that is held for it; `None` without a folder.
+    """The checkpoint of a run, in a folder that is locked for it; `None` without a folder.
 
     Raises:
         CheckpointError: Before any work, if it does not fit the run.

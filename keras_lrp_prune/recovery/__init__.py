@@ -1,4 +1,4 @@
-"""Closed-form fitting on the reference set: linear heads on frozen features."""
+"""Refitting without training, on the reference set: layers by least squares, linear heads."""
 
 from keras_lrp_prune.recovery.head import with_linear_head
 

@@ -91,7 +91,7 @@ def best_strength(features: np.ndarray, y: np.ndarray, *, bias: bool = True) -> 
         bias: Whether the classifier has one.
 
     Returns:
-        It, for features of unit mean square.
+        The inverse strength, for features of unit mean square.
     """
     folds = _folds(y)
     if folds is None:
@@ -174,7 +174,7 @@ def held_out_probabilities(features: np.ndarray, heads: list[FoldHead]) -> np.nd
 
 
 def _one_thread() -> threadpool_limits:
-    """For many small products: BLAS's threads wait for each other where the cores are shared."""
+    """Limits BLAS to one thread: with small products, more of them only wait for each other."""
     return threadpool_limits(1, user_api="blas")
 
 
@@ -196,5 +196,5 @@ def _in_few_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale(features: np.ndarray) -> float:
-    """One common scale: it keeps the relevance of features as it is, and penalties comparable."""
+    """One common scale for all features, so that strengths of the penalty are comparable."""
     return float(np.sqrt((features.astype(np.float64) ** 2).mean()) or 1.0)

@@ -29,7 +29,8 @@ from keras_lrp_prune.recovery.ridge import Products, Rows, Samples, best_correct
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, DEFAULT_MEMORY
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
-# The most windows that a layer is fitted to, and the widest kernel that it is fitted to so many.
+# The most windows that a layer is fitted to, and the largest window (in numbers) for which it is
+# fitted to so many.
 _MOST_ROWS = 8_192
 _WIDEST = 4_608
 _HELD_OUT = 0.2
@@ -89,7 +90,7 @@ def refit_layers(
         keras: The Keras module to run the networks with.
         batch_size: Samples that are run at once.
         memory: Bytes of activations to keep on the host.
-        include_head: Whether the layer that makes the class scores is refitted too: to the logits.
+        include_head: Whether the layer that makes the class scores is refitted too, to its logits.
         seed: For the images held out and the windows drawn.
         on_part: Called with the share of the layers that are done.
 
@@ -189,7 +190,7 @@ class _LayerFit:
             first, last = np.searchsorted(chosen, (each * batch.start, each * batch.stop))
             mine = chosen[first:last]
             seen = self._windows.rows(now, mine - each * batch.start)
-            with np.errstate(invalid="ignore"):  # the caller looks at what is not finite
+            with np.errstate(invalid="ignore"):  # the caller checks that the error is finite
                 target = self._windows.rows(before, mine - each * batch.start) @ self._old
                 missing = target - seen @ self._new
             held = held_out[mine // each]
@@ -288,14 +289,14 @@ def _left(kept: Kept, layer: LayerSpec, weight: str) -> list[np.ndarray]:
 
 
 def _parts(n_rows: int, shape: tuple[int, ...]) -> tuple[Samples, Samples]:
-    """Two empty sets of samples, of the kind that is smaller."""
+    """Two empty sets of samples, of the kind that takes less memory."""
     if n_rows < shape[0]:
         return Rows(), Rows()
     return Products(*shape), Products(*shape)
 
 
 def _drawn(total: int, n_inputs: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of windows, sorted: all, or as many as memory is meant for."""
+    """Numbers of the windows to fit to, sorted: all, or as many as the memory is meant for."""
     most = _MOST_ROWS if n_inputs <= _WIDEST else _WIDEST**2 // n_inputs
     if total <= most:
         return np.arange(total)

@@ -85,7 +85,7 @@ _PADDING: Mapping[str, Callable[[int, int, int], tuple[int, int]]] = {
 
 
 class NoWindows(Exception):
-    """A layer has no kernel that reads windows of all its channels; says why."""
+    """A layer has no kernel that reads windows of all its channels; the message says why."""
 
 
 def windows_of(layer: LayerSpec, rank: int) -> Windows:

@@ -106,10 +106,11 @@ class Replay:
         return values
 
     def _at_inference(self, layer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """What a model hands to the call of a layer at inference; outside, augmentation is on.
+        """The arguments with which a model calls a layer at inference.
 
-        In legacy Keras `training=True` of the call itself comes first, in Keras 3 the model's
-        `training=False`: there, the call of `RandomFlip` has it by default.
+        A layer that is called by itself may be in training mode, such as `RandomFlip`: so it gets
+        `training=False`. In legacy Keras, `training=True` in the call of the layer is kept, as the
+        model would do; in Keras 3 the model's `training=False` counts more.
         """
         heeded = "training" in inspect.signature(layer.call).parameters
         if heeded and not (self._own_mode_first and "training" in kwargs):
@@ -117,7 +118,7 @@ class Replay:
         return kwargs
 
     def _read_from(self, start: int) -> set[TensorRef]:
-        """The tensors that calls from there on read, or the model gives out."""
+        """The tensors that calls from `start` on read, and the outputs of the model."""
         return {ref for node in self._nodes[start:] for ref in node.inputs} | set(self._outputs)
 
 

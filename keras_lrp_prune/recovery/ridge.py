@@ -82,7 +82,7 @@ class Products:
             xx = xx - count * np.outer(mean_x, mean_x)
             xe = xe - count * np.outer(mean_x, mean_e)
 
-        # Of inputs that hardly vary, rounding is all that is left.
+        # Where inputs hardly vary, the trace is nothing but rounding: it gets a lower bound.
         mean = max(np.trace(xx), 1e-9 * np.trace(self._xx[:-1, :-1])) / len(xx) or 1.0
 
         def solve(ridge: float) -> np.ndarray:
@@ -100,7 +100,7 @@ class Products:
 
 
 class Rows:
-    """The samples themselves: solved through XX', which is the smaller one."""
+    """The samples themselves: solved through XX', which is smaller than X'X here."""
 
     def __init__(self) -> None:
         self._x: list[np.ndarray] = []
@@ -145,8 +145,8 @@ def best_correction(
 
     Args:
         fitting: Samples to fit to.
-        held_out: Samples of the same kind, of other images: neighbours would tell each other's
-            outputs.
+        held_out: Samples of the same kind, of other images: windows of one image overlap, so that
+            they would tell each other's outputs.
         bias: Whether the layer's outputs can be shifted.
 
     Returns:
@@ -170,6 +170,6 @@ def _solve(square: np.ndarray, right: np.ndarray, strength: float) -> np.ndarray
 
     square = square.copy()
     square.flat[:: len(square) + 1] += strength
-    # LAPACK's threads wait for each other, for many times as long, where the cores are shared.
+    # Not LAPACK's: where cores are shared, its threads wait for each other many times as long.
     factor = np.asarray(tf.linalg.cholesky(square))
     return cho_solve((factor, True), right, check_finite=False)

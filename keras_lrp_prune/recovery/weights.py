@@ -1,4 +1,4 @@
-"""Other weights for a model that is data."""
+"""Giving a `ModelGraph` other weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def with_weights(graph: ModelGraph, weights: Weights) -> ModelGraph:
-    """The same model with other weights; the graph that is given, and its model, stay as they are.
+    """The same model with other weights; the given graph, and its live model, are not changed.
 
     Args:
         graph: A model, nested or flat.

@@ -1,1 +1,1 @@
-"""How much each channel group matters to each class."""
+"""Layer-wise relevance propagation (LRP): how much each channel matters to each class."""

@@ -1,4 +1,4 @@
-"""Relevances as results of their own: of filters for classes, and of inputs for outputs."""
+"""Relevance without pruning: of filters for classes, and of input values for outputs."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def input_relevance(
         MissingInnvestigateError: As `filter_relevance`.
 
     Example:
-    The classes to explain come after the samples; without them it is the one with most score.
+    The classes to explain come after the samples; by default it is the one with the highest score.
 
     >>> relevance = klp.input_relevance(model, x[:4], y[:4])
     >>> relevance.shape == x[:4].shape

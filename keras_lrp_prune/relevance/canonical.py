@@ -30,9 +30,10 @@ from keras_lrp_prune.graph.model_graph import (
 def canonize(graph: ModelGraph) -> ModelGraph:
     """Rewrites a model for LRP; the outputs stay the same up to float rounding.
 
-    Flat, float32, no inference identities, activations apart from linear layers, sums as `Add`
-    layers, separable convolutions in two, batch norms folded into the linear layer before
-    them or, where there is none, turned into a depthwise convolution of size 1.
+    It becomes flat and float32. Layers that do nothing at inference are dropped, activations become
+    layers of their own, sums `Add` layers, separable convolutions two layers; batch norms are
+    folded into the linear layer before them or, where there is none, turned into a depthwise
+    convolution of size 1.
 
     Args:
         graph: Any `ModelGraph`.
@@ -52,6 +53,20 @@ def canonize(graph: ModelGraph) -> ModelGraph:
     ):
         graph = rewrite(graph)
     return graph
+
+
+def check_ends(graph: ModelGraph) -> None:
+    """Refuses a canonical graph with several inputs or outputs, of which engines know only one.
+
+    Raises:
+        UnsupportedModelError: If it has not one input and one output.
+    """
+    inputs, outputs = list(references(graph.inputs)), list(references(graph.outputs))
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UnsupportedModelError(
+            f"LRP needs a model with one input and one output; model {graph.name!r} has "
+            f"{len(inputs)} inputs and {len(outputs)} outputs."
+        )
 
 
 def strip_softmax(graph: ModelGraph) -> ModelGraph:
@@ -141,7 +156,7 @@ def sums_as_layers(graph: ModelGraph) -> ModelGraph:
 def depthwise_part(name: str) -> str:
     """Name of the depthwise part of the separable convolution called `name`.
 
-    No layer of the user's is called so: a slash follows the name of a nested model only.
+    No layer of the user can have this name: a slash only follows the name of a nested model.
     """
     return f"{name}/depthwise"
 
@@ -240,7 +255,7 @@ def _replace_nodes(
     moved = moved or {}
 
     def follow(ref: TensorRef, own: Collection[str] = ()) -> TensorRef:
-        # A node's successor in its own replacement still reads it, not what it moved to.
+        # A node that replaces another still reads the tensors of nodes in the same replacement.
         while ref in moved and ref.node not in own:
             ref = moved[ref]
         return ref
@@ -280,7 +295,7 @@ def _activation(node: Node, suffix: str, activation: str) -> Node:
 
 
 def _as_activation(layer: LayerSpec) -> str | None:
-    """The activation that an activation layer computes, if it has a name of its own."""
+    """The name of the activation that a layer computes, if `Activation` has one for it."""
     config = layer.config
     if layer.class_name == "ReLU":
         plain = not config.get("negative_slope") and not config.get("threshold")
@@ -336,7 +351,7 @@ def _separable_parts(node: Node) -> tuple[Node, Node]:
 
 
 def _normalises_last(node: Node) -> bool:
-    """Whether it is an affine map of the last axis; with statistics of the batch it is none."""
+    """Whether a batch norm is an affine map of the last axis, by fixed statistics."""
     axis = node.layer.config["axis"]
     last = len(node.shapes[0]) - 1
     other = node.layer.config.get("renorm") or node.kwargs.get("training")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_lrp_prune.graph.layer_types import is_of_keras
-from keras_lrp_prune.graph.model_graph import ModelGraph, Node, UnsupportedModelError, references
+from keras_lrp_prune.graph.model_graph import ModelGraph, Node, UnsupportedModelError
+from keras_lrp_prune.relevance.canonical import check_ends
 from keras_lrp_prune.relevance.own_layers import has_own_function
 
 Condition = Callable[[Mapping[str, Any], int], bool]
@@ -65,12 +66,7 @@ def check_dialect(graph: ModelGraph, analyzer: str) -> None:
     Raises:
         UnsupportedModelError: Naming the layers and what is wrong with them.
     """
-    inputs, outputs = list(references(graph.inputs)), list(references(graph.outputs))
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise UnsupportedModelError(
-            f"LRP needs a model with one input and one output; model {graph.name!r} has "
-            f"{len(inputs)} inputs and {len(outputs)} outputs."
-        )
+    check_ends(graph)
     calls = Counter(node.layer.name for node in graph.nodes)
     problems = [problem for node in graph.nodes if (problem := _problem(node, calls, analyzer))]
     if problems:

@@ -26,9 +26,8 @@ class MissingInnvestigateError(ImportError):
 class InnvestigateEngine(LRPEngine):
     """The reference: iNNvestigate's own analyzers.
 
-    Building it costs seconds (iNNvestigate's graph); a relevance pass then costs a few forward
-    passes, and a new mask a weight update. Its process is started once for all engines that
-    follow one another.
+    Making it costs seconds, for iNNvestigate's graph; a relevance pass then costs a few forward
+    passes, and a new mask a weight update. Engines that are used one after another share a process.
 
     Args:
         graph: The model.
@@ -57,7 +56,7 @@ class InnvestigateEngine(LRPEngine):
         python: str | None = None,
     ) -> None:
         check_analyzer(analyzer, options or {})
-        make_composite(analyzer, options or {})  # checks the values: the worker would fail late
+        make_composite(analyzer, options or {})  # checks the values before the worker is started
         super().__init__(graph, two_class=two_class, batch_size=batch_size)
         check_dialect(self._graph, analyzer)
         plain, arrays = to_plain(self._graph)

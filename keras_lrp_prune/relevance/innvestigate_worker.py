@@ -124,7 +124,7 @@ class Twin:
     def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
         """Relevance of each layer's output for class `y`, summed over space and over each class.
 
-        And `"the outputs"` of the graph, of the same forward pass.
+        The reply also has `"the outputs"` of the graph, from the same forward pass.
         """
         outputs, *per_sample = self._per_filter.predict_on_batch([x, _selection(y)])
         sums = {"the outputs": outputs}
@@ -143,11 +143,11 @@ class Twin:
 
 @dataclass
 class State:
-    """What the worker has.
+    """The state of the worker.
 
     Args:
-        twin: Of the model that was given last.
-        unused_since: When it had answered everything, and had no model; None: it is needed.
+        twin: The twin of the model that was given last.
+        unused_since: Since when it has had no model and no request; `None` while it is in use.
     """
 
     twin: Twin | None = None
@@ -155,14 +155,14 @@ class State:
 
     @property
     def now(self) -> Twin:
-        """The twin that requests are about."""
+        """The twin of the model that requests are for."""
         if self.twin is None:
             raise ValueError("no model was given")
         return self.twin
 
 
 def _apart(graph: ModelGraph) -> ModelGraph:
-    """The graph with layer names that no layer of iNNvestigate's has: it calls its own `"add"`."""
+    """The graph, layer names prefixed: iNNvestigate has layers called `"add"` and the like."""
     return replace(
         graph,
         nodes=tuple(
@@ -242,7 +242,7 @@ def _handle(message: dict[str, Any], arrays: dict[str, np.ndarray], state: State
 
 
 def _forget(state: State) -> None:
-    """Frees what the model took, one included that could not be analysed."""
+    """Frees the memory of the last model, also of one that could not be analysed."""
     state.twin = None
     if tf_keras := sys.modules.get("tf_keras"):
         tf_keras.backend.clear_session()
@@ -259,7 +259,7 @@ def _version(name: str) -> str | None:
 def _exit_when_useless(parent: int, unused_seconds: float, state: State) -> None:
     """Ends this process soon after its parent is gone, even in the middle of a computation.
 
-    And when it has been unused for so many seconds.
+    It also ends it when it has been unused for `unused_seconds`.
     """
     while os.getppid() == parent:
         since = state.unused_since

@@ -78,13 +78,13 @@ class LRPEngine(ABC):
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Relevance of the output channels of every layer with weights, `(classes, channels)`.
 
-        It is that for the class of each sample, or for every class of all samples; second comes
-        what the canonical graph returns for the samples, `(samples, outputs)`.
+        The relevance for a class is summed over the samples of that class, or with `every_class`
+        over all samples. Also returns the outputs of the canonical graph, `(samples, outputs)`.
         """
 
     @abstractmethod
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
-        """Zeroes what layers make or read and is not kept.
+        """Zeroes the channels that layers make, or read, and that are not kept.
 
         Args:
             news: `"made:LAYER"` or `"read:LAYER"` to what is kept, bool, shape `(channels,)`; for
@@ -178,8 +178,8 @@ class LRPEngine(ABC):
 
         Returns:
             The relevance, float64, shape `(classes, units)`: summed over space, samples and the
-            unit's channels. And, of the same forward pass, what the model says of the samples:
-            class probabilities, `(samples, classes)`.
+            unit's channels. And the class probabilities of the same forward pass,
+            `(samples, classes)`.
         """
         sums, outputs = self._channel_sums(x, y)
         return self._per_unit(structure, sums), self._probabilities(outputs)
@@ -213,13 +213,13 @@ class LRPEngine(ABC):
         return relevance.T
 
     def _one_merged(self, sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The sums, with one channel where one unit of the model computes two scores."""
+        """The sums; those of the two scores that stand for a single unit are added up."""
         if self._merged not in sums:
             return sums
         return {**sums, self._merged: sums[self._merged].sum(1, keepdims=True)}
 
     def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        # The second score of two that stand for one unit is its logit.
+        # Of two scores that stand for a single unit, the second one is its logit.
         return probabilities(outputs[:, 1:] if self._merged else outputs, self._kind)
 
     def _preprocess(self, x: Any) -> Any:
@@ -228,7 +228,7 @@ class LRPEngine(ABC):
 
     def _unpad(self, relevance: np.ndarray) -> np.ndarray:
         for node in reversed(self._front.nodes if self._front else ()):
-            if has(node.layer, Trait.MOVES):  # of what prepares an input, padding alone
+            if has(node.layer, Trait.MOVES):  # among layers that prepare an input, only padding
                 first = 2 if node.layer.config.get("data_format") == "channels_first" else 1
                 sides = np.reshape(node.layer.config["padding"], (-1, 2)).tolist()
                 inside = (slice(before, -behind or None) for before, behind in sides)
@@ -237,7 +237,7 @@ class LRPEngine(ABC):
 
 
 def _without_identities(graph: ModelGraph) -> ModelGraph:
-    """A flat graph of Keras' own layers, as far as they are registered, that all do something."""
+    """A flat graph without layers that do nothing, and with Keras layers for registered ones."""
     return drop_identities(as_keras_layers(graph.flat()))
 
 
@@ -249,7 +249,7 @@ def _owners(graph: ModelGraph) -> set[str]:
 
 
 def _canonical(graph: ModelGraph, two_class: bool) -> tuple[ModelGraph | None, ModelGraph]:
-    """The layers that prepare the input, if there are any, and what is analysed behind them."""
+    """The layers that prepare the input, if there are any, and the canonical graph behind them."""
     front, graph = split_preprocessing(graph)
     graph = strip_softmax(canonize(graph))
     return front, two_class_logits(graph) if two_class else graph

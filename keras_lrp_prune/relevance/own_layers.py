@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 Backward = Callable[["Visit"], Sequence[Any]]
 
-# A layer type to its function, or to the name of the Keras layer type through which relevance
-# passes alike: of Keras' own, their own. A softmax is among them, to be taken off at the output.
+# A user's layer type has a function here, or the name of the Keras layer type through which
+# relevance passes in the same way; a Keras layer type has its own name. Softmax is included: it is
+# taken off at the output.
 LAYER_LRP: Registry[Backward | str] = Registry(
     {
         name: name
@@ -42,8 +43,8 @@ def register_layer_lrp(layer_class: type, backward: Backward | type) -> None:
         backward: `backward(visit)` returns the relevance of each input, given that of the output,
             see `keras_lrp_prune.relevance.native.layers`, which has functions for most cases:
             `as_it_is` for a layer that works on each element by itself, `by_contribution` for one
-            that is linear and has no bias. Or a Keras layer class: as that one, for a layer that
-            computes the same from the same weights and arguments.
+            that is linear and has no bias. Or a Keras layer class, for a layer that computes the
+            same as that one from the same weights and arguments.
 
     Raises:
         TypeError: If `layer_class` is not a class, or one of Keras' own that LRP has a rule for;
@@ -68,7 +69,7 @@ def has_own_function(layer: LayerSpec) -> bool:
 
 
 def as_keras_layers(graph: ModelGraph) -> ModelGraph:
-    """Puts Keras' own layers in the place of those that were registered to be as these.
+    """Puts Keras layers in the place of users' layers that were registered with their classes.
 
     Args:
         graph: A flat graph.
@@ -88,7 +89,7 @@ def _keras_layer(layer: LayerSpec, class_name: str) -> LayerSpec:
     """A layer of that type, with what its constructor takes of the config.
 
     Raises:
-        TypeError: If the config lacks something of that.
+        TypeError: If the config lacks an argument that the constructor needs.
     """
     import keras
 

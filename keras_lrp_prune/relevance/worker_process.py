@@ -18,7 +18,7 @@ from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 
 PYTHON_VARIABLE = "KERAS_LRP_PRUNE_INNVESTIGATE_PYTHON"
 
-# A worker that nobody asks anything ends itself after so many seconds: it holds half a GiB.
+# An unused worker ends itself after so many seconds, as it takes half a GiB of memory.
 UNUSED_SECONDS = 60
 
 _WORKER = "keras_lrp_prune.relevance.innvestigate_worker"
@@ -138,7 +138,7 @@ def borrow(python: str | None = None) -> WorkerProcess:
 
 
 def give_back(worker: WorkerProcess) -> None:
-    """Makes a worker forget its model; one of each interpreter waits for who borrows it next."""
+    """Makes a worker forget its model; one for each interpreter is kept for the next borrower."""
     key = os.getpid(), worker.python
     try:
         worker.ask({"do": "forget"})
@@ -165,6 +165,6 @@ def _end(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
 
 
 def _end_quietly(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
-    """Where nobody is left to be told of Ctrl-C: Python ends, or nothing refers to the worker."""
+    """Ends a worker when Python ends, or when nothing refers to it; Ctrl-C is ignored then."""
     with contextlib.suppress(KeyboardInterrupt):
         _end(process, log)

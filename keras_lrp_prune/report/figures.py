@@ -20,7 +20,7 @@ from keras_lrp_prune.report.fonts import show_all_characters
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Texts that hold names from elsewhere are no formulas, whatever dollar signs are in them.
+# For texts with names from elsewhere: dollar signs in them do not mark formulas.
 NAME: Mapping[str, Any] = {"parse_math": False}
 _LONGEST_NAME = 32
 
@@ -77,8 +77,8 @@ def accuracy_axes(title: str | None, lowest: float) -> tuple[Figure, Axes]:
 def legend_beside(axes: Axes, lines: Sequence[Line2D]) -> None:
     """Puts a legend of these lines, by their labels, to the right of the axes.
 
-    matplotlib leaves labels out that begin with an underscore, and reads formulas between dollar
-    signs: the names of classes and layers are neither, so the texts are set behind its back.
+    matplotlib leaves out labels that begin with an underscore, and reads formulas between dollar
+    signs. Names of classes and layers may have both, so that the texts are set afterwards.
     """
     legend = axes.legend(
         lines,

@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
-# Has a box for every character, which tells nothing.
+# This font has the same empty box for every character.
 _LAST_RESORT = "Last Resort"
 _WEIGHTS = ("normal", "bold")
 
 
 def show_all_characters(figure: Figure) -> None:
-    """Makes texts of a figure such that all of their characters are drawn, and nothing is logged.
+    """Makes all characters of the texts in a figure be drawn, without a line in the log.
 
-    What the font of a text lacks comes from other installed fonts; what none of them has is shown
-    as an escape sequence, as `printable` shows what cannot be printed.
+    Characters that the font of a text lacks come from other installed fonts. What none of them has
+    is shown as an escape sequence, as `printable` shows what cannot be printed.
 
     Args:
         figure: The figure, complete.
@@ -32,7 +32,7 @@ def show_all_characters(figure: Figure) -> None:
 
 
 def _completed(figure: Figure) -> bool:
-    """Gives texts the fonts that they need; whether there were such texts."""
+    """Gives texts the fonts that they need; returns whether any text needed one."""
     texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
     lacking = {sign for text in texts for sign in _lacking(text.get_text(), text.get_fontfamily())}
     if not lacking:
@@ -49,7 +49,7 @@ def _completed(figure: Figure) -> bool:
 
 @contextmanager
 def _silent_lookups() -> Iterator[None]:
-    """Keeps matplotlib from logging each family that lacks a weight; the nearest one serves."""
+    """Keeps matplotlib from logging that a font family lacks a weight: it takes the nearest one."""
     logger = logging.getLogger(font_manager.__name__)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -60,7 +60,7 @@ def _silent_lookups() -> Iterator[None]:
 
 
 def _lacking(signs: Iterable[str], families: Iterable[str]) -> set[str]:
-    """Those of some characters that no font of some families has."""
+    """The characters that none of the font families has."""
     left = set(signs)
     for family in families:
         left -= _held(left, family)
@@ -68,7 +68,7 @@ def _lacking(signs: Iterable[str], families: Iterable[str]) -> set[str]:
 
 
 def _held(signs: Iterable[str], family: str) -> set[str]:
-    """Those of some characters that a family has, in each weight that is drawn."""
+    """The characters that a font family has, in each weight that is drawn."""
     fonts = [
         get_font(findfont(FontProperties(family=[family], weight=weight))) for weight in _WEIGHTS
     ]
@@ -76,7 +76,7 @@ def _held(signs: Iterable[str], family: str) -> set[str]:
 
 
 def _families_with(signs: Iterable[str]) -> list[str]:
-    """Installed families that together have as many of some characters as there are in any."""
+    """Installed font families that together have all the characters that any of them has."""
     left, chosen = set(signs), []
     names = {entry.name for entry in fontManager.ttflist if _LAST_RESORT not in entry.name}
     for family in sorted(names, key=lambda name: ("Sans" not in name, name)):

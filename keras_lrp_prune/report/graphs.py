@@ -148,7 +148,7 @@ def _fitted(text: str, size: float, width: float) -> str:
 
 
 def _colours(boxes: Sequence[Box], edges: Sequence[tuple[int, int]]) -> dict[str | None, str]:
-    """A colour for each group: another than those of its neighbours, as far as there are enough."""
+    """A colour for each group, different from those of its neighbours if there are enough."""
     beside: dict[str, Counter[str]] = {}
 
     def meet(names: Sequence[str | None], others: Sequence[str | None]) -> None:

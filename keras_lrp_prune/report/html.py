@@ -1,4 +1,4 @@
-"""Tables and pictures for notebooks, as HTML of their own that loads nothing."""
+"""Tables and pictures for notebooks, as HTML that loads nothing from elsewhere."""
 
 from __future__ import annotations
 

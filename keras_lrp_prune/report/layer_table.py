@@ -23,8 +23,8 @@ _BETWEEN = 3  # columns
 class LayerTable:
     """A table of what can be pruned of each layer.
 
-    It has a row of six columns for each layer, if no name has to be broken for that; else each name
-    has a line of its own, and what the layer is stands below it.
+    Each layer has a row of six columns, if the terminal is wide enough for all names. Otherwise
+    each name has a line of its own, with class, output and remark below it.
 
     Args:
         rows: Per layer its name, class, output shape, number of filters, how many of them can be

@@ -63,8 +63,8 @@ def plot_history(
     """Draws how the accuracies went while filters were removed.
 
     The harmonic mean is the thick line, each class a thin one, and a step that was undone a cross
-    at the rate and harmonic mean that it would have had. What is measured elsewhere or later is no
-    point of these lines: it is a marker.
+    at the rate and harmonic mean that it would have had. What was measured on other samples, or
+    after refitting, is a marker beside these lines.
 
     Args:
         history: One record per step, with the keys `"rate"` (in [0, 1)), `"harmonic_mean"`,
@@ -75,7 +75,7 @@ def plot_history(
             original model and of the result.
         refitted: Such a record of the model after what is left was refitted, on the reference set;
             the legend then says that the lines are of the model before.
-        ylabel: What the accuracies are those of.
+        ylabel: Title of the axis of accuracies.
         class_names: Names of the classes, by default their numbers.
 
     Returns:

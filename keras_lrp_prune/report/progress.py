@@ -1,4 +1,4 @@
-"""How far a run is, on a terminal of any width: one bar for each of its stages."""
+"""Progress of a run, on a terminal of any width: one bar for each of its stages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIPED_WIDTH, _WIDEST, _NARROWEST_BAR, _SHORTEST_NAME = 160, 100, 6, 6
 _LEAST_BAR = 4  # Rich makes none shorter
 _LONGEST_MEAN = 20  # else the first word, "harmonic", is left out beside a bar
 _TIME_WIDTH = len("1:00:00 left")
-# Steps that come at once are those of a checkpoint: they tell no speed.
+# Steps that follow each other within so many seconds come from a checkpoint: they tell no speed.
 _AT_ONCE = 0.02
 
 
@@ -28,7 +28,7 @@ class PruningProgress:
     Of pruning: rate, harmonic mean and worst class. Without a terminal, line by line.
 
     Args:
-        part: How much of the way a step has come, in [0, 1].
+        part: Gives for a step how much of the way is done, in [0, 1].
         class_names: What the classes are called; by default numbers.
         enabled: Whether to show anything.
     """
@@ -49,7 +49,7 @@ class PruningProgress:
         self._clock = _Clock()
 
     def name_mean(self, mean: str) -> None:
-        """Takes another name for the harmonic mean, where it is none of the model itself."""
+        """Sets the name that is shown for the harmonic mean, such as that of cross-fitted heads."""
         self._mean = mean
 
     @contextmanager
@@ -98,10 +98,10 @@ class PruningProgress:
             )
 
     def _worst(self, title: str, record: Step, taken: int | None = None) -> str:
-        """The worst class and its accuracy, in what room a line of the terminal has for it.
+        """The worst class and its accuracy, the name cut to the room in a line of the terminal.
 
-        Nothing where all classes are right throughout, as none is worse then, or where even a
-        short name would leave no room for a bar.
+        Nothing if all classes are at 100 %, so that none is the worst, or if even a short name
+        would leave no room for a bar.
         """
         worst = record.worst_class
         if record.class_accuracies[worst] == 1:
@@ -138,7 +138,7 @@ class _Clock:
         """Takes note of how far the stage is by now."""
         now = time.monotonic()
         if self._from is None or now - self._last < _AT_ONCE:
-            self._from = (now, part)  # not from the begin on: what is traced first takes long
+            self._from = (now, part)  # the first step is left out: it is long, as it traces
         start, first = self._from
         self.part, self._last = part, now
         if part > first:

@@ -41,11 +41,11 @@ class StepRecord:
 
     @classmethod
     def of(cls, step: Step) -> StepRecord:
-        """The record of a step of a run that counts what is left by these names."""
+        """The record of a step whose counts of what is left are filters, parameters and FLOPs."""
         return cls(**step.to_dict())
 
     def as_step(self) -> Step:
-        """The step that it is the record of."""
+        """The step that this is the record of."""
         return Step.from_dict(self.to_dict(), self.cost.counts())
 
     @property
@@ -67,6 +67,7 @@ class StepRecord:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: If it is none; the message says what is missing or of another type.
+            ValueError: If it is no such record; the message says what is missing or of another
+                type.
         """
         return formed(record, cls)

@@ -218,10 +218,10 @@ def comparison_table(
 
 
 def reason_lines(title: str, reasons: Mapping[str, str], most: int | None = None) -> list[str]:
-    """Lists layers with the reason why something befell them, each reason once.
+    """Lists layers with the reason why they were treated in some way, each reason once.
 
     Args:
-        title: What befell them, as `"Protected"`.
+        title: How they were treated, such as `"Protected"`.
         reasons: Layer to reason.
         most: Layers to name for a reason before the rest are only counted; by default all.
 
@@ -268,7 +268,7 @@ def table_text(*tables: RenderableType, piped_width: int = PIPED_WIDTH) -> str:
         >>> table_text(before_after_table([("Filters", 1024, 512)])).splitlines()[-1]
         ' Filters    1,024     512'
     """
-    # Captured text is no display: a notebook would show an empty one.
+    # In a notebook, rich would show an empty output for the text that is captured here.
     console = _console(None, piped_width, color_system=None, force_jupyter=False)
     with console.capture() as captured:
         for table in tables:

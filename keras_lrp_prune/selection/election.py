@@ -14,7 +14,7 @@ from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import Bundle, cheapest_first, lowest_scored, nearest
 
-# Of a unit that gains nothing, so that costs can be divided by gains.
+# The gain of a unit that gains nothing, so that it can be divided by.
 _LEAST_GAIN = 1e-12
 
 
@@ -30,9 +30,9 @@ def balanced(
 ) -> list[Bundle]:
     """Of the lowest-scored units, adds those whose contributions cancel out in each sample.
 
-    What `lowest_scored` would take for a step of the size of the pool stands for election. One
-    bundle after the other goes, each time the one after which the lost contributions, summed over
-    units, squared and summed over samples, have grown least for what it gains.
+    The bundles that `lowest_scored` would take for a step of the size of the pool stand for
+    election. They are elected one after another: each time the one with which the lost
+    contributions (summed over units, squared, summed over samples) grow least for what it gains.
 
     Costs no pass: `samples * candidates` multiplications for each unit that goes.
 
@@ -78,7 +78,7 @@ def _elected(bundles: list[Bundle], lost: np.ndarray, gained: np.ndarray, need: 
         growth = np.where(ready, (2 * along + squared) / gained, np.inf)
         best = int(np.argmin(growth))
         if elected and sizes[best] - need > need:
-            break  # nearer to the goal without it
+            break  # the size is nearer to `need` without it
         along += lost @ lost[best]
         need -= sizes[best]
         taken[best] = True

@@ -20,7 +20,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, y: np.ndarray, probabilities: np.ndarray) -> Self:
-        """Those of samples of classes `y`, by their class probabilities `(samples, classes)`."""
+        """From the classes `y` of samples and their class probabilities `(samples, classes)`."""
         return cls(class_accuracies(y, probabilities), soft_class_accuracies(y, probabilities))
 
 
@@ -32,5 +32,5 @@ class Examiner(Protocol):
         ...
 
     def scores(self, removed: np.ndarray) -> Scores:
-        """How much the units there matter; candidates that go further are evaluated next."""
+        """Scores of that model's units; the candidates that are evaluated next start from it."""
         ...

@@ -51,11 +51,12 @@ class Bundle:
     """Units of a group that go at once, so that its width stays a multiple of `round_to`.
 
     Args:
-        units: Which.
+        units: The numbers of the units.
         size: How much goes with them (filters, weights).
-        score: Of the units, relative to that.
+        score: The sum of their scores, divided by the size.
         group: Number of the group.
-        odd: Whether it makes the width a multiple, so that it goes before all others of the group.
+        odd: Whether it is a smaller bundle after which the width is a multiple of `round_to`, so
+            that it goes before all others of the group.
     """
 
     units: np.ndarray
@@ -79,7 +80,7 @@ def cheapest_first(
         for size in bundle_sizes(len(left), group.size, limits):
             units = left[start : start + size]
             count = int(sizes[units].sum())
-            # Equal but for float rounding: never less than the bundle that goes before.
+            # Scores rise within a group; float rounding could make them fall, which is prevented.
             score = max(score, float(scores[units].sum() / count))
             bundles.append(Bundle(units, count, score, number, size != limits.round_to))
             start += size

@@ -1,4 +1,4 @@
-"""Which pruning rates the limits leave within reach."""
+"""Which pruning rates can be reached within the limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def most_removed(prunable: Prunable, limits: Limits) -> np.ndarray:
 
 
 def largest_rate(prunable: Prunable, limits: Limits) -> float:
-    """The highest pruning rate that the limits leave."""
+    """The highest pruning rate that the limits allow."""
     return prunable.rate(most_removed(prunable, limits))
 
 
@@ -41,7 +41,7 @@ def is_nearest(prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
 
 
 def check_rate(what: str, rate: float, prunable: Prunable, limits: Limits) -> None:
-    """Raises `ValueError` if the limits do not leave that pruning rate, and names the largest."""
+    """Raises `ValueError` if the limits do not allow that pruning rate; it names the largest."""
     largest = largest_rate(prunable, limits)
     if rate > largest + rate_tolerance(prunable, limits):
         widest, noun = max(group.size for group in prunable.groups), prunable.unit_noun

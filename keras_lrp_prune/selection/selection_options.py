@@ -14,7 +14,7 @@ STEERINGS = ("auto", "as_is", "cross_fit")
 
 @dataclass(frozen=True)
 class Selection(Checked):
-    """What decides which units go, whatever says how much.
+    """How the units that go are chosen; the schedule says how much goes.
 
     Args:
         order: How much each class counts: an `Order`, its name (`"harmonic"`, `"uniform"`) or its
@@ -47,7 +47,7 @@ class Selection(Checked):
 
     @property
     def reads_accuracies(self) -> bool:
-        """Whether class accuracies have a say in what goes."""
+        """Whether class accuracies decide which units go."""
         return self.trials or not isinstance(self.order, UniformOrder)
 
 
@@ -57,5 +57,5 @@ class Selecting(Protocol):
 
     @property
     def selection(self) -> Selection:
-        """How."""
+        """How units are chosen."""
         ...

@@ -1,8 +1,9 @@
 """Trials: several ways to choose what goes next; the one goes that leaves the highest accuracy.
 
-Scores speak of one unit that goes, of the network as it is, and of the head that explains. A step
-takes many units, later steps more, and another head may read what is left. So no single score tells
-what will be missed. The accuracy that a proposal leaves does tell, for a forward pass.
+A score says how much one unit matters, in the network as it is, to its present head. But a step
+takes many units, later steps take more, and another head may be fitted to what is left. So no
+single score tells what will be missed. The accuracy that a proposal leaves does, at the cost of a
+forward pass.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 
-# Accuracies that differ by less are float rounding: the first of them goes.
+# Accuracies are rounded to so many decimals, so that float rounding does not decide; of equal
+# proposals the first one goes.
 _DECIMALS = 6
 
 
 class Trials:
-    """Proposes what several ways to choose come to, and picks the best.
+    """Gives several ways to choose, and picks the best of the proposals that they lead to.
 
     The ways: units ranked by their scores in the model as it is, in the unpruned one, and by the
     mean of both, each with an election and without. A step costs an evaluation for each that
@@ -30,7 +32,8 @@ class Trials:
 
     Args:
         examiner: Evaluates proposals.
-        min_accuracy: Harmonic mean accuracy: what leaves less goes only if all do.
+        min_accuracy: A floor for the harmonic mean accuracy: a proposal below it is picked only if
+            all are below it.
     """
 
     def __init__(self, examiner: Examiner, min_accuracy: float | None = None) -> None:
@@ -41,7 +44,7 @@ class Trials:
     def ways(
         self, scores: Scores, removed: np.ndarray, pool: float
     ) -> Sequence[tuple[Scores, float]]:
-        """What to choose by: scores, and the share of everything that stands for election.
+        """The ways to choose: scores, and the share of everything that stands for election.
 
         Args:
             scores: Of the model as it is.
@@ -63,7 +66,7 @@ class Trials:
     def best(self, proposals: Sequence[np.ndarray]) -> tuple[int, Evaluation | None]:
         """The proposal with the highest harmonic mean of the soft class accuracies.
 
-        Of those whose hard accuracies stay above `min_accuracy`, if any do.
+        Those whose hard accuracies stay above `min_accuracy` go before the others.
 
         Args:
             proposals: Units that would be gone, bool, each of shape `(units,)`.

@@ -111,7 +111,7 @@ class _Builder:
             path = self._names.name(node.layer, prefix)
             layer = self._layer(node, path, taken)
             if graph.class_name == "Sequential":
-                # What is no layer, older versions of Keras add by themselves: casts.
+                # Operations are left out: casts, which older versions of Keras add again.
                 sequence += [layer] if isinstance(layer, self.keras.layers.Layer) else []
             else:
                 outputs = self._call(node, path, layer, tensors)
@@ -131,7 +131,7 @@ class _Builder:
 
     @contextmanager
     def quick_start(self) -> Iterator[None]:
-        """Weights that are set at once need no random values: inside, they start as zeros."""
+        """Inside, weights start as zeros: random values cost time, and are replaced at once."""
         try:
             yield
         finally:
@@ -174,7 +174,7 @@ class _Builder:
 
 
 def _keras_name(name: str, taken: Collection[str]) -> str:
-    """A name that Keras takes: without a slash, which layers of a flat graph have, and unique."""
+    """A unique name without slashes, which Keras does not allow but layers of flat graphs have."""
     name = name.replace("/", "__")
     while name in taken:
         name += "_"
@@ -182,7 +182,7 @@ def _keras_name(name: str, taken: Collection[str]) -> str:
 
 
 def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
-    """Gives a layer the weights, and what else it keeps in variables."""
+    """Gives a layer the weights and the other variables of the one that it is a copy of."""
     alike = generation(spec.source) == generation(layer)
     values = kept.values(spec, _taken) if alike else kept.arrays(spec)
     _check_shapes(spec, weights_of(layer), values)
@@ -193,7 +193,7 @@ def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
         for variable, value in zip(_not_weights(layer), _not_weights(spec.source), strict=False):
             variable.assign(value)
     else:
-        layer.set_weights(values)  # knows of sessions too, which the worker runs its graph in
+        layer.set_weights(values)  # also works in a session, as the worker has one
     if alike and hasattr(layer, "load_assets"):  # vocabularies
         with tempfile.TemporaryDirectory() as folder:
             spec.source.save_assets(folder)
@@ -203,7 +203,7 @@ def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
 
 
 def _taken(variable: Any, indices: np.ndarray, axis: int) -> Any:
-    """Like `np.take`, as a tensor: that is assigned as it is, an array is copied twice."""
+    """Like `np.take`, but as a tensor: assigning an array would copy it twice."""
     # Not at the top: the worker sets up TensorFlow before it is imported.
     import tensorflow as tf
 

@@ -22,9 +22,9 @@ _HALF = ("float16", "bfloat16")
 
 
 def check_copy(graph: ModelGraph, copy: Built, x: np.ndarray, keras: ModuleType) -> None:
-    """Refuses a model of which a copy computes something else: a layer has state outside Keras.
+    """Refuses a model whose copy computes something else, as a layer has state outside Keras.
 
-    Costs a forward pass of both. A model that draws at random at inference cannot be checked.
+    Costs a forward pass of both. A model that is random at inference cannot be checked.
 
     Args:
         graph: The flat graph that the copy was built of.

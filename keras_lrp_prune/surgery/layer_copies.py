@@ -17,7 +17,7 @@ import numpy as np
 from keras_lrp_prune.graph.generations import GENERATIONS, LEGACY_KEYS, generation
 from keras_lrp_prune.graph.model_graph import LayerSpec, UnsupportedModelError
 
-# Config entries that can be Python functions, which configs tell by name only.
+# Config entries (or their endings) that can be Python functions, of which configs hold only names.
 _FUNCTIONS = ("activation", "_initializer", "_regularizer", "_constraint")
 _PLAIN = (str, int, float, bool, tuple, list, type(None))
 # The operations of legacy graphs, as functions of Keras 3.
@@ -90,14 +90,14 @@ def _make_operation(spec: LayerSpec, config: dict[str, Any]) -> Any:
         made = type(operation)(**config)
         made.name = operation.name  # few operations take a name
         return made
-    # Not the same one: it would hold on to this model for as long as the user's model lives.
+    # A new object: the user's operation would keep this model alive as long as the user's model.
     twin = object.__new__(type(operation))
     twin.__dict__.update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
     return twin
 
 
 def _make_lambda(source: Any, config: dict[str, Any]) -> Any:
-    """With the live function: its code in the config does not know what it refers to."""
+    """A `Lambda` layer with the live function: its code in the config lacks what it refers to."""
     return type(source)(
         source.function,
         output_shape=source._output_shape,
@@ -129,7 +129,7 @@ def _make_alike(spec: LayerSpec, config: dict[str, Any], keras: ModuleType) -> A
 
 
 def _keep_functions_inside(source: Any, layer: Any) -> None:
-    """Gives the layers inside a wrapper their functions: a name can be that of another one."""
+    """Gives the layers inside a wrapper their live functions; names could mean other functions."""
     parts = zip(source._flatten_layers(), layer._flatten_layers(), strict=False)
     for old, new in itertools.islice(parts, 1, None):
         vars(new).update(
@@ -140,7 +140,7 @@ def _keep_functions_inside(source: Any, layer: Any) -> None:
 
 
 def _live_functions(source: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The functions that the config only names, where it still names those of the live layer."""
+    """The live layer's functions, for the entries of the config that name them."""
     values = {key: getattr(source, key, None) for key in config if key.endswith(_FUNCTIONS)}
     return {
         key: value
@@ -176,13 +176,13 @@ def _check_arguments(spec: LayerSpec, config: dict[str, Any], layer: Any) -> Non
             )
 
 
-# What legacy Keras does not know, or what a twin for inference does not need.
+# Entries that legacy Keras does not know, and those that a twin for inference does not need.
 _NOT_LEGACY = ("quantization_config", "renorm", "renorm_clipping", "renorm_momentum", "optional")
 _FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
 def _for_inference(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a built-in layer with what every Keras generation knows."""
+    """The config of a built-in layer, with only the entries that every Keras generation knows."""
     config = {
         key: value
         for key, value in config.items()

@@ -1,4 +1,4 @@
-"""What else a rebuilt model takes over: trainable flags, dtype policy, how it was compiled."""
+"""Settings that a rebuilt model takes over: trainable flags, dtype policy, how it was compiled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def same_flags(source: Any, copy: Any, keras: ModuleType) -> None:
 
     Args:
         source: A live layer, operation or model.
-        copy: One like it. A model hands its own flag down to all its layers: theirs come after.
+        copy: One like it. Setting the flag of a model sets those of all its layers, so that theirs
+            have to be set after it.
         keras: The module of both.
     """
     if not isinstance(source, keras.layers.Layer):
@@ -37,7 +38,7 @@ def same_flags(source: Any, copy: Any, keras: ModuleType) -> None:
 
 
 def same_weight_flags(source: ModelGraph, copy: ModelGraph) -> None:
-    """Freezes the single weights that are frozen in another Keras 3 model: files do not say so.
+    """Freezes the single weights that are frozen in another Keras 3 model; files do not store that.
 
     Args:
         source: A graph read from a live model.
@@ -92,7 +93,7 @@ def compile_like(source: Any, model: Any, keras: ModuleType) -> None:
         for key in _METRICS:
             options[key] = _copied_metrics(given.get(key), keras)
         if keras.__name__ == "keras":
-            options["auto_scale_loss"] = False  # the optimizer is the one behind any scaling
+            options["auto_scale_loss"] = False  # the copied optimizer scales the loss if it must
         optimizer = source.optimizer and _copied(source.optimizer, keras)
         model.compile(optimizer=optimizer, **options)
     except Exception as error:

@@ -14,9 +14,9 @@ from keras_lrp_prune.graph.model_graph import LayerSpec, Shape, TensorRef, refer
 
 
 class NoRule(Exception):
-    """Raised by a rule for a call it does not cover, with the reason: the call is a barrier.
+    """Raised by a rule for a call that it does not cover, with the reason: the call is a barrier.
 
-    Nothing may have been told to the `ChannelFlow` before.
+    The rule must raise it before it tells the `ChannelFlow` anything.
     """
 
 
@@ -59,7 +59,7 @@ class Call:
 
     @property
     def sequences(self) -> int:
-        """Number of tensors it reads beside a mask: a mask only says which steps count."""
+        """Number of tensors it reads, without a mask, which only says which time steps count."""
         others = {key: value for key, value in self.kwargs.items() if key != "mask"}
         return len(list(references((self.args, others))))
 
@@ -69,9 +69,9 @@ class Call:
         return tuple(_numbers((self.args, dict(self.kwargs))))
 
     def read(self, flow: ChannelFlow, axis: int = -1) -> tuple[np.ndarray, Role]:
-        """The channels along `axis` that a weight reads, and the role of its positions.
+        """The channels along `axis` that a weight reads, and the role of the positions that do.
 
-        If a masked channel arrives as something else than zero, they must not read it.
+        It is `"unread"` if a masked channel is not zero here: masking then zeroes these positions.
         """
         channels = along(self, flow, axis)
         return channels.ids, "sliced" if channels.vanishes.all() else "unread"

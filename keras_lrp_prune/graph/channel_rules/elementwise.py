@@ -56,7 +56,7 @@ def activation_vanishes(
 ) -> bool:
     """Whether the call's activation maps zero to zero; channels that it may mix are protected."""
     live = getattr(call.layer.source, key, None)
-    if live is not None and not is_of_a_library(live):  # it may be called "relu" all the same
+    if live is not None and not is_of_a_library(live):  # whatever it is called: even "relu"
         reason = f"layer {call.layer.name!r}: its {key}, a function of your own, may mix channels"
         flow.protect(ids, reason)
         return False
@@ -92,7 +92,7 @@ def passing(call: Call, flow: ChannelFlow) -> Channels:
     return call.inputs[0]
 
 
-def blurring(call: Call, flow: ChannelFlow) -> Channels:
+def losing_zeros(call: Call, flow: ChannelFlow) -> Channels:
     """Works on each element by itself, but does not keep a zero."""
     return steady(call.inputs[0].ids, False, call.inputs[0].axis)
 

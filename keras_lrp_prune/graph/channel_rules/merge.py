@@ -66,7 +66,7 @@ def stack(call: Call, flow: ChannelFlow) -> Channels:
 
 
 def _one_behind_the_other(call: Call, flow: ChannelFlow, axis: int) -> Channels:
-    """Inputs along another axis than their channels', which share one fate."""
+    """Inputs joined along another axis than the channels: equal channels share one fate."""
     inputs = [along(call, flow, axis, index) for index in range(len(call.inputs))]
     for other in inputs[1:]:
         flow.unite(inputs[0].ids, other.ids)
@@ -109,7 +109,7 @@ def _size_along(shape: Sequence[int | None], axis: int) -> int:
     return (shape[axis] or 0) if len(shape) >= -axis else 1
 
 
-# What becomes of zero and numbers, for operations in which that is not simply a sum.
+# Operations on zero channels and numbers whose result is not simply the sum of these.
 _OF_ZERO: dict[str, Callable[[Any, Any], Any]] = {
     "ops.Maximum": np.maximum,
     "ops.Minimum": np.minimum,

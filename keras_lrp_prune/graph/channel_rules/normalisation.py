@@ -19,7 +19,7 @@ def batch_norm(call: Call, flow: ChannelFlow) -> Channels:
     axes = axes_of(call.config["axis"], call.rank)
     if len(axes) > 1:
         raise NoRule(f"it normalises several axes, {call.config['axis']}")
-    if channels.axis not in axes:  # its numbers belong to other axes, and add something
+    if channels.axis not in axes:  # beta belongs to another axis: a zero channel does not stay zero
         return steady(channels.ids, False, channels.axis)
     has_gamma = "gamma" in layer.weights
     for name in layer.weights:
@@ -44,7 +44,7 @@ def group_norm(call: Call, flow: ChannelFlow) -> Channels:
 
 
 def layer_norm(call: Call, flow: ChannelFlow) -> Channels:
-    """Normalisation over axes of a sample: what it normalises together cannot be taken apart."""
+    """Normalisation over axes of a sample: channels that are normalised together are protected."""
     channels = call.inputs[0]
     if channels.axis in axes_of(call.config["axis"], call.rank):
         kind = call.layer.class_name

@@ -95,7 +95,7 @@ def _inside(call: Call, config: Mapping[str, Any], attribute: str) -> Call:
 
 
 def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
-    """The weights of one recurrent cell; `suffix` tells those of a second one."""
+    """Tells the weights of one recurrent cell; `suffix` is that of a second cell's names."""
     layer = call.layer
     kernel, recurrent_kernel, bias = (
         name + suffix for name in ("kernel", "recurrent_kernel", "bias")
@@ -106,7 +106,7 @@ def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
     gates = np.tile(ids, layer.weights[kernel].shape[-1] // units)
     flow.weight(layer, kernel, 0, read_ids, role)
     flow.weight(layer, kernel, -1, gates, "zeroed")
-    # A masked unit whose state is not zero must not be read by the others.
+    # Where the state of a masked unit is not zero, the other units must not read it.
     flow.weight(
         layer, recurrent_kernel, 0, ids, "sliced" if _cell_vanishes(call, flow, ids) else "unread"
     )
@@ -118,6 +118,6 @@ def _cell(call: Call, flow: ChannelFlow, suffix: str) -> np.ndarray:
 
 def _cell_vanishes(call: Call, flow: ChannelFlow, ids: np.ndarray) -> bool:
     """Whether the state of a masked unit stays zero."""
-    if "recurrent_activation" in call.config:  # any value does, if it does not mix units
+    if "recurrent_activation" in call.config:  # only checked for functions that may mix units
         activation_vanishes(call, ids, flow, "recurrent_activation")
     return activated(call, flow, ids).vanishes.all().item()

@@ -1,4 +1,4 @@
-"""Layers and operations that move values: each number goes where its values go."""
+"""Layers and operations that move values: channel numbers move as the values do."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How relevance passes through each layer type: one small function each, and the table of them.
 
-A backward function is `backward(visit) -> relevance of each input`, `None` for an input that gets
-none. Linear layers are shared by the composite's rules (`rules.py`); what stands here has no
-kernel.
+A backward function is `backward(visit)`; it returns the relevance of each input, or `None` for an
+input that gets none. The layers here have no kernel; for those with a kernel, the composite says
+which rule (`rules.py`) passes relevance on.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def to_the_signal(visit: Visit) -> list[Tensor | None]:
     if len(visit.inputs) == 1:  # times a number
         return [visit.passed]
     signal = signal_of(visit.graph, visit.node)
-    # The signal may have been spread over more positions: they are summed.
+    # Where broadcasting has spread the signal over positions, `by_contribution` sums over these.
     parts = by_contribution(visit)
     return [part if index == signal else None for index, part in enumerate(parts)]
 
@@ -158,7 +158,7 @@ def _sources(graph: ModelGraph, ref: TensorRef) -> set[TensorRef]:
     return found
 
 
-# Layer types without a kernel; for what has one, the composite says which rule.
+# For layer types without a kernel; for those with one, the composite says which rule.
 BACKWARD: Mapping[str, Backward] = {
     **dict.fromkeys(types_with(Trait.ELEMENTWISE), as_it_is),
     **dict.fromkeys(types_with(Trait.ADDS), by_contribution),
@@ -170,6 +170,6 @@ BACKWARD: Mapping[str, Backward] = {
 
 
 def backward_of(layer: LayerSpec) -> Backward | None:
-    """How relevance passes through a layer without a kernel; `None` if nobody knows."""
+    """How relevance passes through a layer without a kernel; `None` if there is no function."""
     known = LAYER_LRP.of(layer)
     return BACKWARD.get(known) if isinstance(known, str) else known

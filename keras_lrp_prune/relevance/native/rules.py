@@ -1,8 +1,8 @@
 """LRP rules: how a linear layer shares its relevance among what it reads.
 
 A rule is a function `rule(call) -> share`, where `share(passed)` turns relevance of the layer's
-outputs into relevance of `call.x`; what does not depend on the relevance is computed once for all
-classes. Nearly all rules share in proportion to the products of some inputs and some kernel
+outputs into relevance of `call.x`. What does not depend on the relevance is computed before, once
+for all classes. Nearly all rules share in proportion to the products of some inputs and some kernel
 (`in_proportion`), which is one line each below. The formulas are those of
 Bach et al. 2015 (doi:10.1371/journal.pone.0130140), Montavon et al. 2017 (deep Taylor
 decomposition, doi:10.1016/j.patcog.2016.11.008) and Montavon et al. 2019 (gamma,
@@ -44,14 +44,14 @@ class LinearCall:
     nonnegative: bool = False
 
     def transposed(self, kernel: Tensor, outputs: Tensor) -> Tensor:
-        """The transposed layer, from outputs to inputs; its forward pass is pruned as unused."""
+        """The transposed layer, outputs to inputs; TensorFlow drops the unused forward pass."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.x)
             unused = self.linear(self.x, kernel)
         return tape.gradient(unused, self.x, outputs)
 
 
-# What rules of one's own may know it by.
+# Another name for it, which users' own rules may import.
 Step = LinearCall
 Redistribution = Callable[[Tensor], Tensor]
 Rule = Callable[[LinearCall], Redistribution]
@@ -147,7 +147,7 @@ def in_proportion(call: LinearCall, terms: Terms, whole: Tensor) -> Redistributi
     """
 
     def share(passed: Tensor) -> Tensor:
-        # Nothing to share is nothing shared.
+        # Where `whole` is zero, nothing is shared.
         per_product = tf.math.divide_no_nan(passed, whole)
         return tf.add_n([x * call.transposed(kernel, per_product) for x, kernel in terms])
 

@@ -1,4 +1,4 @@
-"""What the native engine knows of a canonical graph beforehand: what it cannot do, and signs."""
+"""What the native engine finds out in advance: layers it cannot handle, and signs of tensors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from keras_lrp_prune.graph.model_graph import (
     TensorRef,
     UnsupportedModelError,
     flatten,
-    references,
 )
+from keras_lrp_prune.relevance.canonical import check_ends
 from keras_lrp_prune.relevance.native.layers import backward_of, signal_of
 from keras_lrp_prune.relevance.own_layers import has_own_function
 
@@ -30,12 +30,7 @@ def check_supported(graph: ModelGraph, *, taylor: bool = False) -> None:
     Raises:
         UnsupportedModelError: Naming the layers and what is wrong with them.
     """
-    inputs, outputs = list(references(graph.inputs)), list(references(graph.outputs))
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise UnsupportedModelError(
-            f"LRP needs a model with one input and one output; model {graph.name!r} has "
-            f"{len(inputs)} inputs and {len(outputs)} outputs."
-        )
+    check_ends(graph)
     nodes = [node for node in graph.nodes if not node.is_input]
     problems = [
         f"{node.layer.name!r} ({node.layer.class_name}{problem})"
@@ -101,7 +96,7 @@ def nonnegative(graph: ModelGraph) -> set[TensorRef]:
 
 
 def _values(node: Node) -> set[Any]:
-    """What a call computes with: tensors, and `None` where a number may be negative."""
+    """The tensors that a call computes with; `None` stands for numbers, which may be negative."""
     moves = has(node.layer, Trait.MOVES)
     values = node.inputs if moves else flatten((node.args, dict(node.kwargs)))
     return {value if isinstance(value, TensorRef) else None for value in values}

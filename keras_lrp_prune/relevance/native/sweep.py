@@ -87,7 +87,7 @@ class Sweep:
 
         Args:
             x: Samples.
-            y: What is -1 does not count.
+            y: Classes; only samples of class -1 do not count.
 
         Returns:
             As `own_class`.
@@ -152,7 +152,7 @@ class Sweep:
         self._assign(layer)
 
     def _assign(self, name: str) -> None:
-        """Gives a layer its weights, what is masked of them as zeros."""
+        """Gives a layer its weights, with zeros where they are masked."""
         layer = self._graph.layers[name]
         arrays = self._changed.get(name) or layer.arrays()
         if not has(layer, Trait.LINEAR):
@@ -273,7 +273,7 @@ def _without_biases(graph: ModelGraph) -> ModelGraph:
     def bare(layer: LayerSpec) -> LayerSpec:
         if not has(layer, Trait.LINEAR):
             return layer
-        # Legacy Keras tells one group of layers that Keras 3 does not know to have any.
+        # Configs of legacy Keras have one group for layers to which Keras 3 gives no groups.
         config = {key: value for key, value in layer.config.items() if (key, value) != _ONE_GROUP}
         kernel = {"kernel": layer.weights["kernel"]}
         return replace(layer, config={**config, "use_bias": False}, weights=kernel)
@@ -284,7 +284,7 @@ def _without_biases(graph: ModelGraph) -> ModelGraph:
 
 
 def _mask_shapes(layer: LayerSpec, kernel: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes in which masks of a layer's outputs and inputs multiply its kernel."""
+    """The shapes that masks of a layer's outputs and inputs need to multiply its kernel."""
     rows, columns = kernel.shape[-2:]
     if has(layer, Trait.DEPTHWISE):
         return (rows, columns), (rows, 1)
@@ -294,7 +294,7 @@ def _mask_shapes(layer: LayerSpec, kernel: np.ndarray) -> tuple[tuple[int, ...],
 
 
 def _check_relevance(node: Node, inputs: Sequence[Tensor], parts: Sequence[Any]) -> None:
-    """Raises for what a function that a user registered returned, if it is no relevance."""
+    """Raises an error if what a user's LRP rule returned is no relevance of the inputs."""
     rule = f"The LRP rule for {node.layer.class_name} must return"
     if all(part is None for part in parts):
         raise TypeError(
