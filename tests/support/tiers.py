@@ -33,7 +33,7 @@ SLOW = {
         r"test_innvestigate_formulas\.py::test_relevance_is_conserved\[(?!chain-lrp\.z\])",
         r"test_innvestigate_formulas\.py::test_families_equal_the_formulas\[(?!vgg|mobilenet\b)",
         r"test_innvestigate_formulas\.py::test_rules_equal_the_formulas\[(?!lrp\.(epsilon|z_plus)\])",
-        r"test_innvestigate\.py::test_mask_on_a_live_engine_equals_a_fresh_engine\[(?!resnet_v2)",
+        r"test_both_engines\.py::test_mask_on_a_live_engine.*\[innvestigate-(?!resnet_v2)",
         r"test_innvestigate\.py::test_every_other_analyzer_works\[(?!lrp\.alpha_beta)",
         r"test_innvestigate_formulas\.py::test_z_is_gradient_times_input_in_relu_networks\[(?!squeezenet)",
         r"test_native_formulas\.py::test_relevance_is_conserved\[(?!depthwise)",
@@ -58,7 +58,7 @@ SLOW = {
         r"test_frozen\.py::test_legacy_models\[(all|layer|base-densenet)",
         r"test_frozen\.py::test_preprocessing_inside_the_model\[(?!rescaling|caffe)",
         r"test_loop\.py::test_a_plain_schedule_ends_where_it_says\[constant",
-        r"test_native\.py::test_mask_on_a_live_engine_equals_a_fresh_engine\["
+        r"test_both_engines\.py::test_mask_on_a_live_engine.*\[native-"
         r"(?!mobilenet|squeeze_excite|shared|mixed)",
         r"test_native_formulas\.py::test_convolutions_of_every_kind_equal_the_formulas\[(?!2D)",
         r"test_surgery\.py::test_legacy_twin_computes_the_same\[(squeeze|mobile)",
