@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from pruned import pruned_by
 from pruning_models import reference
 from tiers import examples
 
@@ -153,18 +154,8 @@ def test_pxp_ranks_by_the_magnitude_of_relevance(task):
 
 @pytest.mark.parametrize("name", ["lrp-iterative", "taylor", "l1", "accuracy-aware"])
 def test_a_point_of_the_curve_is_the_model_that_prune_gives(model, test_data, name):
-    method = METHODS[name]
     found = curve(model, test_data, name, [0.3])
-    result = klp.prune(
-        model,
-        reference(),
-        0.3,
-        criterion=method.criterion,
-        schedule=method.schedule(),
-        engine="native",
-        recovery=None,
-        verbose=0,
-    )
+    result = pruned_by(METHODS[name], model, reference(), 0.3, recovery=None)
     x, y = test_data
     assert found.reached[0] == pytest.approx(result.rate)
     np.testing.assert_allclose(found.class_accuracy[0], class_accuracies(y, result.model(x)))

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from interrupted import Interrupted
 from keras import layers
 from places import SUPPORT
 from pruned import check_result, prune, same
@@ -248,19 +249,6 @@ def test_progress_says_how_it_goes(model, capfd):
     assert "rate" in steps[-1] and "filters" in steps[-1] and "worst class" in steps[-1]
     prune(model, verbose=0)
     assert "step" not in capfd.readouterr().err
-
-
-class Interrupted(AccuracyAware):
-    """Stops the run, as Ctrl-C would, at a call of its own choosing."""
-
-    calls_left = None
-
-    def __call__(self, step):
-        if Interrupted.calls_left == 0:
-            raise KeyboardInterrupt
-        if Interrupted.calls_left is not None:
-            Interrupted.calls_left -= 1
-        return super().__call__(step)
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "lrp.sequential_preset_a"])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from models import BUILDERS, CLASSES, images, make_live
+from pruned import pruned_by
 from sklearn.linear_model import LogisticRegression
 from trained import trained
 
@@ -224,21 +225,12 @@ def test_a_recovered_point_of_a_curve_is_the_model_that_prune_gives(
 ):
     """Methods that no accuracy steers decide without it; all are measured with it."""
     model, reference, (x, y) = digits_task
-    held_out, method = (x[:300], y[:300]), klp.METHODS[name]
+    held_out = x[:300], y[:300]
     with_it, without = (
         klp.accuracy_curve(model, reference, held_out, name, [0.6], engine="native", recovery=how)
         for how in (recovery, None)
     )
-    result = klp.prune(
-        model,
-        reference,
-        0.6,
-        criterion=method.criterion,
-        schedule=method.schedule(),
-        engine="native",
-        recovery=recovery,
-        verbose=0,
-    )
+    result = pruned_by(klp.METHODS[name], model, reference, 0.6, recovery=recovery)
     found = class_accuracies(held_out[1], np.asarray(result.model(held_out[0])))
     np.testing.assert_allclose(with_it.class_accuracy[0], found, atol=0.05)
     decides = "head" in recovery and name == "accuracy-aware"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interrupted import Interrupted
 from pruning_models import reference as few
 from trained import trained
 
@@ -149,14 +150,18 @@ def test_schedules_of_the_toolkit_have_trials_too(task):
     assert pruned(task, schedule=theirs).settings["trials"] is True
 
 
-@pytest.mark.parametrize("recovery", [None, "head"])
-def test_each_step_is_as_good_as_any_way_alone(task, recovery, monkeypatch):
-    """From each state that stood, what went is the best of what was evaluated."""
+def noted(monkeypatch, kind):
+    """For each state that was scored, the harmonic means of what was evaluated from there.
+
+    Args:
+        monkeypatch: The fixture.
+        kind: Which accuracies: `"hard"` or `"soft"`.
+    """
     log, evaluate, score = [], TwoPasses.evaluate, TwoPasses.scores
 
     def noted_evaluate(self, removed):
         found = evaluate(self, removed)
-        log[-1].append(harmonic_mean_accuracy(found.soft)) if log else None
+        log[-1].append(harmonic_mean_accuracy(getattr(found, kind))) if log else None
         return found
 
     def noted_scores(self, removed):
@@ -165,6 +170,13 @@ def test_each_step_is_as_good_as_any_way_alone(task, recovery, monkeypatch):
 
     monkeypatch.setattr(TwoPasses, "evaluate", noted_evaluate)
     monkeypatch.setattr(TwoPasses, "scores", noted_scores)
+    return log
+
+
+@pytest.mark.parametrize("recovery", [None, "head"])
+def test_each_step_is_as_good_as_any_way_alone(task, recovery, monkeypatch):
+    """From each state that stood, what went is the best of what was evaluated."""
+    log = noted(monkeypatch, "soft")
     schedule = AccuracyAware(initial_step=0.1)
     result = pruned(task, rate=0.3, schedule=schedule, recovery=recovery)
     assert result.settings["trials"] is True
@@ -187,19 +199,6 @@ def test_without_trials_one_way_alone_decides(task):
 def test_criteria_without_contributions_have_trials_too(task, criterion):
     result = pruned(task, rate=0.2, criterion=criterion, recovery="head")
     assert result.settings["trials"] and result.rate == pytest.approx(0.2, abs=0.02)
-
-
-class Interrupted(AccuracyAware):
-    """Stops the run, as Ctrl-C would, at a call of its own choosing."""
-
-    calls_left = None
-
-    def __call__(self, step):
-        if Interrupted.calls_left == 0:
-            raise KeyboardInterrupt
-        if Interrupted.calls_left is not None:
-            Interrupted.calls_left -= 1
-        return super().__call__(step)
 
 
 def test_a_run_with_trials_resumes_to_the_same_result(task, tmp_path):
@@ -241,19 +240,7 @@ def test_trials_keep_more_of_the_accuracy(task, recovery, rates):
 
 def test_a_floor_stops_where_no_way_stays_above_it(task, monkeypatch):
     """Of all that was evaluated after the last step that stood, nothing is above the floor."""
-    log, evaluate, score = [], TwoPasses.evaluate, TwoPasses.scores
-
-    def noted_evaluate(self, removed):
-        found = evaluate(self, removed)
-        log[-1].append(harmonic_mean_accuracy(found.hard)) if log else None
-        return found
-
-    def noted_scores(self, removed):
-        log.append([])
-        return score(self, removed)
-
-    monkeypatch.setattr(TwoPasses, "evaluate", noted_evaluate)
-    monkeypatch.setattr(TwoPasses, "scores", noted_scores)
+    log = noted(monkeypatch, "hard")
     floors, best = set(), Trials.best
     monkeypatch.setattr(
         Trials, "best", lambda self, tried: floors.add(self._floor) or best(self, tried)

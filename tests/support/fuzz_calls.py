@@ -1,10 +1,10 @@
-"""How each public function is called by the fuzz test, and how often."""
+"""How the fuzz test calls each public function, and how often."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
+from fuzz_call import Call
 from fuzz_values import (
     FLAGS,
     LISTS,
@@ -13,43 +13,13 @@ from fuzz_values import (
     OPTIONS,
     PATHS,
     READABLE,
-    RIGHT,
     SAMPLES,
     SHARES,
     STEPS,
     UNREADABLE,
     WHOLES,
     WRONG,
-    Values,
 )
-
-
-@dataclass(frozen=True)
-class Call:
-    """How a public function is called.
-
-    Args:
-        code: It, with `{}` for its arguments.
-        valid: How many of 100 valid sets of arguments are for it.
-        right, wrong: Values of arguments that mean another thing than elsewhere.
-        needs: Arguments that are always given.
-        along: Argument to what is given as well where it is wrong, so that it counts.
-        unfit: Models of the pool that it does not take, or not with the samples given.
-    """
-
-    code: str
-    valid: int
-    right: Values = field(default_factory=dict)
-    wrong: Values = field(default_factory=dict)
-    needs: Sequence[str] = ()
-    along: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    unfit: Sequence[str] = ()
-
-    def values(self, name: str, wrong: bool) -> Sequence[str]:
-        """What there is for an argument."""
-        own, common = (self.wrong, WRONG) if wrong else (self.right, RIGHT)
-        return own[name] if name in own else common[name]
-
 
 CALLS: Mapping[str, Call] = {
     "prune": Call(

@@ -1,4 +1,4 @@
-"""`prune` with all weights frozen, and what its result has to be."""
+"""Short ways to call `prune`, and what its result has to be."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,20 @@ def prune(model, target=0.4, data=None, **options):
     """All weights frozen, unless told otherwise, so that the result is the masked model."""
     options = {"criterion": "taylor", "recovery": None, "verbose": 0, **options}
     return klp.prune(model, data or reference(), target, **options)
+
+
+def pruned_by(method, model, data, target, **options):
+    """The result of `prune` with what a method of the comparison stands for."""
+    return klp.prune(
+        model,
+        data,
+        target,
+        criterion=method.criterion,
+        schedule=method.schedule(),
+        engine="native",
+        verbose=0,
+        **options,
+    )
 
 
 def same(first, second):

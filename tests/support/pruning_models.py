@@ -10,6 +10,8 @@ from keras import layers
 from sklearn.datasets import load_digits
 from trained import trained
 
+LONG = "a name as long as a line is wide " * 3
+NAMES = ("zero", "one", "two <b>", "three", LONG, "five", "six", "seven", "eight", "nine")
 Samples = tuple[np.ndarray, np.ndarray]
 
 

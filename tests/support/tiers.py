@@ -125,7 +125,7 @@ SLOW = {
         r"test_measuring_processes\.py::test_layers_with_state_of_their_own\[(?!augmented)",
         r"test_measuring_processes\.py::test_command_line_takes_augmented_models",
         r"test_measuring_processes\.py::test_a_failure_in_python",
-        r"test_presentation\.py::test_(without_a_terminal|curves_have_stages)",
+        r"test_progress\.py::test_(without_a_terminal|curves_have_stages)",
         r"test_auto_recovery\.py::test_it_keeps_what_the_best_of_the_options_keeps\[plain",
         r"test_steering\.py::test_(a_head_without_bias|one_unit_head)_is_fitted",
         r"test_unfreezing\.py::test_cycles_that_go_on_know_which_single_weight_is_frozen",
