@@ -23,6 +23,7 @@ from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, Crit
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.steering import chosen_steering
 from keras_lrp_prune.examination.subject import Subject
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.reach import largest_rate
 from keras_lrp_prune.selection.trials import Trials
@@ -138,7 +139,7 @@ class _TimedExaminer:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Problem[ChannelStructure],
         scorer: Scorer,
         method: Method,
         steering: str,

@@ -9,6 +9,7 @@ from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.subject import Subject
+from keras_lrp_prune.graph.channels import ChannelStructure
 
 
 class RebuiltModels:
@@ -23,7 +24,9 @@ class RebuiltModels:
         recovery: How what is left is refitted.
     """
 
-    def __init__(self, subject: Subject, problem: Problem, recovery: Recovery) -> None:
+    def __init__(
+        self, subject: Subject, problem: Problem[ChannelStructure], recovery: Recovery
+    ) -> None:
         self._subject, self._problem, self._recovery = subject, problem, recovery
 
     def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:

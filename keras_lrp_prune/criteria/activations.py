@@ -13,6 +13,7 @@ from keras_lrp_prune.criteria.criterion import Criterion, Scorer
 from keras_lrp_prune.criteria.filter_statistics import FilterStatistics, Statistic
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Scores, relative_to_group
+from keras_lrp_prune.graph.channels import ChannelStructure
 
 
 class _OfActivations(Criterion):
@@ -26,7 +27,7 @@ class _OfActivations(Criterion):
     def _statistic(self) -> Statistic:
         """What is measured of the activations."""
 
-    def scorer(self, problem: Problem) -> Scorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> Scorer:
         """See `Criterion`."""
         return _StatisticScorer(problem, self._statistic)
 
@@ -82,8 +83,8 @@ class Taylor(_OfActivations):
     )
 
 
-class _StatisticScorer(Scorer):
-    def __init__(self, problem: Problem, statistic: Statistic) -> None:
+class _StatisticScorer(Scorer[ChannelStructure]):
+    def __init__(self, problem: Problem[ChannelStructure], statistic: Statistic) -> None:
         super().__init__(problem)
         self._sums = FilterStatistics(problem, statistic)
 

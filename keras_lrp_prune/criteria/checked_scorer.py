@@ -9,16 +9,17 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores
+from keras_lrp_prune.prunables.prunable import Prunable
 
 
-class ScorerInFront(Scorer):
+class ScorerInFront(Scorer[Prunable]):
     """Passes every call on to another scorer; sub-classes add something to some of them.
 
     Args:
         scorer: The other one.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer[Prunable]) -> None:
         super().__init__(scorer.problem)
         self.behind = scorer
 
@@ -43,7 +44,7 @@ class CheckedScorer(ScorerInFront):
         scorer: Its scorer.
     """
 
-    def __init__(self, criterion: Criterion, scorer: Scorer) -> None:
+    def __init__(self, criterion: Criterion, scorer: Scorer[Prunable]) -> None:
         super().__init__(scorer)
         self.engine_name = scorer.engine_name
         self._who = f"Criterion {criterion.name!r}"
@@ -100,10 +101,10 @@ class CheckedScorer(ScorerInFront):
             )
 
 
-class CheckedProbabilityScorer(CheckedScorer, ProbabilityScorer):
+class CheckedProbabilityScorer(CheckedScorer, ProbabilityScorer[Prunable]):
     """The same of a scorer that gives probabilities."""
 
-    behind: ProbabilityScorer
+    behind: ProbabilityScorer[Prunable]
 
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`; raises as `scores` does."""
@@ -111,7 +112,7 @@ class CheckedProbabilityScorer(CheckedScorer, ProbabilityScorer):
         return self._checked(scores), probabilities
 
 
-def scorer_of(criterion: Criterion, problem: Problem) -> CheckedScorer:
+def scorer_of(criterion: Criterion, problem: Problem[Prunable]) -> CheckedScorer:
     """Makes the scorer of a criterion, whose scores are checked; close it when it is not needed.
 
     Args:

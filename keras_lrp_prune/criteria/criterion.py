@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from inspect import signature
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import numpy as np
 
-from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.problem import P_co, Problem
 from keras_lrp_prune.criteria.scores import Scores
 
 NEEDS = ("samples", "gradients", "lrp", "second_moments")
@@ -24,7 +24,7 @@ def is_plain(name: str) -> bool:
     return name.isascii() and name.isalnum()
 
 
-class Scorer(ABC):
+class Scorer(ABC, Generic[P_co]):
     """A criterion at work on one problem: scores its units for each class; low scores go first.
 
     Args:
@@ -38,7 +38,7 @@ class Scorer(ABC):
     gives_probabilities: bool = False
     engine_name: str | None = None
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem[P_co]) -> None:
         self.problem = problem
 
     @abstractmethod
@@ -57,11 +57,11 @@ class Scorer(ABC):
         """
         self.problem.refresh()
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing that has to be freed
+    def close(self) -> None:
         """Frees what the scorer holds."""
 
 
-class ProbabilityScorer(Scorer):
+class ProbabilityScorer(Scorer[P_co]):
     """A scorer whose pass gives the class probabilities too.
 
     No other pass is needed to know the accuracies.

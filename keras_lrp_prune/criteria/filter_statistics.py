@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import generation, keras_of
 from keras_lrp_prune.graph.layer_types import Trait, types_with
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
@@ -43,7 +44,7 @@ class FilterStatistics:
         statistic: What is measured.
     """
 
-    def __init__(self, problem: Problem, statistic: Statistic) -> None:
+    def __init__(self, problem: Problem[ChannelStructure], statistic: Statistic) -> None:
         import tensorflow as tf
 
         graph, structure, built = problem.graph, problem.structure, problem.working()

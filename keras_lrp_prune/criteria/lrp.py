@@ -15,6 +15,7 @@ from keras_lrp_prune.arguments import options as options_rule
 from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.relevance.analyzers import (
     NATIVE_ANALYZERS,
     check_analyzer,
@@ -52,7 +53,7 @@ class _ByLRP(Criterion):
             object.__setattr__(self, "worker_python", os.fspath(self.worker_python))
 
     @abstractmethod
-    def scorer(self, problem: Problem) -> LRPScorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
         """See `Criterion`."""
 
     def configured(
@@ -117,7 +118,7 @@ class LRP(_ByLRP):
         if not is_plain(self.name):
             raise ValueError(f"name has letters, digits, '-', '_' and '.', unlike {self.name!r}.")
 
-    def scorer(self, problem: Problem) -> LRPScorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
         """See `Criterion`."""
         return LRPScorer(problem, self, self.analyzer, self.options)
 
@@ -174,7 +175,7 @@ class PXP(_ByLRP):
     help = "magnitude of its share by lrp.epsilon"
     one_shot = True
 
-    def scorer(self, problem: Problem) -> LRPScorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
         """See `Criterion`."""
         return _PXPScorer(problem, self, "lrp.epsilon", {"epsilon": 1e-6})
 
@@ -210,13 +211,13 @@ class LogOdds(_ByLRP):
                 "scores of single classes. Choose engine='auto', or an analyzer that it has."
             )
 
-    def scorer(self, problem: Problem) -> LRPScorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
         """See `Criterion`."""
         # A composite, unlike an analyzer with the same rule, always takes the native engine.
         return _LogOddsScorer(problem, self, make_composite("lrp.z", {}), {})
 
 
-class LRPScorer(ProbabilityScorer):
+class LRPScorer(ProbabilityScorer[ChannelStructure]):
     """LRP on one problem; a call costs one LRP pass over the reference set.
 
     Args:
@@ -228,7 +229,7 @@ class LRPScorer(ProbabilityScorer):
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Problem[ChannelStructure],
         criterion: _ByLRP,
         analyzer: str | Composite,
         options: Mapping[str, Any],

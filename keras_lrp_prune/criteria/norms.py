@@ -46,15 +46,15 @@ class WeightNorm(Criterion):
         """See `Criterion`."""
         return f"{self.name.upper()} norm of its kernels"
 
-    def scorer(self, problem: Problem) -> Scorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> Scorer:
         """See `Criterion`."""
         return _NormScorer(problem, self.order)
 
 
-class _NormScorer(Scorer):
+class _NormScorer(Scorer[ChannelStructure]):
     """Knows the scores from the start."""
 
-    def __init__(self, problem: Problem, order: int) -> None:
+    def __init__(self, problem: Problem[ChannelStructure], order: int) -> None:
         super().__init__(problem)
         self._order = order
         self.refresh()

@@ -5,28 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import generation, weights_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.prunables.prunable import Mask
+from keras_lrp_prune.prunables.prunable import Mask, Prunable
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
 from keras_lrp_prune.surgery.builder import Built
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+P_co = TypeVar("P_co", bound=Prunable, covariant=True)
+
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Generic[P_co]):
     """What a criterion scores: a model that can be masked, and the samples to score it on.
+
+    Where types are checked, `Problem[Prunable]` is one of which no more is known than its units,
+    their sizes and groups, and `Problem[ChannelStructure]` one of channels.
 
     Args:
         graph: The model, flat; `graph.layers[name].arrays()` are its weights as they are now.
-        structure: Its channel structure: the units, and which weights are theirs.
+        structure: What of it can go, a prunable: its units, and which weights are theirs; of
+            channels, the channel structure.
         working: Gives the working copy of the model, which masks act on.
         mask: Gives the mask on it.
         head: What its outputs mean.
@@ -37,7 +42,7 @@ class Problem:
     """
 
     graph: ModelGraph
-    structure: ChannelStructure
+    structure: P_co
     working: Callable[[], Built]
     mask: Callable[[], Mask]
     head: Head

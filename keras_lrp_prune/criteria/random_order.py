@@ -10,6 +10,7 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import Criterion, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.prunables.prunable import Prunable
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Random(Criterion):
     passes = 0
     one_shot = True
 
-    def scorer(self, problem: Problem) -> Scorer:
+    def scorer(self, problem: Problem[Prunable]) -> Scorer:
         """See `Criterion`."""
         return _RandomScorer(problem)
 
 
-class _RandomScorer(Scorer):
-    def __init__(self, problem: Problem) -> None:
+class _RandomScorer(Scorer[Prunable]):
+    def __init__(self, problem: Problem[Prunable]) -> None:
         super().__init__(problem)
         draw = np.random.default_rng(problem.seed).random(problem.structure.n_units)
         self._scores = Scores((draw * problem.structure.unit_sizes)[None])

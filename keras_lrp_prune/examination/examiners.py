@@ -8,7 +8,9 @@ from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.selection.examiner import Evaluation
 
@@ -23,7 +25,7 @@ class OnePass:
         scorer: Scores units, and gives the class probabilities that its pass knows.
     """
 
-    def __init__(self, problem: Problem, scorer: ProbabilityScorer) -> None:
+    def __init__(self, problem: Problem[Prunable], scorer: ProbabilityScorer[Prunable]) -> None:
         self._y = problem.reference.y
         self._scorer = scorer
         self._removed = np.zeros(problem.structure.n_units, bool)
@@ -54,7 +56,9 @@ class TwoPasses:
         steering: Turns what the working model computes into class probabilities.
     """
 
-    def __init__(self, problem: Problem, scorer: Scorer, steering: Steering) -> None:
+    def __init__(
+        self, problem: Problem[Prunable], scorer: Scorer[Prunable], steering: Steering
+    ) -> None:
         working = problem.working()
         self._mask = problem.mask()
         with scope(problem.strategy):
@@ -88,8 +92,8 @@ class TwoPasses:
 
 
 def make_examiner(
-    problem: Problem,
-    scorer: Scorer,
+    problem: Problem[ChannelStructure],
+    scorer: Scorer[Prunable],
     steering: str,
     *,
     refit_head: bool,

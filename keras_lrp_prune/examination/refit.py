@@ -14,6 +14,7 @@ import numpy as np
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.recovery_choice import RECOVERIES
 from keras_lrp_prune.examination.steering import LinearHead
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.recovery.least_squares import refit_layers
 from keras_lrp_prune.recovery.weights import Weights, with_weights
@@ -44,7 +45,7 @@ class Recovered:
 
 def recover(
     graph: ModelGraph,
-    problem: Problem,
+    problem: Problem[ChannelStructure],
     removed: np.ndarray,
     recovery: str | None,
     keras: ModuleType,

@@ -14,6 +14,7 @@ from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
 from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.refit import Recovered, recover
 from keras_lrp_prune.examination.subject import Subject
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.runtime import CompiledForward
 from keras_lrp_prune.surgery.builder import rebuild
@@ -46,7 +47,7 @@ class Remainder:
 
     def recovered(
         self,
-        problem: Problem,
+        problem: Problem[ChannelStructure],
         recovery: Recovery,
         *,
         floor: float | None = None,

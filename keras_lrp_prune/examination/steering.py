@@ -11,9 +11,10 @@ import numpy as np
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import DataError
 from keras_lrp_prune.evaluation import class_accuracies, probabilities
-from keras_lrp_prune.graph.channels import selects
+from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import TensorRef, UnsupportedModelError, references
+from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.recovery.head import (
     FoldHead,
     best_strength,
@@ -86,7 +87,7 @@ class Steering(Protocol):
 class AsIs:
     """The model's own outputs."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem[Prunable]) -> None:
         (self.tensor,) = references(problem.graph.outputs)
         self._kind = problem.head.kind
 
@@ -115,7 +116,7 @@ class LinearHead:
             several classes by a sigmoid of its own.
     """
 
-    problem: Problem
+    problem: Problem[ChannelStructure]
     refit: bool
 
     def __post_init__(self) -> None:
@@ -218,7 +219,7 @@ class CrossFit:
         return self._head.problem.reference.y
 
 
-def _is_multinomial(problem: Problem) -> bool:
+def _is_multinomial(problem: Problem[Prunable]) -> bool:
     """Whether the classes share one distribution."""
     return problem.head.kind != "sigmoid" or problem.head.one_unit
 
@@ -230,7 +231,7 @@ def _alone(y: np.ndarray) -> list[int]:
 
 def chosen_steering(
     wanted: str,
-    problem: Problem,
+    problem: Problem[Prunable],
     unpruned: Callable[[], np.ndarray],
     *,
     refit_head: bool,

@@ -111,7 +111,7 @@ class Subject:
         check_copy(self.flat, copy, self.reference.x[:_FEW], self.keras_module)
         return copy
 
-    def problem(self, seed: int = 0) -> Problem:
+    def problem(self, seed: int = 0) -> Problem[ChannelStructure]:
         """What a criterion scores, on one working copy.
 
         Args:

@@ -33,6 +33,7 @@ from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.steering import Measured, chosen_steering, measured
 from keras_lrp_prune.examination.subject import Subject, read_subject
 from keras_lrp_prune.examination.target import Target
+from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.report.progress import PruningProgress
 from keras_lrp_prune.report.step_record import StepRecord
@@ -120,7 +121,7 @@ class SearchResult:
     """
 
     state: RunState
-    problem: Problem
+    problem: Problem[ChannelStructure]
     steering: str
     engine: str | None
 

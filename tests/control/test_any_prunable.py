@@ -1,8 +1,8 @@
 """The control knows nothing of channels: single weights of a Dense kernel are pruned by it, too."""
 
 import io
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import keras
 import numpy as np
@@ -14,12 +14,22 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
-from keras_lrp_prune.criteria.scores import Contributions, Scores
+from keras_lrp_prune.criteria import Criterion, Random, Scorer
+from keras_lrp_prune.criteria import Problem as Scored
+from keras_lrp_prune.criteria.checked_scorer import scorer_of
+from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+from keras_lrp_prune.data import reference_set
+from keras_lrp_prune.examination.examiners import TwoPasses
+from keras_lrp_prune.examination.steering import AsIs
+from keras_lrp_prune.graph.heads import read_head
+from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.report import progress
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.reach import check_rate
 from keras_lrp_prune.selection.trials import Trials
+from keras_lrp_prune.surgery.builder import build
+from keras_lrp_prune.surgery.kept import Kept
 
 CLASSES = 3
 THIS_RUN = {"model": "m", "data": "d", "samples": "s", "settings": {}}
@@ -109,6 +119,7 @@ class Problem:
         kernel, *_ = np.linalg.lstsq(x, 4 * np.eye(CLASSES)[y] - 1, rcond=None)
         self.model.layers[0].set_weights([kernel, np.zeros(CLASSES)])
         self.prunable = SingleWeights((12, CLASSES))
+        self.samples = x, y
         self.mask = KernelMask(self.model.layers[0].kernel)
         self.examiner = KernelExaminer(self.model, self.mask, x, y)
 
@@ -123,6 +134,20 @@ class Problem:
             limits=limits,
             trials=Trials(self.examiner) if trials else None,
             **options,
+        )
+
+    def scored(self):
+        """The same as criteria and examiners are given it, on a working copy."""
+        graph = read_model(self.model).flat()
+        working = cache(lambda: build(graph, Kept(), keras))
+        name = self.model.layers[0].name
+        return Scored(
+            graph,
+            self.prunable,
+            working,
+            cache(lambda: KernelMask(working().layers[name].kernel)),
+            read_head(graph),
+            reference_set(self.samples, n_classes=CLASSES, input_shape=(12,)),
         )
 
 
@@ -199,3 +224,35 @@ def test_a_schedule_takes_nothing_from_one_run_to_the_next(problem, make):
     first, again, fresh = (problem.loop(schedule, 0.6).run() for schedule in (one, one, make()))
     assert first.history == again.history == fresh.history
     assert one.get_config() == make().get_config()
+
+
+class Magnitude(Criterion):
+    """Of each weight, relative to those of its row."""
+
+    name = "magnitude"
+    help = "magnitude of it"
+    passes = 0
+
+    def scorer(self, problem):
+        return MagnitudeScorer(problem)
+
+
+class MagnitudeScorer(Scorer):
+    def scores(self, removed):
+        (layer,) = (layer for layer in self.problem.graph.layers.values() if layer.weights)
+        magnitudes = abs(layer.arrays()["kernel"]).reshape(1, -1)
+        return Scores(relative_to_group(self.problem.structure, magnitudes, order=2))
+
+
+@pytest.mark.parametrize("criterion", [Magnitude(), Random()], ids=lambda it: it.name)
+def test_criteria_and_examiners_take_them(problem, criterion):
+    """A criterion's scorer, what checks it, and the examiner of a masked working copy."""
+    scored, before = problem.scored(), np.asarray(problem.model.layers[0].kernel).copy()
+    examiner = TwoPasses(scored, scorer_of(criterion, scored), AsIs(scored))
+    loop = replace(problem.loop(EqualSteps(0.25), 0.5), examiner=examiner)
+    state = loop.run()
+    assert problem.prunable.rate(state.removed) == 0.5
+    assert (np.asarray(problem.model.layers[0].kernel) == before).all()
+    problem.mask.set(state.removed)
+    expected = Evaluation.of(scored.reference.y, np.asarray(problem.model(problem.samples[0])))
+    assert state.history[-1].class_accuracies == pytest.approx(expected.hard)

@@ -16,6 +16,7 @@ from keras_lrp_prune.criteria import LRP, Contributions, Scores
 from keras_lrp_prune.criteria.registry import CRITERIA, LRP_METHODS
 from keras_lrp_prune.examination import examiners
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
+from keras_lrp_prune.examination.subject import read_subject
 
 QUICK = {"schedule": EqualSteps(0.2), "recovery": None, "verbose": 0}
 
@@ -282,6 +283,24 @@ def test_a_criterion_without_a_scorer_is_named(model):
     none = type("None_", (Size,), {"scorer": lambda self, problem: None})()
     with pytest.raises(TypeError, match=r"Criterion 'size': scorer\(problem\) must return"):
         prune(model, None, criterion=none)
+
+
+def test_a_working_copy_that_is_refreshed_has_the_weights_of_now(model):
+    """Not those of before, which a mask on it would bring back."""
+    live = keras.models.clone_model(model)
+    live.set_weights(model.get_weights())
+    subject = read_subject(live, reference())
+    problem = subject.problem()
+    everything = np.ones(subject.structure.n_units, bool)
+    problem.mask().set(everything)
+    live.set_weights([2 * weight for weight in live.get_weights()])
+    problem.refresh()
+    problem.mask().set(everything)
+    problem.mask().set(~everything)
+    for found, weight in zip(
+        problem.working().model.get_weights(), live.get_weights(), strict=True
+    ):
+        assert (found == weight).all()
 
 
 class OnePass(klp.criteria.ProbabilityScorer):
