@@ -25,6 +25,10 @@ class CostShares(Protocol):
         """The share of the cost of that name that remains; `removed` is bool, `(units,)`."""
         ...
 
+    def saved(self, name: str, removed: np.ndarray) -> np.ndarray:
+        """The share of it that goes with each unit that goes next, `(units,)`; 0 for those gone."""
+        ...
+
     def counted(self, name: str, left: Mapping[str, int]) -> float | None:
         """The same by what a step counts; `None` for a cost that has to be measured."""
         ...
@@ -169,18 +173,11 @@ class BudgetGoal:
         """See `Goal`: what goes with a unit of the costs that still exceed their budget.
 
         Each cost counts in proportion to what of it has to go; in place of one that has to be
-        measured, what stands in for it. The units of a group cost alike: so one is counted for
-        all, which costs a matrix product per group.
+        measured, what stands in for it.
         """
-        weights = self._weights(removed)
-        now = {name: self.shares(name, removed) for name in weights}
         gains = np.zeros(self.prunable.n_units)
-        for group in self.prunable.groups:
-            left = group.units[~removed[group.units]]
-            less = removed.copy()
-            less[left[:1]] = True
-            for name, weight in weights.items():
-                gains[left] += weight * (now[name] - self.shares(name, less))
+        for name, weight in self._weights(removed).items():
+            gains += weight * self.shares.saved(name, removed)
         return gains
 
     def trimmed(self, removed: np.ndarray, bundles: Sequence[Bundle]) -> Sequence[Bundle]:

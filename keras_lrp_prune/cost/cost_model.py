@@ -56,6 +56,8 @@ class CostModel:
 
     Attributes:
         uncounted: Names of the layers whose FLOPs are missing in the count.
+        alike: Units that cost the same, whatever else is gone: those of each channel group, whose
+            channels run through the same layers.
 
     Raises:
         UnsupportedModelError: A `ValueError`, if the size of a tensor that matters is not fixed.
@@ -81,6 +83,7 @@ class CostModel:
         ]
         counted = [(call.layer.name, terms_of(call)) for call in calls]
         self.uncounted = tuple(dict.fromkeys(name for name, terms in counted if terms is None))
+        self.alike = tuple(group.units for group in structure.groups)
         widths = _Widths()
         self._sums = (
             widths.sum((1, (units,)) for units in structure.filter_units.values()),

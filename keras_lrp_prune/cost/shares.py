@@ -73,6 +73,26 @@ class ModelCostShares:
             raise ValueError("Latency was asked for, but there is nothing to measure it.")
         return self._latency(removed)
 
+    def saved(self, name: str, removed: np.ndarray) -> np.ndarray:
+        """The share that goes with each unit that goes next.
+
+        Costs a matrix product for each group of channels; what has to be measured, a measurement.
+
+        Args:
+            name: One of `BUDGETS`.
+            removed: bool, shape `(units,)`.
+
+        Returns:
+            float64, shape `(units,)`; 0 for the units that are gone.
+        """
+        now, saved = self(name, removed), np.zeros(len(removed))
+        for units in self._cost.alike:
+            left = units[~removed[units]]
+            less = removed.copy()
+            less[left[:1]] = True
+            saved[left] = now - self(name, less)
+        return saved
+
     def counted(self, name: str, left: Mapping[str, int]) -> float | None:
         """The same share, given the counts of what is left; `None` for a cost to be measured.
 
