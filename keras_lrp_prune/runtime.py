@@ -26,7 +26,6 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_MEMORY = 2 * 2**30
 _LARGEST_BATCH = 256
 _STRATEGIES = ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
-_FLOAT = 4  # bytes
 REORDERED = (
     "the same samples in another order: a dataset that is shuffled anew each time, even if it has "
     "a seed (give shuffle=False, or load it once into arrays)"
@@ -186,7 +185,7 @@ def chosen_batch_size(graph: ModelGraph, batch_size: int | None, memory_budget: 
     ]
     forward = sum(size * count for size, count in tensors)
     at_hand = max(size for size, _ in tensors)
-    per_sample = _FLOAT * (1.25 * forward + 6 * at_hand)
+    per_sample = np.dtype(np.float32).itemsize * (1.25 * forward + 6 * at_hand)
     return int(min(max(memory_budget // per_sample, 1), _LARGEST_BATCH))
 
 

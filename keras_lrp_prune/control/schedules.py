@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_lrp_prune.arguments import checked, one_of
 from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.control.tfmot import PruningSchedule
-from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.evaluation import DECIMALS, harmonic_mean_accuracy
 from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
 from keras_lrp_prune.selection.selection_options import DEFAULT_POOL, STEERINGS, Selection
 
@@ -22,8 +22,6 @@ RATES = ("auto", "adaptive", "equal")
 # The default end of a schedule: so high that the target of the run ends it before.
 FINAL_SPARSITY = 0.99
 _TOLERANCE = 0.05
-# Accuracies are rounded to so many decimals, so that no decision depends on float rounding.
-_DECIMALS = 6
 
 
 class AccuracyAware(PruningSchedule):
@@ -184,7 +182,7 @@ class AccuracyAware(PruningSchedule):
         Args:
             class_accuracies: As those of `observe`.
         """
-        self._harmonic_mean.assign(round(harmonic_mean_accuracy(class_accuracies), _DECIMALS))
+        self._harmonic_mean.assign(round(harmonic_mean_accuracy(class_accuracies), DECIMALS))
 
     def observe(self, class_accuracies: Any, sparsity: float | None = None) -> bool:
         """Takes the class accuracies under the last proposal, and decides whether it stands.
@@ -199,14 +197,14 @@ class AccuracyAware(PruningSchedule):
         Returns:
             Whether the proposal stands.
         """
-        now = round(harmonic_mean_accuracy(class_accuracies), _DECIMALS)
+        now = round(harmonic_mean_accuracy(class_accuracies), DECIMALS)
         before = float(self._harmonic_mean)
         if before < 0:
             self._harmonic_mean.assign(now)
             return True
         adaptive = self.rate != "equal"
         tolerance = _TOLERANCE if self.tolerance is None else self.tolerance
-        holds = now >= before * (1 - tolerance) - 10**-_DECIMALS
+        holds = now >= before * (1 - tolerance) - 10**-DECIMALS
         if adaptive and not holds and self.smaller_step(sparsity):
             return False
         self._accepted.assign(self(0)[1] if sparsity is None else sparsity)

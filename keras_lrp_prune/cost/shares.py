@@ -12,14 +12,12 @@ from keras_lrp_prune.cost.cost_model import CostModel
 from keras_lrp_prune.cost.energy import energy
 from keras_lrp_prune.cost.measurements import LatencyShare
 
-_FLOAT = 4  # bytes
-
 # Costs that follow from the counts. Energy is that of float32, whatever the model computes in.
 COUNTED_SHARES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
     "filters": lambda left: left["filters"],
     "params": lambda left: left["params"],
     "flops": lambda left: left["flops"],
-    "energy": lambda left: energy(left["flops"], _FLOAT * left["params"]),
+    "energy": lambda left: energy(left["flops"], np.dtype(np.float32).itemsize * left["params"]),
 }
 BUDGETS = (*COUNTED_SHARES, "latency")
 # What is counted in place of a cost that has to be measured.

@@ -8,6 +8,7 @@ from keras_lrp_prune.evaluation.chance import (
 )
 from keras_lrp_prune.evaluation.curves import AccuracyCurve
 from keras_lrp_prune.evaluation.metrics import (
+    DECIMALS,
     class_accuracies,
     classification_report,
     harmonic_mean_accuracy,
@@ -16,6 +17,7 @@ from keras_lrp_prune.evaluation.metrics import (
 )
 
 __all__ = [
+    "DECIMALS",
     "USUAL_CAUSES",
     "AccuracyCurve",
     "AtChanceWarning",

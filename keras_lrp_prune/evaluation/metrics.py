@@ -13,6 +13,8 @@ from keras_lrp_prune.graph.heads import OutputKind
 
 # Rows of a softmax in bfloat16 sum to 1 only this closely.
 _SUM_TOLERANCE = 1e-2
+# Accuracies are rounded to so many decimals, so that no decision depends on float rounding.
+DECIMALS = 6
 
 
 def probabilities(outputs: Any, kind: OutputKind) -> np.ndarray:

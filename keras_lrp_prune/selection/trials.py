@@ -15,12 +15,8 @@ from itertools import product
 import numpy as np
 
 from keras_lrp_prune.criteria.scores import Scores
-from keras_lrp_prune.evaluation import harmonic_mean_accuracy
+from keras_lrp_prune.evaluation import DECIMALS, harmonic_mean_accuracy
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
-
-# Accuracies are rounded to so many decimals, so that float rounding does not decide; of equal
-# proposals the first one goes.
-_DECIMALS = 6
 
 
 class Trials:
@@ -86,4 +82,5 @@ class Trials:
 
     def _value(self, evaluation: Evaluation) -> tuple[bool, float]:
         stays = harmonic_mean_accuracy(evaluation.hard) >= self._floor
-        return stays, round(harmonic_mean_accuracy(evaluation.soft), _DECIMALS)
+        # Of equal proposals the first one goes.
+        return stays, round(harmonic_mean_accuracy(evaluation.soft), DECIMALS)
