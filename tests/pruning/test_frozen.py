@@ -145,38 +145,45 @@ def test_preprocessing_inside_the_model(kind):
     assert_prunes(transfer_model(base, PREPROCESSING[kind]()), *images(), rate=0.2)
 
 
-MODULES = {
-    "VGG16": "vgg16",
-    "ResNet50": "resnet",
-    "ResNet50V2": "resnet_v2",
-    "InceptionV3": "inception_v3",
-    "InceptionResNetV2": "inception_resnet_v2",
-    "Xception": "xception",
-    "MobileNet": "mobilenet",
-    "MobileNetV2": "mobilenet_v2",
-    "MobileNetV3Small": "mobilenet_v3",
-    "DenseNet121": "densenet",
-    "NASNetMobile": "nasnet",
-    "EfficientNetB0": "efficientnet",
-    "EfficientNetV2B0": "efficientnet_v2",
-    "ConvNeXtTiny": "convnext",
+# Its module, and a layer that has all kinds of the family's layers before it: more are the same.
+BASES = {
+    "VGG16": ("vgg16", "block3_pool"),
+    "ResNet50": ("resnet", "conv3_block2_out"),
+    "ResNet50V2": ("resnet_v2", "conv3_block2_out"),
+    "InceptionV3": ("inception_v3", "mixed4"),
+    "InceptionResNetV2": ("inception_resnet_v2", "block35_2_ac"),
+    "Xception": ("xception", "block5_sepconv1_act"),
+    "MobileNet": ("mobilenet", "conv_pw_6_relu"),
+    "MobileNetV2": ("mobilenet_v2", "block_5_add"),
+    "MobileNetV3Small": ("mobilenet_v3", "expanded_conv_4_add"),
+    "DenseNet121": ("densenet", "conv3_block4_concat"),
+    "NASNetMobile": ("nasnet", "normal_concat_1"),
+    "EfficientNetB0": ("efficientnet", "block3b_add"),
+    "EfficientNetV2B0": ("efficientnet_v2", "block4b_add"),
+    "ConvNeXtTiny": ("convnext", "convnext_tiny_downsampling_block_1"),
 }
 SMALLER = {"MobileNet": {"alpha": 0.25}, "MobileNetV2": {"alpha": 0.35}}
+
+
+def kinds(model):
+    return {type(layer).__name__ for layer in all_layers(model)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_as_a_frozen_base(name, float64):
     keras.utils.set_random_seed(0)
+    module, last = BASES[name]
     size = SMALLEST_IMAGE.get(name, 32)
-    base = FUNCTIONS[name](
+    whole = FUNCTIONS[name](
         include_top=False, weights=None, input_shape=(size, size, 3), **SMALLER.get(name, {})
     )
+    base = keras.Model(whole.input, whole.get_layer(last).output, name="base")
+    assert kinds(base) == kinds(whole)
     for layer in all_layers(base):
         if type(layer).__name__ == "LayerScale":  # starts at 1e-6: its branch would be dead
             layer.gamma.assign(np.random.default_rng(0).uniform(0.5, 1.5, layer.gamma.shape))
-    preprocess = getattr(keras.applications, MODULES[name]).preprocess_input
-    model = transfer_model(base, preprocess)
+    model = transfer_model(base, getattr(keras.applications, module).preprocess_input)
     base.trainable = False
     assert_prunes(model, *images(2, shape=base.input_shape[1:]), rate=0.05, tolerance=float64)
 
