@@ -211,7 +211,7 @@ def _print_result(model: keras.Model, result: PruningResult, x: np.ndarray) -> N
     rows = [
         (
             "Harmonic mean accuracy, held out",
-            *(f"{report['harmonic_mean']:.4f}" for report in (before, after)),
+            *(f"{report['harmonic_mean']:.1%}" for report in (before, after)),
         ),
         ("Filters", *(cost.filters for cost in costs)),
         ("Parameters", *(cost.parameters for cost in costs)),

@@ -167,7 +167,7 @@ class FilterPruning(keras.callbacks.Callback):
         last = self.history[-1]
         return (
             f"{how}\n  pruning rate {last.rate:.1%} at step {last.step}, {last.filters:,} filters "
-            f"left, harmonic mean accuracy {last.harmonic_mean:.4f}\n"
+            f"left, harmonic mean accuracy {last.harmonic_mean:.1%}\n"
             "  pruned_model(); .history, .pruning_rate, .schedule"
         )
 

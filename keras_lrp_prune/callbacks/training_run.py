@@ -202,7 +202,7 @@ class TrainingRun:
         where = f" (classes at 0: {enumeration(lost, _NAMED)})" if lost else ""
         return (
             f"With a pruning rate of {self.rate(self.removed):.1%} the harmonic mean accuracy on "
-            f"the watched samples is {mean:.4f}{where}. FilterPruning refits nothing, and layers "
+            f"the watched samples is {mean:.1%}{where}. FilterPruning refits nothing, and layers "
             "that are frozen cannot make up for what went: prune less, train longer, or, for a "
             "frozen base, use prune(), which refits, and then finetune()."
         )

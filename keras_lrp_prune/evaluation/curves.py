@@ -68,7 +68,7 @@ class AccuracyCurve:
         return (
             f"{type(self).__name__}({len(self.rates)} rates from {self.rates[0]:g} to "
             f"{self.rates[-1]:g}, {self.class_accuracy.shape[1]} classes, mean accuracy "
-            f"{first:.3f} to {last:.3f})"
+            f"{first:.1%} to {last:.1%})"
         )
 
     def mean(self) -> np.ndarray:

@@ -74,7 +74,7 @@ class Remainder:
         before, after = self.harmonic_mean(subject.graph), self.harmonic_mean(done.graph)
         if stands(before, after, floor):
             return done
-        lost = f"refitting would take the harmonic mean accuracy from {before:.4f} to {after:.4f}"
+        lost = f"refitting would take the harmonic mean accuracy from {before:.1%} to {after:.1%}"
         return Recovered(subject.graph, refused=lost)
 
     def model(self, graph: ModelGraph) -> keras.Model:

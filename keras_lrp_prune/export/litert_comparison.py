@@ -83,8 +83,8 @@ class LiteRTComparison:
     def _figures(self) -> tuple[str, ...]:
         """Harmonic means, agreement and file size, in words."""
         return (
-            f"Harmonic mean accuracy: Keras {self.keras_harmonic_mean:.4f}, LiteRT "
-            f"{self.litert_harmonic_mean:.4f}",
+            f"Harmonic mean accuracy: Keras {self.keras_harmonic_mean:.1%}, LiteRT "
+            f"{self.litert_harmonic_mean:.1%}",
             f"Same class for {self.agreement:.1%} of the samples",
             f"The file has {self.file_size:,} bytes",
         )

@@ -138,4 +138,4 @@ def _row(record: CycleRecord) -> tuple[object, ...]:
 
 
 def _harmonic(report: Mapping[str, Any]) -> str:
-    return f"{report['harmonic_mean']:.4f}"
+    return f"{report['harmonic_mean']:.1%}"

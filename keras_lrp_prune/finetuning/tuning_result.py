@@ -73,7 +73,7 @@ class TuningResult:
         lines = [f"{type(self).__name__}: {self._course}"]
         if self.validation is not None:
             before, after = (self.validation[when]["harmonic_mean"] for when in ("before", "after"))
-            lines.append(f"  harmonic mean accuracy {before:.4f} to {after:.4f} (validation data)")
+            lines.append(f"  harmonic mean accuracy {before:.1%} to {after:.1%} (validation data)")
         return "\n".join([*lines, "  summary(); .model, .history, .validation, .settings"])
 
     def _repr_html_(self) -> str:
@@ -87,7 +87,7 @@ class TuningResult:
     def _rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """Accuracies before and after."""
         titles = {"harmonic_mean": "Harmonic mean accuracy", "accuracy": "Accuracy"}
-        return [(title, f"{before[key]:.4f}", f"{after[key]:.4f}") for key, title in titles.items()]
+        return [(title, f"{before[key]:.1%}", f"{after[key]:.1%}") for key, title in titles.items()]
 
     @property
     def _course(self) -> str:

@@ -150,7 +150,7 @@ class PruningResult:
                 f"  filters {first.filters:,} to {last.filters:,}, parameters "
                 f"{first.parameters:,} to {last.parameters:,}, FLOPs {first.flops:,} to "
                 f"{last.flops:,}",
-                f"  harmonic mean accuracy {before:.4f} to {after:.4f} ({where})",
+                f"  harmonic mean accuracy {before:.1%} to {after:.1%} ({where})",
                 "  summary(), plot(), save(folder); .model, .kept, .history, .settings",
             )
         )
@@ -175,7 +175,7 @@ class PruningResult:
 
     def _steps_rows(self) -> Iterator[tuple[object, ...]]:
         """The harmonic mean of the steps, where it is not that of the model in the end."""
-        first, last = (f"{record.harmonic_mean:.4f}" for record in ends(self.history))
+        first, last = (f"{record.harmonic_mean:.1%}" for record in ends(self.history))
         if not measured_by(self.settings).of_model:
             yield "Harmonic mean of cross-fitted heads, reference set", first, last
         elif self._refits_layers:
@@ -274,7 +274,7 @@ def cost_rows(before: Cost, after: Cost) -> list[tuple[object, ...]]:
 
 def accuracy_row(data: str, metrics: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """The harmonic mean accuracy on some data, before and after."""
-    values = (f"{metrics[when]['harmonic_mean']:.4f}" for when in ("before", "after"))
+    values = (f"{metrics[when]['harmonic_mean']:.1%}" for when in ("before", "after"))
     return (f"Harmonic mean accuracy, {data}", *values)
 
 

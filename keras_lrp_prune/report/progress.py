@@ -85,14 +85,14 @@ class PruningProgress:
         if self._on_terminal:
             done = self._part(record) if record.accepted else self._clock.part
             mean = self._mean if len(self._mean) <= _LONGEST_MEAN else self._mean.split(" ", 1)[1]
-            state = f"{record.rate:.1%}{undone} {mean} {record.harmonic_mean:.3f}"
+            state = f"{record.rate:.1%}{undone} {mean} {record.harmonic_mean:.1%}"
             self.advance(done, f"{state}{self._worst(' worst ', record, len(state))}")
         else:
             verdict = "" if record.accepted else f", undone: {record.reason}"
             word, size = next(iter(record.left.items()))
             self._console.print(
                 f"step {record.step}: rate {record.rate:.1%}, {size} {word} left, "
-                f"{self._mean} {record.harmonic_mean:.3f}{self._worst(', worst class ', record)}"
+                f"{self._mean} {record.harmonic_mean:.1%}{self._worst(', worst class ', record)}"
                 f"{verdict}",
                 soft_wrap=True,
             )
@@ -107,7 +107,7 @@ class PruningProgress:
         if record.class_accuracies[worst] == 1:
             return ""
         name = printable(self._names[worst] if self._names else worst)
-        accuracy = f"{record.class_accuracies[worst]:.2f}"
+        accuracy = f"{record.class_accuracies[worst]:.1%}"
         if taken is not None:
             beside = len("pruning") + _NARROWEST_BAR + taken + len(f"{title} ") + len(accuracy)
             room = self._console.width - beside - _TIME_WIDTH - len("   ")

@@ -107,7 +107,7 @@ def test_records_and_summary(model, whole, capsys):
         assert record.validation["tuned"]["accuracy"] > record.validation["pruned"]["accuracy"]
     result.summary()
     printed = capsys.readouterr().out
-    assert "Cycle 2" in printed and f"{last.validation['tuned']['harmonic_mean']:.4f}" in printed
+    assert "Cycle 2" in printed and f"{last.validation['tuned']['harmonic_mean']:.1%}" in printed
 
 
 def test_one_cycle_is_prune_and_finetune(model, train):

@@ -268,7 +268,7 @@ def test_summary(capsys):
     tuned.summary(["ant", "bee", "cat"])
     printed = capsys.readouterr().out
     assert "without distillation" in printed and "bee" in printed
-    assert f"{tuned.validation['after']['harmonic_mean']:.4f}" in printed
+    assert f"{tuned.validation['after']['harmonic_mean']:.1%}" in printed
 
 
 def several_sigmoids():

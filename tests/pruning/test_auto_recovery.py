@@ -184,7 +184,7 @@ def test_a_refit_that_loses_much_is_refused(disturbed, capsys):
     assert same_weights(auto.model, frozen.model)
     assert (auto.settings["recovery"], auto.settings["not_recovered"]) == (None, {})
     auto.summary()
-    said = f"(refitting would take the harmonic mean accuracy from {reached:.4f} to {lost:.4f})"
+    said = f"(refitting would take the harmonic mean accuracy from {reached:.1%} to {lost:.1%})"
     assert f"Recovery: none {said}" in capsys.readouterr().out.replace("\n", " ")
     # As if the unpruned network had been that good: only then there is something to advise.
     fallen = dataclasses.replace(

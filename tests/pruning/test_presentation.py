@@ -37,7 +37,7 @@ def test_cross_fitted_heads_are_named_everywhere(headed, by_heads, capsys):
     printed = capsys.readouterr().out
     first, last = by_heads.history[0], by_heads.history[-1]
     row = next(line for line in printed.splitlines() if "cross-fitted heads" in line)
-    assert row.split()[-2:] == [f"{each.harmonic_mean:.4f}" for each in (first, last)]
+    assert row.split()[-2:] == [f"{each.harmonic_mean:.1%}" for each in (first, last)]
     assert "reference set (fitted on it)" in printed
     assert by_heads.plot().axes[0].get_ylabel() == "Accuracy of cross-fitted heads (%)"
     with pytest.raises(ValueError) as error:
@@ -80,7 +80,7 @@ def test_what_refitting_gains_is_in_the_curve_and_the_summary(small, capsys):
         *("accuracy, reference set", "before refitting, reference set"),
         "accuracy, validation data",
     ]
-    assert rows[1].split()[-1] == f"{result.history[-1].harmonic_mean:.4f}"
+    assert rows[1].split()[-1] == f"{result.history[-1].harmonic_mean:.1%}"
     axes = result.plot().axes[0]
     assert axes.get_title("left").endswith("while pruning, before refitting")
     (star,) = [line for line in axes.lines if line.get_label().startswith("refitted")]
@@ -195,7 +195,7 @@ def test_what_prunes_and_compares_shows_itself_in_a_few_lines(halved):
     )
     text = repr(found)
     assert text.startswith("LiteRTComparison: 2 classes") and len(text.splitlines()) == 5
-    assert "Keras 0.6700, LiteRT 0.6600" in text and "4,096 bytes" in text
+    assert "Keras 67.0%, LiteRT 66.0%" in text and "4,096 bytes" in text
 
 
 def test_html_escapes_names(halved):
