@@ -95,7 +95,7 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
             task,
             METHOD,
             NETWORKS[name].rates,
-            refit_head=refit_head,
+            recovery=Recovery("head" if refit_head else None),
             seed=seed,
             engine=CriterionChoice(engine="native"),
         )

@@ -14,11 +14,12 @@ import numpy as np
 from keras_lrp_prune.arguments import Checked
 from keras_lrp_prune.comparison.decisions import Decisions, decide
 from keras_lrp_prune.comparison.method_curve import MethodCurve
-from keras_lrp_prune.comparison.methods import Method
+from keras_lrp_prune.comparison.methods import Method, scored_by
 from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
 from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.recovery_choice import FROZEN, Recovery
+from keras_lrp_prune.examination.refitted_mask import refits_each_step
 from keras_lrp_prune.examination.steering import LinearHead, measured
 from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.report.progress import PruningProgress
@@ -109,16 +110,18 @@ class Bench:
             class_names=self._subject.class_names,
             enabled=verbose > 0 and is_chief(self._subject.strategy),
         )
+        each_step = refits_each_step(scored_by(method, self._engine), self._recovery)
+        refits_in_the_end = self._recovery.chosen is not None and not each_step
         with progress.stage("pruning"):
             decisions = decide(
                 self._subject,
                 method,
                 self._rates,
                 engine=self._engine,
-                refit_head=self._recovery.refits_head,
+                recovery=self._recovery,
                 seed=seed,
                 on_steering=lambda steering: progress.name_mean(
-                    measured(steering, refits=self._recovery.chosen is not None).short
+                    measured(steering, refits=refits_in_the_end).short
                 ),
                 on_step=progress.show,
             )

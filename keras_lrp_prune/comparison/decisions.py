@@ -21,6 +21,12 @@ from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
+from keras_lrp_prune.examination.recovery_choice import FROZEN, Recovery
+from keras_lrp_prune.examination.refitted_mask import (
+    RefittedMask,
+    refits_each_step,
+    with_weights_apart,
+)
 from keras_lrp_prune.examination.steering import chosen_steering
 from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.channels import ChannelStructure
@@ -64,7 +70,7 @@ def decide(
     rates: Sequence[float],
     *,
     engine: CriterionChoice = DEFAULT_CRITERION,
-    refit_head: bool = False,
+    recovery: Recovery = FROZEN,
     seed: int = 0,
     on_steering: Callable[[str], None] = lambda steering: None,
     on_step: Callable[[Step], None] = lambda record: None,
@@ -78,16 +84,20 @@ def decide(
         method: How to prune.
         rates: Pruning rates, increasing.
         engine: What computes LRP, and where; the criterion is that of the method.
-        refit_head: Whether the linear head will be fitted anew: where accuracies steer, they are
-            those of heads fitted to what is left.
+        recovery: What will be refitted. Where it is the linear head, accuracies that steer are
+            those of heads fitted to what is left; and the criterion may have all of it refitted at
+            each step.
         seed: For the criterion `"random"`.
         on_steering: Called, before the first step, with what steers.
         on_step: Called with the record of each step.
     """
-    problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=True)
+    criterion = scored_by(method, engine)
+    refits = refits_each_step(criterion, recovery)
+    problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=not refits)
+    scored = with_weights_apart(problem) if refits else problem
     # Heads are fitted to know accuracies; where nothing reads those, none are needed.
-    refit_head = refit_head and pace.reads_accuracies
-    with closing(scorer_of(scored_by(method, engine), problem)) as scorer:
+    refit_head = recovery.refits_head and pace.reads_accuracies
+    with closing(scorer_of(criterion, scored)) as scorer:
         steering = chosen_steering(
             pace.selection.steering,
             problem,
@@ -96,7 +106,10 @@ def decide(
         )
         on_steering(steering)
         trials = pace.selection.trials
-        timed = _TimedExaminer(problem, scorer, method, steering, refit_head, trials)
+        mask = None
+        if refits:
+            mask = RefittedMask(problem, scored, scorer, recovery, subject.keras_module)
+        timed = _TimedExaminer(scored, scorer, method, steering, refit_head, trials, mask)
         start = time.perf_counter()
         loop = PruningLoop(
             prunable=subject.structure,
@@ -145,8 +158,9 @@ class _TimedExaminer:
         steering: str,
         refit_head: bool,
         trials: bool,
+        mask: RefittedMask | None,
     ) -> None:
-        judged = steering != "as_is" or trials
+        judged = steering != "as_is" or trials or mask is not None
         self._in_one_pass = (
             isinstance(scorer, ProbabilityScorer) and not method.scored_once and not judged
         )
@@ -158,7 +172,9 @@ class _TimedExaminer:
             steering,
             refit_head=refit_head,
             trials=trials,
+            mask=mask,
         )
+        self._mask = mask
         unpruned = np.zeros(problem.structure.n_units, bool)
         scorer.scores(unpruned)
         examined.evaluate(unpruned)
@@ -177,4 +193,5 @@ class _TimedExaminer:
     @property
     def forward_passes(self) -> int:
         """Number of forward passes, those of the criterion not included."""
-        return 0 if self._in_one_pass else len(self._evaluations)
+        refits = 0 if self._mask is None else self._mask.passes
+        return refits + (0 if self._in_one_pass else len(self._evaluations))

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.control.pace import own_selection
-from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
+from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, refitted_steps
 from keras_lrp_prune.criteria.criterion import Criterion, is_plain
 from keras_lrp_prune.criteria.registry import CRITERIA, compared, registered_config
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
@@ -95,6 +95,8 @@ class Methods(Mapping[str, Method]):
             return _OF_LRP[name]
         if name not in compared("channels"):
             raise KeyError(name)
+        if CRITERIA[name].refits_each_step:
+            return Method(name, name, refitted_steps)
         if CRITERIA[name].one_shot:
             return Method(name, name, _ALL_AT_ONCE, scored_once=True)
         return Method(name, name)

@@ -287,6 +287,17 @@ class AccuracyAware(PruningSchedule):
         return cls(**(config["config"] if "class_name" in config else config))
 
 
+def refitted_steps(final_sparsity: float = FINAL_SPARSITY) -> AccuracyAware:
+    """The default where what is left is refitted at each step: fewer, larger ones, no trials.
+
+    Args:
+        final_sparsity: As that of `AccuracyAware`.
+    """
+    return AccuracyAware(
+        initial_step=0.1, rate="equal", trials=False, pool=0.0, final_sparsity=final_sparsity
+    )
+
+
 class EqualSteps(PruningSchedule):
     """Prunes the same share of all filters at each step, whatever becomes of the accuracies.
 

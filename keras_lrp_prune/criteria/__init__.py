@@ -16,6 +16,7 @@ from keras_lrp_prune.criteria.registry import (
     unregister_criterion,
 )
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+from keras_lrp_prune.criteria.unique import UniqueContribution
 
 __all__ = [
     "CRITERIA",
@@ -32,6 +33,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "Taylor",
+    "UniqueContribution",
     "WeightNorm",
     "over_kernels",
     "register_criterion",

@@ -113,6 +113,8 @@ class Criterion(ABC):
         one_shot: Whether `compare` has it score once, on the unpruned model, as it was published,
             and not anew after each step.
         compared: Whether `compare` has a method of its name.
+        refits_each_step: Whether it scores the network as it is after refitting: where there is a
+            recovery, what is left is refitted at each step then, and not in the end alone.
 
     Example:
     >>> class Sizes(klp.criteria.Criterion):
@@ -132,6 +134,7 @@ class Criterion(ABC):
     works_on: tuple[str, ...] = ("channels",)
     one_shot: bool = False
     compared: bool = True
+    refits_each_step: bool = False
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.arguments import options as options_rule
-from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, is_plain
+from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, Scorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
 from keras_lrp_prune.graph.channels import ChannelStructure
@@ -32,7 +32,7 @@ LOG_ODDS = "lrp.log_odds"
 
 
 @dataclass(frozen=True)
-class _ByLRP(Criterion):
+class ByLRP(Criterion):
     """A criterion that LRP computes.
 
     Args:
@@ -44,7 +44,6 @@ class _ByLRP(Criterion):
     worker_python: str | None = field(default=None, kw_only=True)
 
     passes = 2
-    needs = ("samples", "lrp")
 
     def __post_init__(self) -> None:
         check_engine(self.engine)
@@ -53,7 +52,7 @@ class _ByLRP(Criterion):
             object.__setattr__(self, "worker_python", os.fspath(self.worker_python))
 
     @abstractmethod
-    def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
+    def scorer(self, problem: Problem[ChannelStructure]) -> Scorer:
         """See `Criterion`."""
 
     def configured(
@@ -73,7 +72,28 @@ class _ByLRP(Criterion):
 
 
 @dataclass(frozen=True)
-class LRP(_ByLRP):
+class NativeLRP(ByLRP):
+    """What only the native engine computes.
+
+    Args:
+        engine: `"auto"` or `"native"`.
+        worker_python: Has no use here.
+
+    Raises:
+        ValueError: For another engine.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine == "innvestigate":
+            raise ValueError(
+                f"Criterion {self.name!r} is for the engine 'native'; iNNvestigate explains the "
+                "scores of single classes. Choose engine='auto', or an analyzer that it has."
+            )
+
+
+@dataclass(frozen=True)
+class LRP(ByLRP):
     """Each unit's share of the relevance of its group, for each class.
 
     Signed mean relevance (Bach et al. 2015), summed over the unit, over the sum of its magnitudes
@@ -103,6 +123,7 @@ class LRP(_ByLRP):
     name: str = field(default="", kw_only=True)
 
     help = "share of its group's relevance, by an LRP analyzer"
+    needs = ("samples", "lrp")
     compared = False
 
     def __post_init__(self) -> None:
@@ -157,7 +178,7 @@ class LRP(_ByLRP):
 
 
 @dataclass(frozen=True)
-class PXP(_ByLRP):
+class PXP(ByLRP):
     """The magnitude of each unit's share of the relevance of its group, for each class.
 
     Hatefi et al. 2024, arXiv:2408.12568, with the settings that come with their code: the epsilon
@@ -173,6 +194,7 @@ class PXP(_ByLRP):
 
     name = "pxp"
     help = "magnitude of its share by lrp.epsilon"
+    needs = ("samples", "lrp")
     one_shot = True
 
     def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
@@ -181,7 +203,7 @@ class PXP(_ByLRP):
 
 
 @dataclass(frozen=True)
-class LogOdds(_ByLRP):
+class LogOdds(NativeLRP):
     """What each unit adds to the log odds of each sample's class, by the native engine.
 
     Relevance by the z-rule (for ReLU networks, activation times gradient: Ancona et al. 2018,
@@ -201,15 +223,8 @@ class LogOdds(_ByLRP):
 
     name = LOG_ODDS
     help = "mean square of what it adds to the log odds"
+    needs = ("samples", "lrp")
     compared = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.engine == "innvestigate":
-            raise ValueError(
-                f"Criterion {LOG_ODDS!r} is for the engine 'native'; iNNvestigate explains the "
-                "scores of single classes. Choose engine='auto', or an analyzer that it has."
-            )
 
     def scorer(self, problem: Problem[ChannelStructure]) -> LRPScorer:
         """See `Criterion`."""
@@ -230,7 +245,7 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
     def __init__(
         self,
         problem: Problem[ChannelStructure],
-        criterion: _ByLRP,
+        criterion: ByLRP,
         analyzer: str | Composite,
         options: Mapping[str, Any],
     ) -> None:

@@ -12,7 +12,7 @@ from keras_lrp_prune.graph.generations import generation, weights_of
 from keras_lrp_prune.graph.heads import Head
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.prunables.prunable import Mask, Prunable
-from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
+from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, DEFAULT_MEMORY
 from keras_lrp_prune.surgery.builder import Built
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Problem(Generic[P_co]):
         batch_size: Samples per batch and replica.
         seed: For what is drawn at random.
         strategy: `tf.distribute` strategy to run under.
+        memory: Bytes that what is kept of the samples may take.
     """
 
     graph: ModelGraph
@@ -50,6 +51,7 @@ class Problem(Generic[P_co]):
     batch_size: int = DEFAULT_BATCH_SIZE
     seed: int = 0
     strategy: tf.distribute.Strategy | None = None
+    memory: float = DEFAULT_MEMORY
 
     def variables(self) -> dict[str, dict[str, Any]]:
         """The weights of the working copy, by layer and by the graph's names.

@@ -18,6 +18,7 @@ from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, check_engine
 # The files of this room that hold criteria; the order is that of lists in messages and in help.
 _FILES = (
     "lrp",
+    "unique",
     "activations",
     "norms",
     "random_order",
@@ -213,6 +214,7 @@ _TYPES: Mapping[str, type] = {
     "works_on": tuple,
     "one_shot": bool,
     "compared": bool,
+    "refits_each_step": bool,
 }
 _NAMES = {str: "a string", int: "a whole number", tuple: "a tuple", bool: "True or False"}
 

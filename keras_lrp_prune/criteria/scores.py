@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -43,7 +44,13 @@ class Scores:
         by_class: Summed over the filters of each unit, float64, shape `(classes, units)`, or
             `(1, units)` if classes play no part.
         contributions: The contributions that they were computed from, if there are any.
+
+    Attributes:
+        can_be_revised: Whether they follow, without a pass, when units go: a sub-class then has
+            `revised`, and units go one bundle at a time, by the scores of that time.
     """
+
+    can_be_revised: ClassVar[bool] = False
 
     by_class: np.ndarray
     contributions: Contributions | None = None
@@ -54,6 +61,14 @@ class Scores:
             return self.by_class[0]
         combined: np.ndarray = class_weights @ self.by_class
         return combined
+
+    def revised(self, gone: np.ndarray) -> Self:
+        """The scores of the others when these units go too; it is asked of some scores only.
+
+        Args:
+            gone: Their numbers, int, shape `(units that go,)`; their own scores have no meaning.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be revised.")
 
 
 def relative_to_group(prunable: Prunable, scores: np.ndarray, order: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
-from keras_lrp_prune.prunables.prunable import Prunable
+from keras_lrp_prune.prunables.prunable import Mask, Prunable
 from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.selection.examiner import Evaluation
 
@@ -54,13 +54,18 @@ class TwoPasses:
         problem: The model and the reference set.
         scorer: Scores the units of the masked working model.
         steering: Turns what the working model computes into class probabilities.
+        mask: On the working model; default: the problem's.
     """
 
     def __init__(
-        self, problem: Problem[Prunable], scorer: Scorer[Prunable], steering: Steering
+        self,
+        problem: Problem[Prunable],
+        scorer: Scorer[Prunable],
+        steering: Steering,
+        mask: Mask | None = None,
     ) -> None:
         working = problem.working()
-        self._mask = problem.mask()
+        self._mask = problem.mask() if mask is None else mask
         with scope(problem.strategy):
             reader = keras_of(working.model).Model(
                 working.model.inputs[0], working.tensors[steering.tensor]
@@ -98,6 +103,7 @@ def make_examiner(
     *,
     refit_head: bool,
     trials: bool = False,
+    mask: Mask | None = None,
 ) -> OnePass | TwoPasses:
     """The cheapest way to judge candidates that gives what is asked for.
 
@@ -107,12 +113,13 @@ def make_examiner(
         steering: `"as_is"` or `"cross_fit"`.
         refit_head: Whether the heads of `"cross_fit"` are fitted anew for each candidate.
         trials: Whether candidates are evaluated that are not scored.
+        mask: On the working model, if it is not the problem's.
 
     Raises:
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
     if steering == "cross_fit":
-        return TwoPasses(problem, scorer, CrossFit(LinearHead(problem, refit_head)))
-    if isinstance(scorer, ProbabilityScorer) and not trials:
+        return TwoPasses(problem, scorer, CrossFit(LinearHead(problem, refit_head)), mask)
+    if isinstance(scorer, ProbabilityScorer) and not trials and mask is None:
         return OnePass(problem, scorer)
-    return TwoPasses(problem, scorer, AsIs(problem))
+    return TwoPasses(problem, scorer, AsIs(problem), mask)

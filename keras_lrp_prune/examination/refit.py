@@ -1,4 +1,4 @@
-"""Refitting what is left on the reference set, after the last step: layers and then the head."""
+"""Refitting what is left on the reference set: layers and then the head."""
 
 from __future__ import annotations
 
@@ -66,9 +66,27 @@ def recover(
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
         ValueError: If layers are to be refitted to a single image.
     """
+    weights, skipped = refitted(problem, removed, recovery, keras, on_part=on_part)
+    return Recovered(with_weights(graph, weights), skipped, recovery)
+
+
+def refitted(
+    problem: Problem,
+    removed: np.ndarray,
+    recovery: str | None,
+    keras: ModuleType,
+    *,
+    on_part: Callable[[float], None] = lambda part: None,
+) -> tuple[Weights, Mapping[str, str]]:
+    """New weights for what is left; see `recover` for arguments and errors.
+
+    Returns:
+        Layer of the flat graph to weight to its values, in the shapes of the whole layer; and the
+        layers that could not be refitted, with the reason.
+    """
     parts = RECOVERIES[recovery]
+    weights: Weights = {}
     skipped: Mapping[str, str] = {}
-    flat = problem.graph
     if "least_squares" in parts:
         refit = refit_layers(
             problem.graph,
@@ -82,16 +100,16 @@ def recover(
             on_part=on_part,
         )
         weights, skipped = _from_chief(refit.weights, problem.strategy), refit.skipped
-        graph, flat = with_weights(graph, weights), with_weights(flat, weights)
     if "head" in parts:
         head = LinearHead(problem, refit=True)
+        flat = with_weights(problem.graph, weights)
         built = build(flat, kept_without(problem.structure, removed), keras)
         features = keras.Model(built.model.inputs[0], built.tensors[head.tensor])
         rows = CompiledForward(features, problem.batch_size)(problem.reference.x)
         fitted = {head.name: head.spread(head.fitted(rows), removed)}
-        graph = with_weights(graph, _from_chief(fitted, problem.strategy))
+        weights = {**weights, **_from_chief(fitted, problem.strategy)}
         skipped = {name: reason for name, reason in skipped.items() if name != head.name}
-    return Recovered(graph, skipped, recovery)
+    return weights, skipped
 
 
 def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:

@@ -31,6 +31,7 @@ from keras_lrp_prune.graph.model_graph import ModelGraph, UnsupportedModelError,
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.runtime import (
     DEFAULT_EXECUTION,
+    DEFAULT_MEMORY,
     CompiledForward,
     Execution,
     check_same,
@@ -70,6 +71,7 @@ class Subject:
         batch_size: Samples per batch and replica.
         strategy: `tf.distribute` strategy to run under.
         class_names: What the classes are called, if it is known.
+        memory: Bytes that the activations of a batch, or what is kept of the samples, may take.
     """
 
     model: keras.Model
@@ -83,6 +85,7 @@ class Subject:
     batch_size: int
     strategy: tf.distribute.Strategy | None
     class_names: tuple[str, ...] | None = None
+    memory: float = DEFAULT_MEMORY
 
     def samples(self, data: Any, name: str) -> ReferenceSet:
         """Checks other samples of the same classes; errors call them `name`."""
@@ -129,6 +132,7 @@ class Subject:
             batch_size=self.batch_size,
             seed=seed,
             strategy=self.strategy,
+            memory=self.memory,
         )
 
     def forward(self, model: keras.Model) -> CompiledForward:
@@ -254,6 +258,7 @@ def read_subject(
         batch_size=chosen_batch_size(flat, execution.batch_size, execution.memory_budget),
         strategy=execution.strategy,
         class_names=names,
+        memory=execution.memory_budget,
     )
     if head.unclear is None:
         return subject

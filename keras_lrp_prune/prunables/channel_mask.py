@@ -17,7 +17,7 @@ class ChannelMask:
 
     It keeps a copy of the masked columns only, so its memory is that of what is masked (of the
     whole weight, where rows are masked too). A change costs no forward pass and no retracing:
-    weights are variables.
+    weights are variables. While nothing is masked they can be given other values.
 
     Args:
         structure: Of the model.
@@ -86,7 +86,7 @@ class _MaskedVariable:
 
 
 class _MaskedMatrix:
-    """One weight of which positions along several axes can be masked; keeps a copy of it.
+    """One weight of which positions along several axes can be masked; keeps a copy meanwhile.
 
     Rare: a layer that reads channels which do not vanish when they are masked.
     """
@@ -94,12 +94,14 @@ class _MaskedMatrix:
     def __init__(self, variable: Any, weight: MaskedWeight) -> None:
         self._weight = weight
         self._variable = variable
-        self._original = np.asarray(variable).copy()
+        self._original = np.asarray(variable)
         self._kept = np.ones((), bool)
 
     def set(self, removed: np.ndarray) -> None:
         kept = self._weight.kept(removed, self._original.shape)
         if (kept == self._kept).all():
             return
+        if self._kept.all():  # it may have been given other values since
+            self._original = np.asarray(self._variable).copy()
         self._variable.assign(np.where(kept, self._original, np.zeros_like(self._original)))
         self._kept = kept

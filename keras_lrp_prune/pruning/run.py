@@ -72,18 +72,21 @@ def prune(
         min_accuracy: A floor: pruning stops before the harmonic mean accuracy on the reference set
             falls below it. The accuracy is that of the steps in `history`: of the masked model,
             before its layers are refitted in the end (with `"auto"` only if it stays above the
-            floor), so that the model that is returned is mostly better; or of cross-fitted heads
-            where these steer.
+            floor), so that the model that is returned is mostly better; of the refitted model where
+            the criterion has it refitted at each step; or of cross-fitted heads where these steer.
         validation: Held-out samples like `reference`: reported, steers nothing.
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
             dataset by `keras.utils.image_dataset_from_directory`), else numbers.
         schedule: A TFMOT pruning schedule (step: number of proposals made), default
-            `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT.
+            `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT; where the
+            criterion has what is left refitted at each step, equal steps of 10 % without trials.
         criterion: What scores filters: a name from `klp.criteria.CRITERIA` (such as an LRP
             analyzer's), or an object, which has the options, the engine and the interpreter of its
             own. Default: `"lrp.log_odds"` (LRP of the log odds of each sample's class, by the
             native engine), or with `engine="innvestigate"` `"lrp.sequential_preset_a"`.
+            `"lrp.unique"` scores what recovery cannot make up for, and has what is left refitted at
+            each step.
         analyzer_options: Keyword arguments of the analyzer that is named.
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
@@ -103,7 +106,8 @@ def prune(
             group's channels.
         round_to: Groups that lose channels keep a multiple of this many.
         batch_size: Samples per batch and replica; default: as many as the memory budget allows.
-        memory_budget: Bytes that the activations of one batch may take on each replica.
+        memory_budget: Bytes that the activations of one batch may take on each replica, and what
+            `"lrp.unique"` keeps of the samples.
         strategy: A `tf.distribute` strategy whose replicas share the samples of each batch:
             mirrored, multi-worker mirrored or one device. All workers take the same decisions and
             return the same result; the chief alone writes checkpoints and shows progress.

@@ -19,7 +19,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
 from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace, own_selection
-from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware
+from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware, refitted_steps
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
@@ -29,6 +29,11 @@ from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.refit import Recovered
+from keras_lrp_prune.examination.refitted_mask import (
+    RefittedMask,
+    refits_each_step,
+    with_weights_apart,
+)
 from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.steering import Measured, chosen_steering, measured
 from keras_lrp_prune.examination.subject import Subject, read_subject
@@ -89,6 +94,11 @@ class Prepared:
     goal: RateGoal | BudgetGoal
     progress: PruningProgress
 
+    @property
+    def refits(self) -> bool:
+        """Whether what is left is refitted at each step, and not in the end alone."""
+        return refits_each_step(self.options.criterion.chosen, self.options.recovery)
+
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The settings that tell the run from others; the result states them as asked for."""
@@ -135,7 +145,8 @@ def prepare(
     class_names: Iterable[str] | None,
 ) -> Prepared:
     """Reads and checks everything that a run needs; arguments and errors are those of `prune`."""
-    pace = None if options.schedule is None else make_pace(options.schedule, trials=True)
+    refits = refits_each_step(options.criterion.chosen, options.recovery)
+    pace = None if options.schedule is None else make_pace(options.schedule, trials=not refits)
     subject = read_subject(
         model, reference, options.limits, options.execution, class_names=class_names
     )
@@ -144,7 +155,8 @@ def prepare(
     goal = options.target.goal(subject.structure, subject.limits, shares)
     if pace is None:
         end = max(FINAL_SPARSITY, goal.rate)
-        pace = make_pace(AccuracyAware(final_sparsity=end), trials=True)
+        schedule = refitted_steps(end) if refits else AccuracyAware(final_sparsity=end)
+        pace = make_pace(schedule, trials=not refits)
     progress = PruningProgress(
         lambda step: goal.progress(step.rate, step.left),
         class_names=subject.class_names,
@@ -171,14 +183,20 @@ def search(run: Prepared) -> SearchResult:
         )
         accuracy = _measured(run, steering)
         run.progress.name_mean(accuracy.short)
-        scorer = scorer_of(options.criterion.chosen, problem)
+        scored = with_weights_apart(problem) if run.refits else problem
+        scorer = scorer_of(options.criterion.chosen, scored)
         with closing(scorer), run.progress.stage("pruning"):
             examiner = make_examiner(
-                problem,
+                scored,
                 scorer,
                 steering,
                 refit_head=options.recovery.refits_head,
                 trials=selection.trials,
+                mask=(
+                    RefittedMask(problem, scored, scorer, options.recovery, subject.keras_module)
+                    if run.refits
+                    else None
+                ),
             )
             floor = options.target.min_accuracy
             state = PruningLoop(
@@ -202,8 +220,8 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
     subject, recovery, progress = run.subject, run.options.recovery, run.progress
     state, structure = found.state, run.subject.structure
     with progress.stage("refitting", shown=recovery.chosen is not None):
-        of_model = _measured(run, found.steering).of_model
-        last = state.standing.harmonic_mean if of_model else None
+        frozen = _measured(run, found.steering).of_model and not run.refits
+        last = state.standing.harmonic_mean if frozen else None
         left = Remainder(subject, state.removed, masked=last)
         floor = run.options.target.min_accuracy
         recovered = left.recovered(found.problem, recovery, floor=floor, on_part=progress.advance)
@@ -258,7 +276,8 @@ def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[
 
 def _measured(run: Prepared, steering: str) -> Measured:
     """What is measured for the accuracies of the steps."""
-    return measured(steering, refits=run.options.recovery.chosen is not None)
+    in_the_end = run.options.recovery.chosen is not None and not run.refits
+    return measured(steering, refits=in_the_end)
 
 
 @contextmanager

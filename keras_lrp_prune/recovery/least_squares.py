@@ -10,7 +10,6 @@ of the other branches, and a concatenation passes on what its branches reach.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -23,6 +22,7 @@ from keras_lrp_prune.graph.channel_rules.calls import axes_of
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, Node, TensorRef, references
+from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.patches import NoWindows, Windows, front_part, width, windows_of
 from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.ridge import Products, Rows, Samples, best_correction
@@ -111,7 +111,7 @@ def refit_layers(
     todo = list(_to_refit(flat, structure, removed, include_head, refit.skipped))
     if not todo:
         return refit
-    images = _with_mirrored(flat, x)
+    images = with_mirror_images(flat, x)
     kept = kept_without(structure, removed)
     whole, pruned = (
         Replay(flat, what, keras, images, batch_size=batch_size, memory=memory / 2)
@@ -225,7 +225,6 @@ def _to_refit(
     skipped: dict[str, str],
 ) -> Iterator[tuple[Node, Windows]]:
     """Calls of layers that read removed channels; fills `skipped` with those left as they are."""
-    calls = Counter(node.layer.name for node in graph.nodes)
     head = None if include_head else _head(graph)
     for node in graph.nodes:
         lost = any(selects(removed, structure.tensor_units[ref]).any() for ref in node.inputs)
@@ -234,13 +233,26 @@ def _to_refit(
         try:
             if node.name == head:
                 raise NoWindows("output: the class scores")
-            if calls[node.layer.name] > 1:
-                raise NoWindows("called in several places")
-            if len(node.inputs) > 1:
-                raise NoWindows("several tensors as input")
-            yield node, windows_of(node.layer, len(graph.shape(node.inputs[0])))
+            yield node, windows_read_by(graph, node)
         except NoWindows as reason:
             skipped[node.layer.name] = str(reason)
+
+
+def windows_read_by(graph: ModelGraph, node: Node) -> Windows:
+    """How the layer of a call reads its input, if it can be refitted.
+
+    Args:
+        graph: The model, flat.
+        node: A call of a layer with a kernel.
+
+    Raises:
+        NoWindows: If it cannot.
+    """
+    if sum(other.layer.name == node.layer.name for other in graph.nodes) > 1:
+        raise NoWindows("called in several places")
+    if len(node.inputs) > 1:
+        raise NoWindows("several tensors as input")
+    return windows_of(node.layer, len(graph.shape(node.inputs[0])))
 
 
 def _head(graph: ModelGraph) -> str:
@@ -301,15 +313,6 @@ def _drawn(total: int, n_inputs: int, rng: np.random.Generator) -> np.ndarray:
     if total <= most:
         return np.arange(total)
     return np.sort(rng.choice(total, most, replace=False, shuffle=False))
-
-
-def _with_mirrored(graph: ModelGraph, x: np.ndarray) -> np.ndarray:
-    """Images and, behind them, their mirror images."""
-    if x.ndim != 4:
-        return x
-    formats = {layer.config.get("data_format") for layer in graph.layers.values()}
-    width = 3 if "channels_first" in formats else 2
-    return np.concatenate([x, np.flip(x, width)])
 
 
 def _held_out(n: int, n_with_mirrored: int, seed: int) -> np.ndarray:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 import numpy as np
-from scipy.linalg import cho_solve
+
+from keras_lrp_prune.recovery.second_moments import SecondMoments, solved, with_ones
 
 # Strengths of the penalty to choose from, relative to the mean eigenvalue of X'X.
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -54,39 +55,38 @@ class Products:
     """X'X and X'E, X with a column of ones: memory does not grow with the samples."""
 
     def __init__(self, n_inputs: int, n_outputs: int) -> None:
-        self._xx = np.zeros((n_inputs + 1, n_inputs + 1))
+        self._moments = SecondMoments(np.zeros((n_inputs + 1, n_inputs + 1)))
         self._xe = np.zeros((n_inputs + 1, n_outputs))
         self._ee = 0.0
 
     def add(self, x: np.ndarray, missing: np.ndarray) -> None:
         """See `Samples`."""
-        x = _with_ones(x)
-        self._xx += x.T @ x
+        x = with_ones(x)
+        self._moments.matrix[:] += x.T @ x
         self._xe += x.T @ missing
         self._ee += float((missing**2).sum())
 
     def __add__(self, other: Products) -> Products:
-        both = Products(len(self._xx) - 1, self._xe.shape[1])
-        both._xx = self._xx + other._xx
+        n_inputs, n_outputs = self._xe.shape
+        both = Products(n_inputs - 1, n_outputs)
+        both._moments = self._moments + other._moments
         both._xe = self._xe + other._xe
         both._ee = self._ee + other._ee
         return both
 
     def solver(self, bias: bool) -> Solver:
         """See `Samples`."""
-        xx, xe = self._xx[:-1, :-1], self._xe[:-1]
-        mean_x, mean_e = self._xx[-1, :-1], self._xe[-1]
+        moments, xe = self._moments, self._xe[:-1]
+        xx = moments.centred if bias else moments.products
+        (mean_x,), mean_e = moments.means, self._xe[-1] / moments.matrix[-1, -1]
         if bias:
-            count = self._xx[-1, -1]
-            mean_x, mean_e = mean_x / count, mean_e / count
-            xx = xx - count * np.outer(mean_x, mean_x)
-            xe = xe - count * np.outer(mean_x, mean_e)
+            xe = xe - moments.matrix[-1, -1] * np.outer(mean_x, mean_e)
 
         # Where inputs hardly vary, the trace is nothing but rounding: it gets a lower bound.
-        mean = max(np.trace(xx), 1e-9 * np.trace(self._xx[:-1, :-1])) / len(xx) or 1.0
+        mean = max(np.trace(xx), 1e-9 * np.trace(moments.products)) / len(xx) or 1.0
 
         def solve(ridge: float) -> np.ndarray:
-            kernel = _solve(xx, xe, ridge * mean)
+            kernel = solved(xx, xe, ridge * mean)
             return np.vstack([kernel, mean_e - mean_x @ kernel if bias else 0 * mean_e])
 
         return solve
@@ -95,7 +95,7 @@ class Products:
         """See `Samples`."""
         if correction is None:
             return self._ee
-        explained = 2 * self._xe - self._xx @ correction
+        explained = 2 * self._xe - self._moments.matrix @ correction
         return self._ee - float((correction * explained).sum())
 
 
@@ -125,7 +125,7 @@ class Rows:
         mean = np.trace(xx) / x.shape[1] or 1.0
 
         def solve(ridge: float) -> np.ndarray:
-            kernel = x.T @ _solve(xx, missing, ridge * mean)
+            kernel = x.T @ solved(xx, missing, ridge * mean)
             return np.vstack([kernel, mean_e - mean_x @ kernel])
 
         return solve
@@ -134,7 +134,7 @@ class Rows:
         """See `Samples`."""
         left = np.concatenate(self._missing)
         if correction is not None:
-            left = left - _with_ones(np.concatenate(self._x)) @ correction
+            left = left - with_ones(np.concatenate(self._x)) @ correction
         return float((left**2).sum())
 
 
@@ -158,18 +158,3 @@ def best_correction(
     if not errors[best] < held_out.error():
         return None, None
     return (fitting + held_out).solver(bias)(RIDGES[best]), RIDGES[best]
-
-
-def _with_ones(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([x, np.ones((len(x), 1))], 1)
-
-
-def _solve(square: np.ndarray, right: np.ndarray, strength: float) -> np.ndarray:
-    """Solves a symmetric system with something added to its diagonal."""
-    import tensorflow as tf
-
-    square = square.copy()
-    square.flat[:: len(square) + 1] += strength
-    # Not LAPACK's: where cores are shared, its threads wait for each other many times as long.
-    factor = np.asarray(tf.linalg.cholesky(square))
-    return cho_solve((factor, True), right, check_finite=False)

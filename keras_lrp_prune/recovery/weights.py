@@ -36,6 +36,16 @@ def with_weights(graph: ModelGraph, weights: Weights) -> ModelGraph:
     return changed
 
 
+def with_own_weights(graph: ModelGraph) -> ModelGraph:
+    """The same flat model with copies of all weights, arrays that can be written to."""
+    copies = {
+        layer.name: {name: array.copy() for name, array in layer.arrays().items()}
+        for layer in graph.layers.values()
+        if layer.weights
+    }
+    return with_weights(graph, copies)
+
+
 class _Putting:
     """Replaces each layer once, wherever it is called."""
 

@@ -57,6 +57,7 @@ class LRPEngine(ABC):
         self._two_class = two_class
         graph = _without_identities(graph)
         self._owners = _owners(graph)
+        self._inputs = {node.name: node.inputs for node in graph.nodes}
         self._samples = graph.shape(next(references(graph.inputs)))[1:]
         self._front, graph = _canonical(graph, two_class)
         if self._front is not None:

@@ -9,7 +9,7 @@ from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.election import balanced
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.order import Order
-from keras_lrp_prune.selection.ranking import Bundle, lowest_scored
+from keras_lrp_prune.selection.ranking import Bundle, lowest_one_by_one, lowest_scored
 
 
 def choose(
@@ -41,6 +41,8 @@ def choose(
         The bundles, at least one, unless none may go.
     """
     weights = order.class_weights(class_accuracies)
+    if scores.can_be_revised:
+        return lowest_one_by_one(prunable, removed, scores, weights, rate, limits)
     combined, known = scores.combined(weights), scores.contributions
     if known is None or not pool:
         return lowest_scored(prunable, removed, combined, rate, limits)

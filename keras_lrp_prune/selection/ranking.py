@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 
@@ -46,6 +47,51 @@ def lowest_scored(
     return bundles[: nearest(prunable, removed, bundles, goal)]
 
 
+def lowest_one_by_one(
+    prunable: Prunable,
+    removed: np.ndarray,
+    scores: Scores,
+    class_weights: np.ndarray,
+    sparsity: float,
+    limits: Limits,
+) -> list[Bundle]:
+    """Like `lowest_scored`, with the scores of the others revised whenever a bundle goes.
+
+    Args:
+        prunable: What can go.
+        removed: Units that are gone already, bool, shape `(units,)`.
+        scores: Scores that can be revised.
+        class_weights: Weight of each class, shape `(classes,)`.
+        sparsity: Pruning rate to reach.
+        limits: What every group keeps.
+    """
+    sizes, goal = prunable.unit_sizes, sparsity * prunable.unit_sizes.sum()
+    missing = goal - sizes[removed].sum()
+    gone, combined = removed, scores.combined(class_weights)
+
+    def first_of(number: int) -> Bundle | None:
+        return next(_of_group(prunable, number, gone, combined, limits), None)
+
+    group_of = np.empty(prunable.n_units, np.int64)
+    for number, group in enumerate(prunable.groups):
+        group_of[group.units] = number
+    firsts = [first_of(number) for number in range(len(prunable.groups))]
+    taken: list[Bundle] = []
+    while ready := [first for first in firsts if first is not None]:
+        best = min(ready, key=lambda bundle: bundle.score)
+        if taken and abs(missing - best.size) >= abs(missing):
+            break  # nearer to the goal without it
+        taken.append(best)
+        missing -= best.size
+        gone = also_removed(gone, [best])
+        scores, before = scores.revised(best.units), combined
+        combined = scores.combined(class_weights)
+        changed = group_of[combined != before]
+        for number in {best.group, *np.unique(changed).tolist()}:
+            firsts[number] = first_of(number)
+    return taken
+
+
 @dataclass(frozen=True)
 class Bundle:
     """Units of a group that go at once, so that its width stays a multiple of `round_to`.
@@ -70,21 +116,29 @@ def cheapest_first(
     prunable: Prunable, removed: np.ndarray, scores: np.ndarray, limits: Limits
 ) -> list[Bundle]:
     """All units that may go, in bundles with ascending scores; arguments as those of `propose`."""
-    sizes = prunable.unit_sizes
-    bundles = []
-    relative = scores / sizes
-    for number, group in enumerate(prunable.groups):
-        left = group.units[~removed[group.units]]
-        left = left[np.argsort(relative[left], kind="stable")]
-        start, score = 0, -np.inf
-        for size in bundle_sizes(len(left), group.size, limits):
-            units = left[start : start + size]
-            count = int(sizes[units].sum())
-            # Scores rise within a group; float rounding could make them fall, which is prevented.
-            score = max(score, float(scores[units].sum() / count))
-            bundles.append(Bundle(units, count, score, number, size != limits.round_to))
-            start += size
+    bundles = [
+        bundle
+        for number in range(len(prunable.groups))
+        for bundle in _of_group(prunable, number, removed, scores, limits)
+    ]
     return sorted(bundles, key=lambda bundle: bundle.score)
+
+
+def _of_group(
+    prunable: Prunable, number: int, removed: np.ndarray, scores: np.ndarray, limits: Limits
+) -> Iterator[Bundle]:
+    """The bundles of a group that may go, with ascending scores."""
+    group, sizes = prunable.groups[number], prunable.unit_sizes
+    left = group.units[~removed[group.units]]
+    left = left[np.argsort(scores[left] / sizes[left], kind="stable")]
+    start, score = 0, -np.inf
+    for size in bundle_sizes(len(left), group.size, limits):
+        units = left[start : start + size]
+        count = int(sizes[units].sum())
+        # Scores rise within a group; float rounding could make them fall, which is prevented.
+        score = max(score, float(scores[units].sum() / count))
+        yield Bundle(units, count, score, number, size != limits.round_to)
+        start += size
 
 
 def nearest(prunable: Prunable, removed: np.ndarray, bundles: Sequence[Bundle], goal: float) -> int:

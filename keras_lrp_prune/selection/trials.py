@@ -9,7 +9,6 @@ forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -53,11 +52,11 @@ class Trials:
         elif self._unpruned is None:
             self._unpruned = self._examiner.scores(np.zeros_like(removed))
         before = self._unpruned.by_class
-        ranks = (
-            replace(scores, by_class=share * scores.by_class + (1 - share) * before)
-            for share in shares
+        mixed = (
+            Scores(share * scores.by_class + (1 - share) * before, scores.contributions)
+            for share in shares[1:]
         )
-        return list(product(ranks, dict.fromkeys((pool, 0.0))))
+        return list(product((scores, *mixed), dict.fromkeys((pool, 0.0))))
 
     def best(self, proposals: Sequence[np.ndarray]) -> tuple[int, Evaluation | None]:
         """The proposal with the highest harmonic mean of the soft class accuracies.

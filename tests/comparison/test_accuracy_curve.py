@@ -114,7 +114,7 @@ def test_each_rate_is_met_within_half_a_group(model, test_data, task, name):
     assert np.abs(found.reached - found.rates).max() <= rate_tolerance(*limited(task)) + 1e-9
     assert found.class_accuracy.shape == (4, 10)
     assert found.mean()[0] > 0.9 > found.mean()[-1]
-    by_relevance = name in ("accuracy-aware", "lrp-iterative", "lrp-one-shot", "pxp")
+    by_relevance = name in ("accuracy-aware", "lrp.unique", "lrp-iterative", "lrp-one-shot", "pxp")
     assert (found.engine == "native") == by_relevance
 
 

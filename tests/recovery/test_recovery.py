@@ -29,7 +29,8 @@ from tiers import examples
 from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.recovery.head import fit_head
-from keras_lrp_prune.recovery.least_squares import _with_mirrored, refit_layers
+from keras_lrp_prune.recovery.least_squares import refit_layers
+from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.weights import with_weights
 from keras_lrp_prune.surgery.builder import build, rebuild
 from keras_lrp_prune.surgery.kept import Kept, kept_without
@@ -327,5 +328,5 @@ def test_heads_converge_on_features_of_very_different_sizes(strength):
 def test_images_are_mirrored_left_to_right(data_format, width):
     model = keras.Sequential([keras.Input((4, 5, 6)), layers.Flatten(data_format=data_format)])
     x = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
-    mirrored = _with_mirrored(read_model(model).flat(), x)
+    mirrored = with_mirror_images(read_model(model).flat(), x)
     np.testing.assert_array_equal(mirrored, np.concatenate([x, np.flip(x, width)]))

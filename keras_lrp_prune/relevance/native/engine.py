@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, TensorRef
 from keras_lrp_prune.relevance.analyzers import make_composite
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.relevance.native.composites import Composite
@@ -17,7 +18,29 @@ from keras_lrp_prune.relevance.native.support import check_supported
 from keras_lrp_prune.relevance.native.sweep import Sweep
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, OverSamples, scope
 
+Summary = Callable[[list[tuple[Any, Any]], Any], tuple[Any, Any]]
 _COMPILED = ("_own_class", "_every_class", "_log_odds", "_input")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A tensor as a layer with filters reads it.
+
+    Args:
+        call: Name of the call, as in the model's flat graph.
+        index: Which of its inputs.
+        tensor: Its name in the canonical graph; several can read the same.
+        units: Unit of each channel, -1 for those that stay, int, shape `(channels,)`.
+        axis: The axis of the channels, counted from the end.
+        shape: Of what is read, without the batch axis.
+    """
+
+    call: str
+    index: int
+    tensor: TensorRef
+    units: np.ndarray
+    axis: int
+    shape: tuple[int | None, ...]
 
 
 class NativeEngine(LRPEngine):
@@ -52,6 +75,7 @@ class NativeEngine(LRPEngine):
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         composite = make_composite(analyzer, options or {})
+        self._strategy = strategy
         with scope(strategy):
             super().__init__(graph, two_class=two_class, batch_size=batch_size)
             check_supported(self._graph, taylor=composite.taylor)
@@ -97,6 +121,64 @@ class NativeEngine(LRPEngine):
         # One unit stands for the scores z and -z, whose log odds are 2 z instead of z.
         return relevance / (2 if self._merged else 1), self._probabilities(outputs)
 
+    def readers(self, structure: ChannelStructure) -> tuple[Reader, ...]:
+        """Where layers with filters read channels of units, in the order of the calls.
+
+        Without layers that only pass a unit on: depthwise convolutions and batch norms, which own
+        no filters, and grouped convolutions of which a group goes whole.
+
+        Args:
+            structure: Of the model that the engine was made for.
+        """
+        found = []
+        for node in self._graph.nodes:
+            if node.layer.name not in self._owners:
+                continue
+            made = structure.filter_units[node.layer.name]
+            refs = zip(node.inputs, self._inputs[node.name], strict=True)
+            for index, (ref, known_as) in enumerate(refs):
+                units = structure.tensor_units[known_as]
+                if (units < 0).all() or _passes_on(node.layer, units, made):
+                    continue
+                axis, shape = structure.tensor_axes[known_as], self._graph.shape(ref)[1:]
+                # A depth multiplier makes several channels of one.
+                units = np.repeat(units, (shape[axis] or 0) // len(units))
+                found.append(Reader(node.name, index, ref, units, axis, shape))
+        return tuple(found)
+
+    def over_readings(self, groups: Sequence[Sequence[Reader]], summary: Summary) -> OverSamples:
+        """Compiles what is to be known of what is read, and how the log odds hang on it.
+
+        A call costs a forward and a backward pass, and the summary. It sees the masks and the
+        weights of now, without retracing.
+
+        Args:
+            groups: Some of `readers`, those of the same tensor together.
+            summary: `summary(readings, y) -> (sums, rows)`, as `OverSamples` takes them. A reading
+                is, for each group, the value that is read and the gradient of the log odds of each
+                sample's class by it, through these readers alone: float32, of their shape behind
+                the batch axis. Samples of class -1 must not count.
+        """
+        calls = {reader.call for group in groups for reader in group}
+        half = 2 if self._merged else 1  # one unit stands for z and -z: the log odds are 2 z
+
+        def function(x: Any, y: Any) -> tuple[Any, Any]:
+            found, _ = self._sweep.readings(self._preprocess(x), y, calls)
+            readings = []
+            for group in groups:
+                values, gradients = zip(
+                    *(found[reader.call][reader.index] for reader in group), strict=True
+                )
+                readings.append((values[0], tf.add_n(gradients) / half))
+            return summary(readings, y)
+
+        return OverSamples(
+            function,
+            tf.TensorSpec((None, *self._samples), tf.float32),
+            batch_size=self._batch_size,
+            strategy=self._strategy,
+        )
+
     def close(self) -> None:
         """Frees the working copy of the model."""
         for name in ("_sweep", *_COMPILED):
@@ -120,3 +202,12 @@ class NativeEngine(LRPEngine):
 
     def _input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._input(x, y)[1]
+
+
+def _passes_on(layer: LayerSpec, read: np.ndarray, made: np.ndarray) -> bool:
+    """Whether a layer has groups of channels of which each makes channels of its own unit alone."""
+    groups = layer.config.get("groups") or 1
+    if groups == 1:
+        return False
+    rows = read.reshape(groups, -1)
+    return bool((rows == rows[:, :1]).all() and (made.reshape(groups, -1) == rows[:, :1]).all())

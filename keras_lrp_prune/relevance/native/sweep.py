@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -126,11 +126,45 @@ class Sweep:
         """
         values = self._forward(x)
         scores = values[self._output]
-        own = tf.one_hot(y, self._n_classes)
-        rivals = tf.nn.softmax(tf.where(own > 0, scores.dtype.min, scores))
-        relevance = self._back(values, self._shares(values), own - rivals)
+        own, rivals = self._sides(scores, y)
+        relevance = self._back(values, self._shares(values), own - tf.nn.softmax(rivals))
         channels = tf.cast(self._channels(relevance), tf.float32)
         return (), tf.concat([channels, scores], -1)
+
+    def readings(
+        self, x: Tensor, y: Tensor, calls: Collection[str]
+    ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], Tensor]:
+        """What some calls read, and the gradient of the log odds of each sample's class by it.
+
+        The gradient is that through the call alone, whoever else reads the same tensor. By the
+        z-rule, in ReLU networks, both multiplied are its relevance.
+
+        Args:
+            x: Samples.
+            y: Classes.
+            calls: Names of the calls.
+
+        Returns:
+            Name of a call to the value and the gradient of each of its inputs; and the outputs.
+        """
+        read: dict[str, list[Tensor]] = {}
+
+        def apart(node: Node, inputs: list[Tensor]) -> list[Tensor]:
+            if node.name not in calls:
+                return inputs
+            read[node.name] = [tf.identity(one) for one in inputs]
+            return read[node.name]
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            scores = self._forward(x, apart)[self._output]
+            own, rivals = self._sides(scores, y)
+            log_odds = tf.reduce_sum(own * scores, -1) - tf.reduce_logsumexp(rivals, -1)
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(log_odds, read, unconnected_gradients=zero)
+        return {
+            name: list(zip(inputs, gradients[name], strict=True)) for name, inputs in read.items()
+        }, scores
 
     def of_input(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
@@ -172,11 +206,21 @@ class Sweep:
         if bias is not None:
             self._biases[name].assign(bias)
 
-    def _forward(self, x: Tensor) -> Values:
+    def _sides(self, scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One-hot, the own class of each sample; and the scores of its rivals alone."""
+        own = tf.one_hot(y, self._n_classes)
+        return own, tf.where(own > 0, scores.dtype.min, scores)
+
+    def _forward(
+        self,
+        x: Tensor,
+        seen: Callable[[Node, list[Tensor]], list[Tensor]] = lambda node, inputs: inputs,
+    ) -> Values:
+        """Every tensor; `seen` is told what each call reads, and says what it reads instead."""
         values = {self._source: x}
         for node in self._graph.nodes:
             if not node.is_input:
-                out = self._call(node, [values[ref] for ref in node.inputs])
+                out = self._call(node, seen(node, [values[ref] for ref in node.inputs]))
                 if node.layer.name in self._biases:
                     out += self._biases[node.layer.name]
                 values[TensorRef(node.name)] = out

@@ -1,0 +1,228 @@
+"""Unique contributions: what each unit adds to the log odds that the others cannot make up for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from keras_lrp_prune.criteria.criterion import Scorer
+from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.criteria.reading_layout import Layout
+from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.criteria.uniqueness import Reading
+from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
+from keras_lrp_prune.recovery.least_squares import windows_read_by
+from keras_lrp_prune.recovery.mirror_images import with_mirror_images
+from keras_lrp_prune.recovery.patches import NoWindows
+from keras_lrp_prune.recovery.second_moments import SecondMoments
+
+if TYPE_CHECKING:
+    from keras_lrp_prune.relevance.native.engine import Reader
+
+_DAMPING = 0.01
+_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class UniqueScores(Scores):
+    """Scores that follow when units go.
+
+    Args:
+        readings: What the units that each layer reads add to samples, most of which share units
+            with no other.
+        values: Their sums, float64, shape `(samples, units)`.
+        y: Class of each sample.
+    """
+
+    can_be_revised: ClassVar[bool] = True
+
+    readings: Sequence[Reading] = ()
+    values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    y: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading], y: np.ndarray, shape: tuple[int, int]) -> Self:
+        """Those of all units.
+
+        Args:
+            readings: See above.
+            y: Class of each sample.
+            shape: Numbers of classes and of units.
+        """
+        values = np.zeros((len(y), shape[1]))
+        for reading in readings:
+            values[:, reading.units] += reading.contributions
+        return cls(_mean_squares(values, y, shape[0]), None, readings, values, y)
+
+    def revised(self, gone: np.ndarray) -> Self:
+        """See `Scores`; takes as long as the products of those that share a layer with them."""
+        readings = [reading.without(gone) for reading in self.readings]
+        values, by_class = self.values.copy(), self.by_class.copy()
+        touched = np.zeros(by_class.shape[1], bool)
+        for before, after in zip(self.readings, readings, strict=True):
+            if after is not before:
+                touched[before.units] = True
+        values[:, touched] = 0
+        for reading in readings:
+            if (mine := touched[reading.units]).any():
+                values[:, reading.units[mine]] += reading.contributions[:, mine]
+        by_class[:, touched] = _mean_squares(values[:, touched], self.y, len(by_class))
+        return replace(self, by_class=by_class, readings=readings, values=values)
+
+
+class UniqueScorer(Scorer[ChannelStructure]):
+    """Unique contributions on one problem.
+
+    A call costs a forward and a backward pass over images and mirror images, and for each of them
+    the products of second moments. What is kept of a sample takes up to `4 * channels^2` bytes for
+    each layer that reads `channels`; where all samples would take more than the problem's memory,
+    some are drawn, evenly over the classes, and the others tell of second moments alone.
+
+    Args:
+        problem: What is scored.
+    """
+
+    engine_name = "native"
+
+    def __init__(self, problem: Problem[ChannelStructure]) -> None:
+        # Not at the top: it brings TensorFlow.
+        from keras_lrp_prune.relevance.native.engine import NativeEngine
+
+        super().__init__(problem)
+        graph, reference = problem.graph, problem.reference
+        if len(reference) < _FOLDS:
+            raise ValueError(
+                f"Unique contributions take at least {_FOLDS} samples, not {len(reference)}: what "
+                "some tell of second moments, others are scored by."
+            )
+        self._engine = NativeEngine(
+            graph,
+            "lrp.z",
+            two_class=problem.head.one_unit,
+            batch_size=problem.batch_size,
+            strategy=problem.strategy,
+        )
+        groups: dict[tuple[TensorRef, bool], list[Reader]] = {}
+        for one in self._engine.readers(problem.structure):
+            key = one.tensor, _is_refitted(graph, one.call)
+            groups.setdefault(key, []).append(one)
+        self._layouts = [
+            Layout.of(one.units, one.shape, one.axis, refitted=refitted)
+            for (_, refitted), (one, *_) in groups.items()
+        ]
+        self._over_readings = self._engine.over_readings(list(groups.values()), self._summary)
+        turns = _turns(reference.y, problem.seed)
+        self._folds = _folds(reference.y, turns)
+        # Two of each class, at least: one for each fold.
+        self._drawn = turns < max(2, self._most_samples() // reference.n_classes)
+
+    def scores(self, removed: np.ndarray) -> UniqueScores:
+        """See `Scorer`."""
+        structure, reference = self.problem.structure, self.problem.reference
+        self._engine.set_mask(structure, removed)
+        x = with_mirror_images(self.problem.graph, reference.x)
+        y, folds, drawn = (
+            np.resize(one, len(x)) for one in (reference.y, self._folds, self._drawn)
+        )
+        sums, rows, classes = [], [], []
+        for fold in range(_FOLDS):
+            kept, left = (np.flatnonzero((folds == fold) & which) for which in (drawn, ~drawn))
+            found, of_samples = self._over_readings(x[kept], y[kept])
+            sums.append(self._added(found, x[left], y[left]))
+            rows.append(of_samples)
+            classes.append(y[kept])
+        readings = self._readings(sums, rows, removed)
+        shape = reference.n_classes, structure.n_units
+        return UniqueScores.of(readings, np.concatenate(classes), shape)
+
+    def refresh(self) -> None:
+        """See `Scorer`; costs no pass and no retracing."""
+        self._engine.refresh(self.problem.graph)
+
+    def close(self) -> None:
+        """See `Scorer`."""
+        self._engine.close()
+
+    def _summary(self, readings: list[tuple[Any, Any]], y: Any) -> tuple[Any, Any]:
+        """What is kept of a batch: sums for each layout, and everything of a sample in a row."""
+        import tensorflow as tf
+
+        counts = tf.cast(y >= 0, tf.float32)
+        pairs = zip(self._layouts, readings, strict=True)
+        found = [layout.summary(*reading, counts) for layout, reading in pairs]
+        rows = [part for _, parts in found for part in parts]
+        return [sums for sums, _ in found], tf.concat(rows, -1)
+
+    def _added(self, sums: Any, x: np.ndarray, y: np.ndarray) -> Any:
+        """The sums with those of samples of which nothing else is kept, batch by batch."""
+        import tensorflow as tf
+
+        for start in range(0, len(x), self.problem.batch_size):
+            batch = slice(start, start + self.problem.batch_size)
+            more, _ = self._over_readings(x[batch], y[batch])
+            sums = tf.nest.map_structure(np.add, sums, more)
+        return sums
+
+    def _readings(
+        self, sums: Sequence[Any], rows: Sequence[np.ndarray], removed: np.ndarray
+    ) -> list[Reading]:
+        """What the units that are left add to samples; `sums` and `rows` are those of each fold."""
+        ends = np.cumsum([layout.kept for layout in self._layouts])
+        readings = []
+        for number, (layout, end) in enumerate(zip(self._layouts, ends, strict=True)):
+            alive = np.flatnonzero(~removed[layout.units])
+            moments = [
+                SecondMoments.of_sums(*of_fold[number]) if layout.refitted else None
+                for of_fold in sums
+            ]
+            parts = [
+                layout.part(
+                    moments[1 - fold], rows[fold][:, end - layout.kept : end], alive, _DAMPING
+                )
+                for fold in range(_FOLDS)
+            ]
+            readings.append(Reading(layout.units[alive], parts))
+        return readings
+
+    def _most_samples(self) -> int:
+        """Of how many samples, with their mirror images, the memory holds what is kept."""
+        each = 2 * sum(layout.bytes_kept for layout in self._layouts)
+        copies = 2  # of what is kept, that of units that are left is copied
+        return int(self.problem.memory // (copies * each))
+
+
+def _is_refitted(graph: ModelGraph, call: str) -> bool:
+    """Whether the layer of a call can be refitted."""
+    try:
+        windows_read_by(graph, graph.by_name[call])
+    except NoWindows:
+        return False
+    return True
+
+
+def _mean_squares(values: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
+    """Of each class, shape `(classes, units)`; 0 for one without samples."""
+    share = (y == np.arange(n_classes)[:, None]).astype(np.float64)
+    found: np.ndarray = share / np.maximum(share.sum(1, keepdims=True), 1) @ values**2
+    return found
+
+
+def _turns(y: np.ndarray, seed: int) -> np.ndarray:
+    """When each sample is drawn among those of its class, from 0 on."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    turns = np.empty(len(y), np.int64)
+    for label in np.unique(y):
+        mine = order[y[order] == label]
+        turns[mine] = np.arange(len(mine))
+    return turns
+
+
+def _folds(y: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """The fold of each sample: in turn, class by class."""
+    folds = np.empty(len(y), np.int64)
+    folds[np.lexsort((turns, y))] = np.arange(len(y)) % _FOLDS
+    return folds

@@ -1,0 +1,188 @@
+"""What a channel adds to a figure of each sample beyond what other channels can make up for.
+
+All that is asked of a layer's input is linear in it: a sample counts by its products of values and
+gradients, summed over positions, channel by channel. So no values are needed again when a channel
+goes; what the others can make up for changes with the inverse of the second moments alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+
+from keras_lrp_prune.recovery.second_moments import SecondMoments, without_number
+
+
+class Products(Protocol):
+    """Values of channels times gradients by channels, summed over the positions of each sample."""
+
+    def along(self, direction: np.ndarray) -> np.ndarray:
+        """The values in one direction times the gradient by each unit's channel.
+
+        Args:
+            direction: float64, shape `(channels,)`.
+
+        Returns:
+            Shape `(samples, units)`.
+        """
+        ...
+
+    def each(self, directions: np.ndarray) -> np.ndarray:
+        """The values in a direction for each unit, times the gradient by its channel.
+
+        Args:
+            directions: float64, shape `(channels, units)`.
+
+        Returns:
+            float64, shape `(samples, units)`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ByPosition:
+    """Values and gradients as they are: where there are fewer positions than channels.
+
+    Args:
+        values: Without their means, float32, shape `(samples, positions, channels)`.
+        gradients: float32, shape `(samples, positions, units)`.
+    """
+
+    values: np.ndarray
+    gradients: np.ndarray
+
+    def along(self, direction: np.ndarray) -> np.ndarray:
+        """See `Products`."""
+        weights = self.values @ direction.astype(np.float32)
+        return (weights[:, None] @ self.gradients)[:, 0]
+
+    def each(self, directions: np.ndarray) -> np.ndarray:
+        """See `Products`."""
+        left = self.values @ directions.astype(np.float32)
+        return np.einsum("spu,spu->su", left, self.gradients, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ByPair:
+    """The sums for each pair of channels.
+
+    Args:
+        sums: Of values without their means, float32, shape `(samples, channels, units)`.
+    """
+
+    sums: np.ndarray
+
+    def along(self, direction: np.ndarray) -> np.ndarray:
+        """See `Products`."""
+        return direction.astype(np.float32) @ self.sums
+
+    def each(self, directions: np.ndarray) -> np.ndarray:
+        """See `Products`."""
+        return np.einsum("cu,scu->su", directions, self.sums, dtype=np.float64)
+
+
+class Part(Protocol):
+    """What the units that one layer reads add to some samples."""
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """float64, shape `(samples, units)`; zeros for units that are gone."""
+        ...
+
+    def without(self, column: int) -> Self:
+        """The same when that unit goes too."""
+        ...
+
+
+@dataclass(frozen=True)
+class Unique:
+    """Contributions of what others cannot make up for, as the layer can be refitted.
+
+    Args:
+        inverse: Of the second moments on other samples, float64, shape `(channels, channels)`; the
+            units come first, behind them what stays in any case.
+        sums: What is left of each unit times its entry on the diagonal of the inverse, times the
+            gradient, float64, shape `(samples, units)`.
+        products: Of these samples.
+    """
+
+    inverse: np.ndarray
+    sums: np.ndarray
+    products: Products
+
+    @classmethod
+    def of(cls, moments: SecondMoments, damping: float, products: Products, n_units: int) -> Self:
+        """Those of all units.
+
+        Args:
+            moments: On other samples.
+            damping: See `SecondMoments.inverse`.
+            products: Of these samples.
+            n_units: How many of the channels are units.
+        """
+        inverse = moments.inverse(damping)
+        return cls(inverse, products.each(inverse[:, :n_units]), products)
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """See `Part`."""
+        scale = np.diag(self.inverse)[: self.sums.shape[1]]
+        return np.divide(self.sums, scale, out=np.zeros_like(self.sums), where=scale > 0)
+
+    def without(self, column: int) -> Self:
+        """See `Part`."""
+        direction = self.inverse[:, column]
+        share = direction[: self.sums.shape[1]] / direction[column]
+        sums = self.sums - self.products.along(direction) * share
+        sums[:, column] = 0
+        return replace(self, inverse=without_number(self.inverse, column), sums=sums)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Contributions as they are, where a layer cannot be refitted, so that nothing makes up for it.
+
+    Args:
+        contributions: float64, shape `(samples, units)`.
+    """
+
+    contributions: np.ndarray
+
+    def without(self, column: int) -> Self:
+        """See `Part`."""
+        left = self.contributions.copy()
+        left[:, column] = 0
+        return replace(self, contributions=left)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the units that one layer reads add to all samples.
+
+    Args:
+        units: Their numbers, shape `(units,)`.
+        parts: For each fold of the samples, in the order of the folds.
+    """
+
+    units: np.ndarray
+    parts: Sequence[Part]
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """float64, shape `(samples, units)`."""
+        return np.concatenate([part.contributions for part in self.parts])
+
+    def without(self, gone: np.ndarray) -> Self:
+        """The same when these units go too; itself if it has none of them.
+
+        Args:
+            gone: Numbers of units.
+        """
+        columns = np.flatnonzero(np.isin(self.units, gone)).tolist()
+        parts = self.parts
+        for column in columns:
+            parts = [part.without(column) for part in parts]
+        return replace(self, parts=parts) if columns else self

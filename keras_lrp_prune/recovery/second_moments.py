@@ -1,0 +1,108 @@
+"""Second moments of what layers read: what each number has in common with the others.
+
+Least squares solves for new weights with them; a criterion asks them how much of a channel the
+others can make up for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve
+
+
+@dataclass(frozen=True)
+class SecondMoments:
+    """Sums of products of numbers that are read together, over all times that they are read.
+
+    Args:
+        matrix: X'X, float64. A row of X has the numbers and, behind them, zeros but for a 1 that
+            says at which of some places it was read; where there is one place, a column of ones.
+        places: How many there are.
+    """
+
+    matrix: np.ndarray
+    places: int = 1
+
+    @classmethod
+    def of_sums(cls, products: np.ndarray, sums: np.ndarray, count: float) -> SecondMoments:
+        """Those of which the parts are known.
+
+        Args:
+            products: Sums of products, over all places, shape `(numbers, numbers)`.
+            sums: Sums of the numbers at each place, shape `(places, numbers)`.
+            count: How often each place was read.
+        """
+        counts = count * np.eye(len(sums))
+        return cls(np.block([[products, sums.T], [sums, counts]]), len(sums))
+
+    def __add__(self, other: SecondMoments) -> SecondMoments:
+        return SecondMoments(self.matrix + other.matrix, self.places)
+
+    @property
+    def products(self) -> np.ndarray:
+        """Of the numbers, without the places, shape `(numbers, numbers)`."""
+        return self.matrix[: -self.places, : -self.places]
+
+    @property
+    def means(self) -> np.ndarray:
+        """Of the numbers at each place, shape `(places, numbers)`."""
+        ends = self.matrix[-self.places :]
+        return ends[:, : -self.places] / np.diag(ends[:, -self.places :])[:, None]
+
+    @property
+    def centred(self) -> np.ndarray:
+        """The products of the numbers without their means, shape `(numbers, numbers)`."""
+        found = self.products
+        counts = np.diag(self.matrix)[-self.places :]
+        for mean, count in zip(self.means, counts, strict=True):
+            found = found - count * np.outer(mean, mean)
+        return found
+
+    def only(self, numbers: np.ndarray) -> SecondMoments:
+        """Those of some of the numbers, by their indices."""
+        width = len(self.matrix)
+        left = np.concatenate([numbers, np.arange(width - self.places, width)])
+        return SecondMoments(self.matrix[np.ix_(left, left)], self.places)
+
+    def inverse(self, damping: float) -> np.ndarray:
+        """The inverse of the centred products, with something added to their diagonal.
+
+        Column `u` of it, over its entry `u`, takes what the other numbers tell of number `u` away
+        from it: `x H[:, u] / H[u, u]` is what is left of it, x being centred.
+
+        Args:
+            damping: What is added, as a share of the mean square of the numbers.
+        """
+        strength = damping * float(np.diag(self.products).mean()) or 1.0
+        return solved(self.centred, np.eye(len(self.products)), strength)
+
+
+def without_number(inverse: np.ndarray, number: int) -> np.ndarray:
+    """The inverse for the other numbers alone; zeros in the row and the column of that one.
+
+    Args:
+        inverse: What `SecondMoments.inverse` returned, or this function.
+        number: Its index.
+    """
+    column = inverse[:, number]
+    found = inverse - np.outer(column, column / column[number])
+    found[number] = found[:, number] = 0
+    return found
+
+
+def with_ones(x: np.ndarray) -> np.ndarray:
+    """The numbers and, behind them, a column of ones."""
+    return np.concatenate([x, np.ones((len(x), 1))], 1)
+
+
+def solved(square: np.ndarray, right: np.ndarray, strength: float) -> np.ndarray:
+    """Solves a symmetric system with something added to its diagonal."""
+    import tensorflow as tf
+
+    square = square.copy()
+    square.flat[:: len(square) + 1] += strength
+    # Not LAPACK's: where cores are shared, its threads wait for each other many times as long.
+    factor = np.asarray(tf.linalg.cholesky(square))
+    return cho_solve((factor, True), right, check_finite=False)
