@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from keras_lrp_prune.cli.places import RECORD
 from keras_lrp_prune.data import DataError, checked_names, scan_image_folder
 from keras_lrp_prune.files import formed, read_json
-
-_RECORD = "result.json"  # in a folder that `prune` wrote
 
 
 class _Record(TypedDict, total=False):
@@ -45,7 +44,7 @@ def class_order(data: Path, model: str, given: Sequence[str] | None) -> tuple[st
     """
     if given is not None:
         return scan_image_folder(data, class_names=given).class_names
-    found, known = scan_image_folder(data).class_names, _recorded(Path(model) / _RECORD)
+    found, known = scan_image_folder(data).class_names, _recorded(Path(model) / RECORD)
     return found if known is None or set(known) != set(found) else known
 
 

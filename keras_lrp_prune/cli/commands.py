@@ -121,7 +121,7 @@ def prune(
     --out pruned/
     """
     said = dict(locals())
-    from keras_lrp_prune.cli.places import CHECKPOINT, RESULT, check_free
+    from keras_lrp_prune.cli.places import CHECKPOINT, RECORD, RESULT, check_free
     from keras_lrp_prune.cli.task import check_numbers, checked_request, parsed_budget
 
     choices.check_choice("criterion", criterion, CRITERIA)
@@ -135,7 +135,7 @@ def prune(
     if checkpoint_dir is not None:
         outputs["--checkpoint-dir"] = (checkpoint_dir, CHECKPOINT)
     request = checked_request(said, outputs)
-    check_free("--out", out, "result.json", overwrite)
+    check_free("--out", out, RECORD, overwrite)
 
     import_tensorflow()
     from keras_lrp_prune.pruning import prune as prune_model

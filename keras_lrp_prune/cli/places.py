@@ -9,7 +9,8 @@ from keras_lrp_prune.data import DataError
 from keras_lrp_prune.files import check_writable
 
 # What commands write into a folder.
-RESULT = ("model.keras", "result.json", "curve.png")
+MODEL, RECORD = "model.keras", "result.json"
+RESULT = (MODEL, RECORD, "curve.png")
 COMPARISON = ("comparison.json", "curves.png", "harmonic.png")
 RELEVANCE = ("relevance.npz", "heatmaps.png")
 CHECKPOINT = ("pruning.npz",)

@@ -23,7 +23,7 @@ from keras_lrp_prune.cli.backbones import (
 )
 from keras_lrp_prune.cli.class_order import class_order, split_names
 from keras_lrp_prune.cli.option_names import option_of
-from keras_lrp_prune.cli.places import check_output
+from keras_lrp_prune.cli.places import MODEL, check_output
 from keras_lrp_prune.data import DataError, ImageFolder, load_image_folder, scan_image_folder
 from keras_lrp_prune.display_names import near
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE
@@ -40,7 +40,6 @@ _RANGES: Mapping[str, tuple[Preprocess, str]] = {
     "unit": (lambda x: x / 255, "with values in 0..1 (x / 255)"),
     "symmetric": (lambda x: x / 127.5 - 1, "with values in -1..1 (x / 127.5 - 1)"),
 }
-_FILE = "model.keras"  # in a folder that `prune` wrote
 _CLASSES = 2  # outputs of the untrained head that `explain` and `profile` put on a backbone
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -277,7 +276,7 @@ def model_file(model: str) -> Path | None:
     path = Path(model)
     if not (model.endswith((".keras", ".h5")) or path.exists()):
         return None
-    return path / _FILE if path.is_dir() else path
+    return path / MODEL if path.is_dir() else path
 
 
 def check_model(model: str) -> None:
