@@ -1,9 +1,11 @@
 """The code in the documentation runs as it stands there, page by page."""
 
 import re
+from functools import partial
 
 import pytest
 from places import DOCS
+from trained import trained
 
 PAGES = (
     *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
@@ -12,8 +14,17 @@ PAGES = (
 )
 
 
+@pytest.fixture
+def demo_trained_once(monkeypatch):
+    """Most pages train the same model."""
+    from keras_lrp_prune import demo
+
+    monkeypatch.setattr(demo, "train_classifier", partial(trained, demo.train_classifier))
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys, nothing_registered):
+@pytest.mark.usefixtures("demo_trained_once", "nothing_registered")
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
     assert blocks
