@@ -65,11 +65,9 @@ class UniqueScores(Scores):
         touched = np.zeros(by_class.shape[1], bool)
         for before, after in zip(self.readings, readings, strict=True):
             if after is not before:
+                values[:, before.units] += after.contributions - before.contributions
                 touched[before.units] = True
-        values[:, touched] = 0
-        for reading in readings:
-            if (mine := touched[reading.units]).any():
-                values[:, reading.units[mine]] += reading.contributions[:, mine]
+        values[:, gone] = 0
         by_class[:, touched] = _mean_squares(values[:, touched], self.y, len(by_class))
         return replace(self, by_class=by_class, readings=readings, values=values)
 

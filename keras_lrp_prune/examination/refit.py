@@ -27,8 +27,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Refitted:
+    """New weights for what is left of a model.
+
+    Args:
+        weights: Layer of the flat graph to weight to its values, in the shapes of the whole layer.
+        skipped: Layers that could not be refitted, with the reason.
+    """
+
+    weights: Weights = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def put_into(self, graph: ModelGraph, recovery: str | None) -> Recovered:
+        """The model with these weights.
+
+        Args:
+            graph: The whole model, nested or flat.
+            recovery: One of `RECOVERIES`: what they were fitted by.
+        """
+        return Recovered(with_weights(graph, self.weights), self.skipped, recovery)
+
+
+@dataclass(frozen=True)
 class Recovered:
-    """What `recover` returns: a model with the weights that are to be kept.
+    """A model with the weights that are to be kept.
 
     Args:
         graph: The whole model with these weights; it is still to be rebuilt without what goes.
@@ -43,20 +65,18 @@ class Recovered:
     refused: str = ""
 
 
-def recover(
-    graph: ModelGraph,
+def refitted(
     problem: Problem[ChannelStructure],
     removed: np.ndarray,
     recovery: str | None,
     keras: ModuleType,
     *,
     on_part: Callable[[float], None] = lambda part: None,
-) -> Recovered:
+) -> Refitted:
     """Refits what is left of a model, in closed form but for the head's logistic regression.
 
     Args:
-        graph: The whole model.
-        problem: The same model, flat, and the reference set.
+        problem: The whole model, flat, and the reference set.
         removed: Units that are gone, bool, shape `(units,)`.
         recovery: One of `RECOVERIES`.
         keras: The Keras that the model is of.
@@ -65,24 +85,6 @@ def recover(
     Raises:
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
         ValueError: If layers are to be refitted to a single image.
-    """
-    weights, skipped = refitted(problem, removed, recovery, keras, on_part=on_part)
-    return Recovered(with_weights(graph, weights), skipped, recovery)
-
-
-def refitted(
-    problem: Problem,
-    removed: np.ndarray,
-    recovery: str | None,
-    keras: ModuleType,
-    *,
-    on_part: Callable[[float], None] = lambda part: None,
-) -> tuple[Weights, Mapping[str, str]]:
-    """New weights for what is left; see `recover` for arguments and errors.
-
-    Returns:
-        Layer of the flat graph to weight to its values, in the shapes of the whole layer; and the
-        layers that could not be refitted, with the reason.
     """
     parts = RECOVERIES[recovery]
     weights: Weights = {}
@@ -109,7 +111,7 @@ def refitted(
         fitted = {head.name: head.spread(head.fitted(rows), removed)}
         weights = {**weights, **_from_chief(fitted, problem.strategy)}
         skipped = {name: reason for name, reason in skipped.items() if name != head.name}
-    return weights, skipped
+    return Refitted(weights, skipped)
 
 
 def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:

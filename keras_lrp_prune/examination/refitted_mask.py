@@ -11,9 +11,9 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import Criterion, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
-from keras_lrp_prune.examination.refit import refitted
+from keras_lrp_prune.examination.refit import Refitted, refitted
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.recovery.weights import Weights, with_own_weights
+from keras_lrp_prune.recovery.weights import with_own_weights
 
 # Images and mirror images, of the whole network and of what is left; features.
 _PASSES: Mapping[str, int] = {"least_squares": 4, "head": 1}
@@ -58,6 +58,7 @@ class RefittedMask:
         self._problem, self._apart, self._scorer = problem, apart, scorer
         self._recovery, self._keras = recovery.chosen, keras
         self._removed = np.zeros(problem.structure.n_units, bool)
+        self._found = Refitted()
         self.passes = 0
 
     def set(self, removed: np.ndarray) -> None:
@@ -74,14 +75,17 @@ class RefittedMask:
         """Unmasks everything; all weights are those of the whole network."""
         self.set(np.zeros_like(self._removed))
 
+    def known(self, removed: np.ndarray) -> Refitted | None:
+        """The weights that suit what these units leave, if they are those that are masked."""
+        return self._found if np.array_equal(removed, self._removed) else None
+
     def _refit(self, removed: np.ndarray) -> None:
         """Writes the weights that suit what is left."""
-        problem = self._problem
-        news: Weights = {}
+        problem, self._found = self._problem, Refitted()
         if removed.any():
-            news, _ = refitted(problem, removed, self._recovery, self._keras)
+            self._found = refitted(problem, removed, self._recovery, self._keras)
             self.passes += sum(_PASSES[part] for part in RECOVERIES[self._recovery])
         for name, layer in self._apart.graph.layers.items():
-            own = {**problem.graph.layers[name].arrays(), **news.get(name, {})}
+            own = {**problem.graph.layers[name].arrays(), **self._found.weights.get(name, {})}
             for weight, array in layer.weights.items():
                 array[...] = own[weight]

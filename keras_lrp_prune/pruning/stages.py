@@ -28,7 +28,7 @@ from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.recovery_choice import Recovery
-from keras_lrp_prune.examination.refit import Recovered
+from keras_lrp_prune.examination.refit import Recovered, Refitted
 from keras_lrp_prune.examination.refitted_mask import (
     RefittedMask,
     refits_each_step,
@@ -128,12 +128,14 @@ class SearchResult:
         problem: The model and the reference set, as the criterion saw them.
         steering: What steered: `"as_is"` or `"cross_fit"`.
         engine: What computed LRP, if anything did.
+        refitted: The weights of what is left, if the last step has them already.
     """
 
     state: RunState
     problem: Problem[ChannelStructure]
     steering: str
     engine: str | None
+    refitted: Refitted | None = None
 
 
 def prepare(
@@ -185,6 +187,9 @@ def search(run: Prepared) -> SearchResult:
         run.progress.name_mean(accuracy.short)
         scored = with_weights_apart(problem) if run.refits else problem
         scorer = scorer_of(options.criterion.chosen, scored)
+        mask = None
+        if run.refits:
+            mask = RefittedMask(problem, scored, scorer, options.recovery, subject.keras_module)
         with closing(scorer), run.progress.stage("pruning"):
             examiner = make_examiner(
                 scored,
@@ -192,11 +197,7 @@ def search(run: Prepared) -> SearchResult:
                 steering,
                 refit_head=options.recovery.refits_head,
                 trials=selection.trials,
-                mask=(
-                    RefittedMask(problem, scored, scorer, options.recovery, subject.keras_module)
-                    if run.refits
-                    else None
-                ),
+                mask=mask,
             )
             floor = options.target.min_accuracy
             state = PruningLoop(
@@ -212,7 +213,8 @@ def search(run: Prepared) -> SearchResult:
                 checkpoint=checkpoint,
                 on_step=run.progress.show,
             ).run()
-    return SearchResult(state, problem, steering, scorer.engine_name)
+    known = None if mask is None else mask.known(state.removed)
+    return SearchResult(state, problem, steering, scorer.engine_name, known)
 
 
 def report(run: Prepared, found: SearchResult) -> PruningResult:
@@ -224,7 +226,13 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
         last = state.standing.harmonic_mean if frozen else None
         left = Remainder(subject, state.removed, masked=last)
         floor = run.options.target.min_accuracy
-        recovered = left.recovered(found.problem, recovery, floor=floor, on_part=progress.advance)
+        recovered = left.recovered(
+            found.problem,
+            recovery,
+            known=found.refitted,
+            floor=floor,
+            on_part=progress.advance,
+        )
 
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
         before = subject.unpruned_probabilities(samples)

@@ -9,7 +9,7 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.registry import chosen_criterion
 from keras_lrp_prune.examination.recovery_choice import Recovery
-from keras_lrp_prune.examination.refit import recover
+from keras_lrp_prune.examination.refit import refitted
 from keras_lrp_prune.examination.refitted_mask import (
     RefittedMask,
     refits_each_step,
@@ -38,7 +38,8 @@ class Refitting:
         return np.asarray(self.problem.working().model(self.x, training=False))
 
     def rebuilt(self, removed):
-        graph = recover(self.subject.graph, self.problem, removed, self.recovery, keras).graph
+        found = refitted(self.problem, removed, self.recovery, keras)
+        graph = found.put_into(self.subject.graph, self.recovery).graph
         return rebuild(graph, kept_without(self.subject.structure, removed), keras)
 
 

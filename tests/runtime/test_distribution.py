@@ -94,7 +94,10 @@ REPLICAS = {
         *("relevance", "made_in_scope", "one_device_strategy", "forward", "shares", "any_split"),
         *("traces", "traces_of_a_run", "legacy", "errors", f"prune by {LRP}"),
     ),
-    "other criteria": ("prune by lrp.log_odds", "prune by taylor", "prune by activation"),
+    "other criteria": (
+        *("prune by lrp.log_odds", "prune by lrp.unique"),
+        *("prune by taylor", "prune by activation"),
+    ),
 }
 
 
@@ -173,10 +176,11 @@ def test_sums_and_rows_for_any_split(replicas):
     assert replicas("any_split")["functions"] > 10
 
 
-@pytest.mark.parametrize("criterion", [LRP, "lrp.log_odds", "taylor", "activation"])
+@pytest.mark.parametrize("criterion", [LRP, "lrp.log_odds", "lrp.unique", "taylor", "activation"])
 def test_a_run_keeps_the_filters_that_one_device_keeps(replicas, criterion):
     for found in replicas(f"prune by {criterion}").values():
-        assert found["steps"] > 5 and found["undone"]
+        # By unique contributions, all proposals stand here.
+        assert found["steps"] > 5 and (found["undone"] or criterion == "lrp.unique")
         assert found["same filters"] and found["same history"] and found["same reports"]
         assert found["soft accuracies"] <= SUMMATION_ORDER
         assert found["outputs"] <= SUMMATION_ORDER

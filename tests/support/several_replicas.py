@@ -366,6 +366,7 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     f"prune by {LRP}": partial(pruned, LRP, (2,)),
     "prune by lrp.log_odds": partial(pruned, "lrp.log_odds", (2, 3)),
+    "prune by lrp.unique": partial(pruned, "lrp.unique", (2,)),
     "prune by taylor": partial(pruned, "taylor", (2, 3)),
     "prune by activation": partial(pruned, "activation", (3,)),
 }

@@ -134,7 +134,7 @@ class NativeEngine(LRPEngine):
         for node in self._graph.nodes:
             if node.layer.name not in self._owners:
                 continue
-            made = structure.filter_units[node.layer.name]
+            made = structure.filter_units.get(node.layer.name, np.zeros(0, np.int64))
             refs = zip(node.inputs, self._inputs[node.name], strict=True)
             for index, (ref, known_as) in enumerate(refs):
                 units = structure.tensor_units[known_as]
