@@ -21,8 +21,8 @@ SLOW = {
         r"test_distribution\.py::test_(there_are_two_workers|workers_|the_chief_|a_finished_run)",
         r"test_distribution\.py::test_an_unsuitable_checkpoint",
     ),
-    "the tests of what the pages show, and one of the pages": (
-        r"test_docs\.py::test_code_of_a_page_runs\[(?!explain)",
+    "the tests of what the pages show, and the pages for those who extend it": (
+        r"test_docs\.py::test_code_of_a_page_runs\[(?!explain|criteria|how-to)",
     ),
     "the package imported last": (r"test_imports\.py::test_a_change_is_seen",),
     "one network, analyzer or option of each kind": (
