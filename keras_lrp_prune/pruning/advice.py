@@ -23,7 +23,8 @@ _MOST_SKIPPED = 2
 def measured_by(settings: Mapping[str, Any]) -> Measured:
     """What was measured for the accuracies of a run's steps, by the settings of its result."""
     steering = settings.get("steering", "as_is")
-    return measured(steering, refits=bool(settings.get("recovery")))
+    in_the_end = settings.get("recovery") and not settings.get("refits_each_step")
+    return measured(steering, refits=bool(in_the_end))
 
 
 def ends(history: Sequence[StepRecord]) -> tuple[StepRecord, StepRecord]:

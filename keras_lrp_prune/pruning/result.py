@@ -178,22 +178,24 @@ class PruningResult:
         first, last = (f"{record.harmonic_mean:.1%}" for record in ends(self.history))
         if not measured_by(self.settings).of_model:
             yield "Harmonic mean of cross-fitted heads, reference set", first, last
-        elif self._refits_layers:
+        elif self._refitted_last:
             yield "Harmonic mean before refitting, reference set", None, last
 
     @property
-    def _refits_layers(self) -> bool:
-        return "least_squares" in (self.settings.get("recovery") or "")
+    def _refitted_last(self) -> bool:
+        """Whether layers were refitted after the last step, and not at each."""
+        layers = "least_squares" in (self.settings.get("recovery") or "")
+        return layers and not self.settings.get("refits_each_step")
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, class_names: Sequence[str] | None = None
     ) -> Figure:
         """Draws the class accuracies on the reference set over the pruning rate.
 
-        The lines are those of the steps: of the masked model, before anything is refitted, or of
-        cross-fitted heads where these steered; legend, title and axis say so. What the result
-        achieves is a star where it was refitted; diamonds are the original model and the result on
-        the validation data.
+        The lines are those of the steps: of the masked model, before anything is refitted unless it
+        was at each step, or of cross-fitted heads where these steered; legend, title and axis say
+        so. What the result achieves is a star where it was refitted; diamonds are the original
+        model and the result on the validation data.
 
         Args:
             path: Where to write it (`.png`, `.svg` or `.pdf`), if anywhere.
@@ -210,7 +212,7 @@ class PruningResult:
             ]
         of_model = measured_by(self.settings).of_model
         refitted, title = None, "Accuracy on the reference set while pruning"
-        if of_model and self._refits_layers:
+        if of_model and self._refitted_last:
             after = self.reference["after"]["harmonic_mean"]
             refitted = {"rate": self.rate, "harmonic_mean": after}
             title += ", before refitting"

@@ -29,6 +29,7 @@ class _SettingsOfSome(TypedDict, total=False):
     asked_recovery: str | None
     not_recovered: dict[str, str]
     refit_refused: str
+    refits_each_step: bool
     steering: str
     budget: dict[str, float] | None
     remaining: dict[str, float]

@@ -274,6 +274,7 @@ def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[
         "asked_recovery": run.options.recovery.asked,
         "recovery": recovered.recovery,
         "refit_refused": recovered.refused,
+        "refits_each_step": run.refits,
         "not_recovered": dict(recovered.skipped),
     }
     if (budget := run.options.target.budget) is not None:

@@ -39,6 +39,14 @@ def test_steps_of_a_tenth_without_trials_and_what_they_say_is_what_comes_out(res
     assert last.class_accuracies == pytest.approx(after["recall"], abs=1e-6)
 
 
+def test_what_is_shown_speaks_of_refitted_networks(result, capsys, tmp_path):
+    loaded = klp.load_result(result.save(tmp_path / "out"))
+    for one in (result, loaded):
+        one.summary()
+        assert "before refitting" not in capsys.readouterr().out
+        assert one.settings["refits_each_step"] and one.settings["recovery"] == "least_squares"
+
+
 def test_the_model_stays_as_it_is_and_the_same_call_gives_the_same(pooled, result):
     before = [array.copy() for array in pooled.get_weights()]
     again = klp.prune(pooled, reference(), 0.6, recovery="least_squares", **QUIET)
