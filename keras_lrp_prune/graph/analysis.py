@@ -102,6 +102,7 @@ def _outputs(
 
 def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
     """What a channel rule returned, if it fits the shapes of the outputs."""
+    who = f"The channel rule for {node.layer.class_name}"
     fits = len(outputs) == len(node.shapes) and all(
         isinstance(channels, Channels)
         and (len(shape) < 2 or shape[channels.axis] in (None, len(channels)))
@@ -109,11 +110,23 @@ def _checked(node: Node, outputs: list[Channels]) -> list[Channels]:
     )
     if not fits:
         raise TypeError(
-            f"The channel rule for {node.layer.class_name} must return the Channels of each output "
-            f"of layer {node.layer.name!r}, whose shapes are {node.shapes}; it returned "
-            f"{outputs!r}."
+            f"{who} must return the Channels of each output of layer {node.layer.name!r}, whose "
+            f"shapes are {node.shapes}; it returned {outputs!r}."
         )
+    for channels in outputs:
+        for what, kinds in (("ids", "iu"), ("vanishes", "b")):
+            values, known = getattr(channels, what), _KINDS[kinds]
+            array = isinstance(values, np.ndarray) and values.dtype.kind in kinds
+            if not array or values.shape != (len(channels),):
+                raise TypeError(
+                    f"{who} must return Channels whose {what} are a NumPy array of {known}, one "
+                    f"for each channel of layer {node.layer.name!r}: shape {(len(channels),)}; "
+                    f"they are {values!r}."
+                )
     return outputs
+
+
+_KINDS = {"iu": "whole numbers", "b": "bools"}
 
 
 def _protected(node: Node, reason: str, flow: ChannelFlow) -> list[Channels]:

@@ -7,6 +7,7 @@ one fate, and which positions of which weights and sizes belong to them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 
@@ -64,12 +65,20 @@ class ChannelFlow:
             self.protect(self._filters[layer.name], reason)
 
     def weight(self, layer: LayerSpec, name: str, axis: int, ids: np.ndarray, role: Role) -> None:
-        """Positions along `axis` of a weight belong to these channels."""
-        if name not in layer.weights:
-            raise ValueError(
-                f"The channel rule for layer {layer.name!r} ({layer.class_name}) speaks of a "
-                f"weight {name!r}; it has {', '.join(layer.weights) or 'none'}."
-            )
+        """Positions along `axis` of a weight belong to these channels.
+
+        Args:
+            layer: The layer that has the weight.
+            name: The weight's name in `layer.weights`.
+            axis: From the start, or negative from the end.
+            ids: The channel of each position, int, shape `(positions along the axis,)`.
+            role: What masking does to them, see `WeightAxis`.
+
+        Raises:
+            ValueError: If the layer has no such weight, the weight no such axis, the axis another
+                number of positions, or there is no such role.
+        """
+        _check_weight(layer, name, axis, ids, role)
         axis %= len(layer.weights[name].shape)
         known, known_role = self._axes.get((layer.name, name, axis), (ids, role))
         if known is not ids:
@@ -154,6 +163,32 @@ class ChannelFlow:
             for channel in ids[unit_of[ids] < 0]
         }
         return unit_of, reasons
+
+
+def _check_weight(layer: LayerSpec, name: str, axis: int, ids: np.ndarray, role: Role) -> None:
+    """Refuses what a channel rule says of a weight if that cannot be true of it."""
+    who = f"The channel rule for layer {layer.name!r} ({layer.class_name})"
+    if name not in layer.weights:
+        raise ValueError(
+            f"{who} speaks of a weight {name!r}; it has {', '.join(layer.weights) or 'none'}."
+        )
+    if role not in get_args(Role):
+        raise ValueError(
+            f"{who} gives weight {name!r} the role {role!r}. There are: "
+            f"{', '.join(get_args(Role))}."
+        )
+    shape = tuple(layer.weights[name].shape)
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(
+            f"{who} speaks of axis {axis} of weight {name!r}, whose shape is {shape}: it has axes "
+            f"0 to {len(shape) - 1}, or -1 to {-len(shape)} from the end."
+        )
+    if np.shape(ids) != (shape[axis],):
+        raise ValueError(
+            f"{who} gives axis {axis} of weight {name!r} channels of shape {np.shape(ids)}. The "
+            f"weight has shape {shape}: that takes one for each of its {shape[axis]} positions, "
+            f"shape {(shape[axis],)}."
+        )
 
 
 def _groups(

@@ -260,3 +260,77 @@ def test_example_runs(name):
     namespace = {"klp": klp, "keras": keras, "tf": tf}
     for example in examples:
         exec(compile(example.source, name, "exec"), namespace)
+
+
+def scale_rule(call, flow):
+    """A right one, of `Gain`: each case of the test below spoils something of it."""
+    flow.weight(call.layer, "gain", 0, call.inputs[0].ids, "sliced")
+    return call.inputs[0]
+
+
+class Gain(layers.Layer):
+    """A factor for each channel, and a shift where that is asked for."""
+
+    shift = False
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(shape[-1],), name="gain", initializer="ones")
+
+    def call(self, x):
+        return x + self.gain if self.shift else x * self.gain
+
+
+class Shift(Gain):
+    """What it makes of zero is not zero."""
+
+    shift = True
+
+
+def with_layer(layer):
+    inputs = keras.Input(IMAGE)
+    x = layer(layers.Conv2D(6, 3, name="conv")(inputs))
+    return keras.Model(
+        inputs, layers.Dense(CLASSES, name="scores")(layers.GlobalAveragePooling2D()(x))
+    )
+
+
+def says(name="gain", axis=0, role="sliced", take=6):
+    def rule(call, flow):
+        flow.weight(call.layer, name, axis, call.inputs[0].ids[:take], role)
+        return call.inputs[0]
+
+    return rule
+
+
+def returns(vanishes):
+    def rule(call, flow):
+        scale_rule(call, flow)
+        return Channels(call.inputs[0].ids, vanishes)
+
+    return rule
+
+
+def counts_width(call, flow):
+    call.size(flow, "width", call.inputs[0].ids)
+    return scale_rule(call, flow)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        (says(name="gains"), ValueError, "'own' .Gain. speaks of a weight 'gains'; it has gain"),
+        (says(role="zero"), ValueError, "'own'.*weight 'gain' the role 'zero'.*zeroed, unread, sl"),
+        (says(axis=5), ValueError, r"'own'.*axis 5 of weight 'gain', whose shape is \(6,\)"),
+        (says(axis=-2), ValueError, r"'own'.*axis -2 of weight 'gain'.*or -1 to -1"),
+        (says(take=3), ValueError, r"'own'.*channels of shape \(3,\).*shape \(6,\)"),
+        (counts_width, ValueError, "'own' .Gain. speaks of an entry 'width' of its config"),
+        (returns([True] * 6), TypeError, r"Gain .*vanishes are a NumPy array of bools.*'own'"),
+        (returns(True), TypeError, r"Gain .*vanishes are a NumPy array of bools.*'own'"),
+        (returns(np.ones(6)), TypeError, r"Gain .*vanishes are a NumPy array of bools.*'own'"),
+        (returns(np.ones(5, bool)), TypeError, r"Gain .*vanishes .*shape \(6,\)"),
+    ],
+)
+def test_what_a_channel_rule_says_is_checked_as_the_model_is_read(rule, error, message):
+    klp.register_layer_rule(Gain, rule)
+    with pytest.raises(error, match=message):
+        klp.find_channel_groups(with_layer(Gain(name="own")))

@@ -77,7 +77,18 @@ class Call:
         return channels.ids, "sliced" if channels.vanishes.all() else "unread"
 
     def size(self, flow: ChannelFlow, key: str, ids: np.ndarray, *path: str | int) -> None:
-        """Entry `key` of the config (or what lies deeper in it) counts these channels."""
+        """Entry `key` of the config (or what lies deeper in it) counts these channels.
+
+        Raises:
+            ValueError: If the config has no such entry.
+        """
+        if key not in self.config:
+            layer = self.layer
+            raise ValueError(
+                f"The channel rule for layer {layer.name!r} ({layer.class_name}) speaks of an "
+                f"entry {key!r} of its config; it has {', '.join(self.config) or 'none'}. "
+                f"{layer.class_name}.get_config() must return every argument of the constructor."
+            )
         flow.size(self.layer, (*self.config_path, key, *path), ids)
 
 
