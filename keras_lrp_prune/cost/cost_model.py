@@ -14,9 +14,21 @@ from math import prod
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from keras_lrp_prune.cost.flops import Axes, CountedCall, Term, axis_units, terms_of
+from keras_lrp_prune.cost.flops import (
+    Axes,
+    CountedCall,
+    OpenSizeError,
+    Term,
+    axis_units,
+    terms_of,
+)
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.graph.model_graph import (
+    ModelGraph,
+    Shape,
+    UnsupportedModelError,
+    references,
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,8 @@ class CostModel:
     weight it applies, and one per output element for the bias; an activation, inside a layer or
     as a layer, one per element; batch normalisation two; pooling one for each element of each
     window; a sum or product of tensors one per element and further tensor. Layers that only
-    move values are free. Layers that the table does not know count no FLOPs (their parameters
-    count) and are listed in `uncounted`.
+    move values are free. Layers that the table does not know, or that work on a size that another
+    layer leaves open, count no FLOPs (their parameters count) and are listed in `uncounted`.
 
     Args:
         graph: The model, nested or flat, with a fixed input size.
@@ -60,7 +72,7 @@ class CostModel:
             channels run through the same layers.
 
     Raises:
-        UnsupportedModelError: A `ValueError`, if the size of a tensor that matters is not fixed.
+        UnsupportedModelError: A `ValueError`, if FLOPs depend on the input's size, which is open.
 
     Example:
         >>> graph = read_model(keras.applications.MobileNet(weights=None))
@@ -81,7 +93,8 @@ class CostModel:
             for node in graph.nodes
             if not node.is_input
         ]
-        counted = [(call.layer.name, terms_of(call)) for call in calls]
+        self._open: str | None = None
+        counted = [(call.layer.name, self._terms(call, graph)) for call in calls]
         self.uncounted = tuple(dict.fromkeys(name for name, terms in counted if terms is None))
         self.alike = tuple(group.units for group in structure.groups)
         widths = _Widths()
@@ -106,6 +119,36 @@ class CostModel:
             widths = widths - self._removable @ np.asarray(removed, np.int64)
         counts = (int(factor @ widths[index].prod(axis=1)) for factor, index in self._sums)
         return Cost(*counts)
+
+    def check_flops(self) -> None:
+        """Refuses to say what FLOPs are left, where sizes that the model leaves open count.
+
+        Raises:
+            UnsupportedModelError: Naming the layers, and what to do.
+        """
+        if self._open is not None:
+            raise UnsupportedModelError(self._open)
+
+    def _terms(self, call: CountedCall, graph: ModelGraph) -> list[Term] | None:
+        """What a call costs; `None` if nobody can say."""
+        try:
+            return terms_of(call)
+        except OpenSizeError as error:
+            if any(_is_open(graph.shape(ref)) for ref in references(graph.inputs)):
+                raise UnsupportedModelError(
+                    f"{error} Give the model a fixed input size: keras.Input((height, width, 3))."
+                ) from error
+            first = next(node for node in graph.nodes if any(map(_is_open, node.shapes)))
+            self._open = self._open or (
+                f"{error} Layer {first.layer.name!r} ({first.layer.class_name}) leaves it open: "
+                "give its output all sizes (None stands for one that is not known), or set the "
+                "budget for filters or params."
+            )
+            return None
+
+
+def _is_open(shape: Shape) -> bool:
+    return None in shape[1:]
 
 
 class _Widths:

@@ -38,6 +38,10 @@ def axis_units(layer: LayerSpec, weight: str, axis: int, axes: Axes) -> np.ndarr
     return np.full(shape[axis], -1) if units is None else units
 
 
+class OpenSizeError(UnsupportedModelError):
+    """Raised where FLOPs depend on a size that the model leaves open."""
+
+
 @dataclass(frozen=True)
 class CountedTensor:
     """An input or output of a call.
@@ -54,12 +58,16 @@ class CountedTensor:
 
     @property
     def elements(self) -> int:
-        """Number of elements for one sample, nothing removed."""
+        """Number of elements for one sample, nothing removed.
+
+        Raises:
+            OpenSizeError: An `UnsupportedModelError`, if a size is not known.
+        """
         sizes = [size for size in self.shape[1:] if size is not None]
         if len(sizes) < len(self.shape) - 1:
-            raise UnsupportedModelError(
+            raise OpenSizeError(
                 f"FLOPs need fixed sizes, but layer {self.layer!r} works on a tensor of shape "
-                f"{self.shape}. Give the model a fixed input size: keras.Input((height, width, 3))."
+                f"{self.shape}."
             )
         return prod(sizes)
 
@@ -222,6 +230,7 @@ def terms_of(call: CountedCall) -> list[Term] | None:
 
     Raises:
         TypeError: If the function that was registered for the layer returns something else.
+        OpenSizeError: If they depend on a size that the model leaves open.
     """
     flops = FLOPS.of(call.layer)
     if flops is None:

@@ -19,6 +19,7 @@ COUNTED_SHARES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
     "flops": lambda left: left["flops"],
     "energy": lambda left: energy(left["flops"], np.dtype(np.float32).itemsize * left["params"]),
 }
+_OF_FLOPS = ("flops", "energy")
 BUDGETS = (*COUNTED_SHARES, "latency")
 # What is counted in place of a cost that has to be measured.
 _STAND_INS = {"latency": "flops"}
@@ -64,7 +65,16 @@ class ModelCostShares:
         Args:
             name: One of `BUDGETS`.
             removed: bool, shape `(units,)`.
+
+        Raises:
+            UnsupportedModelError: If it depends on sizes that the model leaves open.
         """
+        if name in _OF_FLOPS:
+            self._cost.check_flops()
+        return self._left(name, removed)
+
+    def _left(self, name: str, removed: np.ndarray) -> float:
+        """The same; a stand-in may leave out what cannot be counted."""
         if name in COUNTED_SHARES:
             return self._share(name, self._cost(removed).counts())
         if self._latency is None:
@@ -83,12 +93,12 @@ class ModelCostShares:
         Returns:
             float64, shape `(units,)`; 0 for the units that are gone.
         """
-        now, saved = self(name, removed), np.zeros(len(removed))
+        now, saved = self._left(name, removed), np.zeros(len(removed))
         for units in self._cost.alike:
             left = units[~removed[units]]
             less = removed.copy()
             less[left[:1]] = True
-            saved[left] = now - self(name, less)
+            saved[left] = now - self._left(name, less)
         return saved
 
     def counted(self, name: str, left: Mapping[str, int]) -> float | None:

@@ -22,6 +22,7 @@ from keras_lrp_prune.data import (
 from keras_lrp_prune.display_names import printable
 from keras_lrp_prune.evaluation import USUAL_CAUSES, probabilities, warn_at_chance
 from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
+from keras_lrp_prune.examination.trial_rebuild import check_own_rules
 from keras_lrp_prune.graph.analysis import channel_structure
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.finite import check_finite
@@ -218,7 +219,8 @@ def read_subject(
 
     Raises:
         DataError: For unusable samples, labels or class names.
-        UnsupportedModelError: For a model that cannot be pruned.
+        UnsupportedModelError: For a model that cannot be pruned, or a channel rule that was
+            registered and is wrong.
         TypeError: If `class_names` is no list of names.
         ValueError: If the workers of a strategy were given different models or samples.
     """
@@ -246,6 +248,7 @@ def read_subject(
         )
     keras = keras_of(model)
     flat = sized(graph, samples.x.shape[1:], keras)
+    check_own_rules(flat, structure, samples.x[:_FEW], keras)
     subject = Subject(
         model=model,
         graph=graph,

@@ -70,7 +70,7 @@ class PruningResult:
         protected: Layer to the reason why its filters (or some) were left alone.
         barriers: Layers without a channel rule, with their classes and the reasons; what they read
             and return was left alone.
-        uncounted: Layers whose FLOPs are missing in the counts, for want of a formula.
+        uncounted: Layers whose FLOPs are missing in the counts, for want of a formula or a size.
         class_names: What the classes are called, if it is known.
 
     Example:
@@ -139,7 +139,7 @@ class PruningResult:
         ):
             print(printable(line))
         if self.uncounted:
-            print(f"Without a formula for FLOPs: {printable(', '.join(self.uncounted))}")
+            print(f"Missing in the FLOPs: {printable(', '.join(self.uncounted))}")
 
     def __repr__(self) -> str:
         before, after, where = fall(self)

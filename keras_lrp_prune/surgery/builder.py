@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrp_prune.graph.generations import generation, weights_of
+from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
 from keras_lrp_prune.graph.model_graph import (
     LayerNames,
     LayerSpec,
@@ -185,7 +186,7 @@ def _set_state(layer: Any, spec: LayerSpec, kept: Kept) -> None:
     """Gives a layer the weights and the other variables of the one that it is a copy of."""
     alike = generation(spec.source) == generation(layer)
     values = kept.values(spec, _taken) if alike else kept.arrays(spec)
-    _check_shapes(spec, weights_of(layer), values)
+    _check_shapes(spec, weights_of(layer), values, whole=not (kept.positions or kept.sizes))
     if alike:
         # A variable that is assigned as it is shares its memory until one of the two changes.
         for variable, value in zip(weights_of(layer), values, strict=True):
@@ -210,15 +211,29 @@ def _taken(variable: Any, indices: np.ndarray, axis: int) -> Any:
     return tf.gather(tf.convert_to_tensor(variable), indices, axis=axis)
 
 
-def _check_shapes(spec: LayerSpec, variables: list[Any], values: list[Any]) -> None:
+def _check_shapes(spec: LayerSpec, variables: list[Any], values: list[Any], *, whole: bool) -> None:
+    """Refuses a layer that is made with other weights than those it is to be given."""
     made, wanted = ([tuple(array.shape) for array in arrays] for arrays in (variables, values))
-    if made != wanted:
+    if made == wanted:
+        return
+    if whole or type(spec.source) not in CHANNEL_RULES.own:
         raise UnsupportedModelError(
             f"Layer {spec.name!r} ({spec.class_name}) has other weights when it is remade from "
             f"its config: shapes {made}, not {wanted}. {spec.class_name}.get_config() must return "
             "every argument of the constructor, and build() must make the same weights from them; "
             "an activation with weights (PReLU) must be a layer of its own."
         )
+    differ = [
+        f"{name} is made as {shape}, but cut to {cut}"
+        for name, shape, cut in zip(spec.weights, made, wanted, strict=False)
+        if shape != cut
+    ]
+    raise UnsupportedModelError(
+        f"The channel rule for layer {spec.name!r} ({spec.class_name}) does not say all that goes "
+        f"with its channels. Rebuilt without some: {'; '.join(differ)}. The rule must name each "
+        "axis of a weight that holds channels (flow.weight), and each number of the config that "
+        "counts them (call.size)."
+    )
 
 
 def _not_weights(layer: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Whether a copy that nothing was removed from computes what the model computes."""
+"""Whether two models compute the same: a copy and its model, a masked one and a rebuilt one."""
 
 from __future__ import annotations
 
@@ -35,21 +35,38 @@ def check_copy(graph: ModelGraph, copy: Built, x: np.ndarray, keras: ModuleType)
     Raises:
         UnsupportedModelError: Naming the layer, and what to do.
     """
-    model = graph.source
-    expected, found = (_outputs(it, x, keras) for it in (model, copy.model))
-    tolerance = _tolerance(model)
-    if _differ(expected, found, tolerance) and not _differ(
-        expected, _outputs(model, x, keras), tolerance
-    ):
-        layers = _unlike(graph, copy, x, keras, tolerance)
+    difference = largest_difference(graph.source, copy.model, x, keras)
+    if difference is not None:
+        layers = _unlike(graph, copy, x, keras, _tolerance(graph.source))
         which = ", ".join(f"{name!r} ({graph.layers[name].class_name})" for name in layers)
         raise UnsupportedModelError(
             f"Model {graph.name!r} cannot be rebuilt: a copy with nothing removed gives other "
-            f"outputs, by up to {np.abs(expected - found).max():.3g} on {len(x)} samples. "
+            f"outputs, by up to {difference:.3g} on {len(x)} samples. "
             f"{f'Layers that differ: {which}.' if layers else 'No single layer differs.'} What a "
             "layer computes with must be a weight (add_weight), or an argument that get_config() "
             "returns; attributes set from outside are lost when the model is saved, too."
         )
+
+
+def largest_difference(first: Any, second: Any, x: np.ndarray, keras: ModuleType) -> float | None:
+    """How much the outputs of two models differ, or `None` if they are the same.
+
+    They are the same within the precision that the models compute in; models that are random at
+    inference cannot be compared, and count as the same.
+
+    Args:
+        first: A model with one input.
+        second: Another that takes the same.
+        x: A few samples.
+        keras: The module of both.
+    """
+    expected, found = (_outputs(it, x, keras) for it in (first, second))
+    tolerance = _tolerance(first)
+    if not _differ(expected, found, tolerance):
+        return None
+    if _differ(expected, _outputs(first, x, keras), tolerance):
+        return None
+    return float(np.abs(expected - found).max())
 
 
 def _outputs(model: Any, x: np.ndarray, keras: ModuleType) -> np.ndarray:

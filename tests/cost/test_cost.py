@@ -7,6 +7,7 @@ import tf_keras
 from keras import layers
 from models import BUILDERS, analysed, images, nested, pruned, random_removal, shared, vgg
 
+import keras_lrp_prune as klp
 from keras_lrp_prune.cost import Cost, CostModel, file_size, latency
 from keras_lrp_prune.graph.channels import selects
 
@@ -141,6 +142,29 @@ def test_open_sizes_are_refused():
     )
     with pytest.raises(ValueError, match=r"layer 'first' works on .*\(None, None, None, 4\)"):
         CostModel(*analysed(model))
+
+
+def test_sizes_that_a_layer_leaves_open_matter_to_budgets_for_flops_alone():
+    model = keras.Sequential(
+        [
+            layers.Input((6, 6, 3)),
+            layers.Conv2D(8, 3, name="conv"),
+            layers.Conv2D(8, 3, name="read"),
+            layers.Reshape((4, 8)),
+            layers.EinsumDense("abc,cd->abd", output_shape=(None, 6), name="sums"),
+            layers.GlobalAveragePooling1D(name="mean"),
+            layers.Dense(2, name="scores"),
+        ]
+    )
+    reference = (images(model), [0, 1] * (len(images(model)) // 2))
+    options = {"criterion": "l1", "recovery": None, "verbose": 0}
+    result = klp.prune(model, reference, 0.3, **options)
+    assert set(result.uncounted) == {"sums", "mean"}
+    assert result.rate == pytest.approx(0.3, abs=0.1)
+    assert klp.prune(model, reference, budget={"params": 0.9}, **options).rate > 0
+    for name in ("flops", "energy"):
+        with pytest.raises(ValueError, match=r"'mean' works on .*Layer 'sums' .EinsumDense. leave"):
+            klp.prune(model, reference, budget={name: 0.5}, **options)
 
 
 @pytest.mark.parametrize("kind", [keras, tf_keras], ids=["keras 3", "legacy"])

@@ -1,6 +1,7 @@
 """Layer types of one's own: as the layers that compute the same, refused, or checked."""
 
 import doctest
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from single_layers import CLASSES, IMAGE, counted, relevance, samples, scores, t
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.channel_rules import Channels
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reader import read_model
@@ -334,3 +336,25 @@ def test_what_a_channel_rule_says_is_checked_as_the_model_is_read(rule, error, m
     klp.register_layer_rule(Gain, rule)
     with pytest.raises(error, match=message):
         klp.find_channel_groups(with_layer(Gain(name="own")))
+
+
+def test_a_weight_that_a_channel_rule_forgets_is_named_before_any_work():
+    klp.register_layer_rule(Gain, lambda call, flow: call.inputs[0])
+    reference = (samples(), [0, 1, 2] * 2)
+    with pytest.raises(UnsupportedModelError, match=r"rule for layer 'own' .Gain. .*gain is made"):
+        read_subject(with_layer(Gain(name="own")), reference)
+
+
+def test_a_channel_rule_that_is_wrong_of_what_vanishes_is_named_before_any_work():
+    klp.register_layer_rule(Shift, scale_rule)  # x + 1 is not zero where x is
+    klp.register_layer_rule(Gain, scale_rule)
+    reference = (samples(), [0, 1, 2] * 2)
+    read_subject(with_layer(Gain(name="own")), reference)
+    with pytest.raises(UnsupportedModelError, match=r"half .*other outputs.*'own' .Shift."):
+        klp.prune(with_layer(Shift(name="own")), reference, 0.3, verbose=0)
+    klp.register_layer_rule(Shift, told_right)
+    read_subject(with_layer(Shift(name="own")), reference)
+
+
+def told_right(call, flow):
+    return replace(scale_rule(call, flow), vanishes=np.zeros(6, bool))
