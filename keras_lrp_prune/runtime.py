@@ -342,6 +342,10 @@ def fingerprint(
     }
 
 
+# Settings that are called otherwise than the argument that decides them.
+_AS_ARGUMENTS = {"criterion_config": "criterion"}
+
+
 def difference(found: Fingerprint, wanted: Fingerprint) -> str:
     """In words, how a run that was found differs from the one that is wanted; empty if it does not.
 
@@ -350,7 +354,8 @@ def difference(found: Fingerprint, wanted: Fingerprint) -> str:
     'another model'
     """
     there, here = found["settings"], wanted["settings"]
-    settings = [name for name in there | here if there.get(name) != here.get(name)]
+    names = [name for name in there | here if there.get(name) != here.get(name)]
+    settings = dict.fromkeys(_AS_ARGUMENTS.get(name, name) for name in names)
     reordered = found["samples"] == wanted["samples"]
     others = {
         "another model": found["model"] != wanted["model"],

@@ -52,7 +52,8 @@ class Method:
             CriterionChoice(self.criterion, self.analyzer_options)  # an error, if there is one
         if not is_plain(self.name):
             raise ValueError(
-                f"A method's name has letters, digits, '-', '_' and '.', unlike {self.name!r}."
+                "A method's name has letters, digits, '-', '_' and '.', and no '-' in front, "
+                f"unlike {self.name!r}."
             )
         is_one = hasattr(self.schedule, "get_config") and not isinstance(self.schedule, type)
         if is_one or not callable(self.schedule):
@@ -141,5 +142,8 @@ def scored_by(method: Method, engine: CriterionChoice = DEFAULT_CRITERION) -> Cr
     Raises:
         ValueError: As `prune` does.
     """
+    made = CRITERIA.get(method.criterion) if isinstance(method.criterion, str) else None
+    if made is not None and "lrp" not in made.needs:
+        engine = DEFAULT_CRITERION  # what computes LRP is said for all methods of a comparison
     choice = replace(engine, criterion=method.criterion, analyzer_options=method.analyzer_options)
     return choice.chosen

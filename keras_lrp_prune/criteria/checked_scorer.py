@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -39,6 +40,9 @@ class ScorerInFront(Scorer[Prunable]):
 class CheckedScorer(ScorerInFront):
     """Raises an error for scores that units cannot be ranked by.
 
+    The scorer is shown which units are gone, and cannot change that; what it scores them by is
+    copied, so that it may use its array again.
+
     Args:
         criterion: The criterion, for messages.
         scorer: Its scorer.
@@ -56,7 +60,7 @@ class CheckedScorer(ScorerInFront):
             TypeError: If the scores are no `Scores`, or no arrays of numbers.
             ValueError: If they are of the wrong shape, or not finite.
         """
-        return self._checked(super().scores(removed))
+        return self._checked(super().scores(_to_read(removed)))
 
     def _checked(self, scores: Scores) -> Scores:
         if not isinstance(scores, Scores):
@@ -69,7 +73,9 @@ class CheckedScorer(ScorerInFront):
         self._check_array("scores", scores.by_class, allowed)
         if (found := scores.contributions) is not None:
             self._check_contributions(found, len(reference.y), units)
-        return scores
+        kept = copy(scores)  # of its class: some can be revised
+        object.__setattr__(kept, "by_class", scores.by_class.copy())
+        return kept
 
     def _check_contributions(self, found: Contributions, samples: int, units: int) -> None:
         if not isinstance(found, Contributions):
@@ -79,6 +85,12 @@ class CheckedScorer(ScorerInFront):
             )
         self._check_array("values of contributions", found.values, [(samples, units)])
         self._check_array("classes (y) of contributions", found.y, [(samples,)])
+        classes = self.problem.reference.n_classes
+        if found.y.dtype.kind == "f" or not ((found.y >= 0) & (found.y < classes)).all():
+            raise ValueError(
+                f"{self._who} gave classes (y) of contributions other than the whole numbers 0 to "
+                f"{classes - 1}: the class of each sample whose values stand there."
+            )
 
     def _check_array(self, what: str, values: object, shapes: Sequence[tuple[int, ...]]) -> None:
         expected = " or ".join(map(str, shapes))
@@ -97,7 +109,7 @@ class CheckedScorer(ScorerInFront):
         if not np.isfinite(values).all():
             raise ValueError(
                 f"{self._who} gave {what} that are not finite numbers ({np.isnan(values).sum()} "
-                f"NaN, {np.isinf(values).sum()} infinite): units cannot be ranked by them."
+                f"NaN, {np.isinf(values).sum()} infinite): nothing can be ranked by them."
             )
 
 
@@ -108,7 +120,16 @@ class CheckedProbabilityScorer(CheckedScorer, ProbabilityScorer[Prunable]):
 
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`; raises as `scores` does."""
-        scores, probabilities = self.behind.examine(removed)
+        found = self.behind.examine(_to_read(removed))
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(
+                f"{self._who}: examine(removed) must return two things, Scores and the class "
+                f"probabilities of the reference samples; it returned {_told(found)}."
+            )
+        scores, probabilities = found
+        reference = self.problem.reference
+        shape = len(reference.y), reference.n_classes
+        self._check_array("class probabilities", probabilities, [shape])
         return self._checked(scores), probabilities
 
 
@@ -129,6 +150,11 @@ def scorer_of(criterion: Criterion, problem: Problem[Prunable]) -> CheckedScorer
             f"Criterion {criterion.name!r}: scorer(problem) must return a klp.criteria.Scorer; it "
             f"returned {_told(scorer)}."
         )
+    if not hasattr(scorer, "problem"):
+        raise TypeError(
+            f"Criterion {criterion.name!r}: {type(scorer).__name__} does not know its problem. Its "
+            "__init__ must call super().__init__(problem)."
+        )
     if not scorer.gives_probabilities:
         return CheckedScorer(criterion, scorer)
     if not hasattr(scorer, "examine"):
@@ -138,6 +164,13 @@ def scorer_of(criterion: Criterion, problem: Problem[Prunable]) -> CheckedScorer
             "klp.criteria.ProbabilityScorer."
         )
     return CheckedProbabilityScorer(criterion, scorer)
+
+
+def _to_read(removed: np.ndarray) -> np.ndarray:
+    """A copy that cannot be written to."""
+    shown = removed.copy()
+    shown.flags.writeable = False
+    return shown
 
 
 def _told(value: object) -> str:

@@ -18,7 +18,9 @@ KINDS = ("channels", "weights")
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name has letters, digits, `-`, `_` and `.`, and nothing else."""
+    """Whether a name has letters, digits, `-`, `_` and `.`, no more, and no `-` in front."""
+    if name.startswith("-"):  # the command line would take it for an option
+        return False
     for mark in "-_.":
         name = name.replace(mark, "")
     return name.isascii() and name.isalnum()
@@ -46,7 +48,7 @@ class Scorer(ABC, Generic[P_co]):
         """Scores of the units of the model without the removed ones.
 
         Args:
-            removed: bool, shape `(units,)`; the working model is masked alike.
+            removed: bool, shape `(units,)`, to read; the working model is masked alike.
         """
 
     def refresh(self) -> None:
@@ -85,8 +87,8 @@ class ProbabilityScorer(Scorer[P_co]):
         """Scores and, of the same pass, class probabilities.
 
         Args:
-            removed: bool, shape `(units,)`. Nothing is masked yet: LRP engines have masks of their
-                own, and for the working model there is `self.problem.mask()`.
+            removed: bool, shape `(units,)`, to read. Nothing is masked yet: LRP engines have masks
+                of their own, and for the working model there is `self.problem.mask()`.
 
         Returns:
             The scores, and the probabilities of the reference samples, float, shape

@@ -35,11 +35,15 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(_REGISTERED)
 # The methods of `compare` that do not have the name of a criterion; no criterion can take theirs.
 LRP_METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot")
 
+# Words that arguments have a meaning for.
+_RESERVED = ("auto", "none")
+
 
 def register_criterion(criterion: Criterion) -> None:
     """Gives a criterion a name that `prune`, `Method` and `FilterPruning` know.
 
-    It becomes a method of `accuracy_curve` and `compare` by the same name.
+    It becomes a method of `accuracy_curve` and `compare` by the same name. Registered again, as a
+    notebook's cell that is run twice does, a name stands for the later criterion.
 
     Args:
         criterion: A `klp.criteria.Criterion`: one of your own, or one of ours with other arguments
@@ -47,8 +51,9 @@ def register_criterion(criterion: Criterion) -> None:
 
     Raises:
         TypeError: If it is no such object, or one of its attributes is of another type.
-        ValueError: If another criterion, or a method of `compare`, has its name; or if one of its
-            attributes has a value without a meaning.
+        ValueError: If one of our criteria, or a method of `compare`, has its name, another name is
+            the same but for capitals, or it is one with a meaning of its own (`"auto"`, `"none"`);
+            or if one of its attributes has a value without a meaning.
 
     Example:
     >>> klp.register_criterion(klp.criteria.LRP("lrp.gamma", {"gamma": 0.1}, name="gentle"))
@@ -56,17 +61,23 @@ def register_criterion(criterion: Criterion) -> None:
     >>> klp.criteria.unregister_criterion("gentle")
     """
     check_described(criterion)
-    if criterion.name in CRITERIA:
+    name = criterion.name
+    if is_ours(name):
+        raise ValueError(f"{name!r} is a criterion of keras_lrp_prune. Give this one another name.")
+    if name.lower() in _RESERVED:
+        raise ValueError(f"The name {name!r} has a meaning of its own. Give it another name.")
+    for known in CRITERIA:
+        if known != name and known.lower() == name.lower():
+            raise ValueError(
+                f"There is a criterion {known!r}, and {name!r} is the same but for capitals. Give "
+                "this one another name."
+            )
+    if name in LRP_METHODS:
         raise ValueError(
-            f"There is a criterion {criterion.name!r} already. Give this one another name, or call "
-            f"klp.criteria.unregister_criterion({criterion.name!r}) before."
-        )
-    if criterion.name in LRP_METHODS:
-        raise ValueError(
-            f"{criterion.name!r} is a method of klp.compare, which has a criterion of its own. "
+            f"{name!r} is a method of klp.compare, which has a criterion of its own. "
             "Give this criterion another name."
         )
-    _REGISTERED[criterion.name] = criterion
+    _REGISTERED[name] = criterion
 
 
 def unregister_criterion(name: str) -> None:
@@ -127,14 +138,16 @@ def chosen_criterion(
 
     Raises:
         TypeError: If `criterion` is neither, or one of its attributes is of another type.
-        ValueError: For an unknown name or engine, options that the criterion does not take or that
-            are given beside an object, or one that scores something else.
+        ValueError: For an unknown name or engine, options (or where LRP is computed) that the
+            criterion does not take or that are given beside an object, or one that scores something
+            else.
     """
     check_engine(engine)
     if criterion is None:
         criterion = DEFAULT_ANALYZER if engine == "innvestigate" else LOG_ODDS
     if isinstance(criterion, str):
         one_of("criterion", criterion, CRITERIA)
+        _check_takes_engine(CRITERIA[criterion], engine, worker_python)
         chosen = CRITERIA[criterion].configured(
             analyzer_options=analyzer_options or {}, engine=engine, worker_python=worker_python
         )
@@ -158,6 +171,17 @@ def chosen_criterion(
             f"There are, for {works_on}: {', '.join(_working_on(works_on))}."
         )
     return chosen
+
+
+def _check_takes_engine(criterion: Criterion, engine: str, worker_python: str | None) -> None:
+    """Refuses arguments that have LRP computed by iNNvestigate where none is computed."""
+    given = {"engine='innvestigate'": engine == "innvestigate", "worker_python": worker_python}
+    beside = ", ".join(name for name, is_given in given.items() if is_given)
+    if beside and "lrp" not in criterion.needs:
+        raise ValueError(
+            f"{beside}: for criteria by LRP. Criterion {criterion.name!r} computes none; leave it "
+            "out."
+        )
 
 
 def compared(works_on: str) -> list[str]:
@@ -222,7 +246,10 @@ _NAMES = {str: "a string", int: "a whole number", tuple: "a tuple", bool: "True 
 def _wrong(criterion: Criterion) -> Iterator[str]:
     """What is wrong with the values of a criterion's attributes."""
     if not is_plain(criterion.name):
-        yield f"name has letters, digits, '-', '_' and '.', unlike {criterion.name!r}."
+        yield (
+            "name has letters, digits, '-', '_' and '.', and no '-' in front, unlike "
+            f"{criterion.name!r}."
+        )
     if not criterion.help.strip() or "\n" in criterion.help:
         yield f"help is one line, unlike {criterion.help!r}."
     if criterion.passes < 0:

@@ -40,6 +40,9 @@ class Contributions:
 class Scores:
     """How much units matter; low scores go first.
 
+    What a scorer returns as `by_class` is copied. Contributions, and what a sub-class has, are not:
+    they are read until the scorer is asked again.
+
     Args:
         by_class: Summed over the filters of each unit, float64, shape `(classes, units)`, or
             `(1, units)` if classes play no part.

@@ -18,8 +18,10 @@ from places import DOCS, ROOT
 from pruning_models import digits, digits_model, reference
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.comparison.methods import scored_by
 from keras_lrp_prune.criteria import CRITERIA, LRP, PXP, LogOdds, Random, Taylor, WeightNorm
 from keras_lrp_prune.criteria.registry import chosen_criterion
+from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.composites import Composite, anything, is_dense
@@ -130,14 +132,14 @@ def test_it_prunes_during_training(model, snip, tmp_path):
     other = klp.callbacks.FilterPruning(
         reference(), schedule, criterion=Snip(2.0), state_dir=tmp_path / "b"
     )
-    with pytest.raises(klp.CheckpointError, match=r"other settings \(criterion_config\)"):
+    with pytest.raises(klp.CheckpointError, match=r"other settings \(criterion\)"):
         copy.fit(x[:64], y[:64], verbose=0, callbacks=[other])
 
 
 def test_a_checkpoint_is_of_the_object_with_its_arguments(model, tmp_path):
     done = prune(model, Snip(), checkpoint_dir=tmp_path)
     assert same(done, prune(model, Snip(), checkpoint_dir=tmp_path))
-    with pytest.raises(klp.CheckpointError, match=r"other settings \(criterion_config\)"):
+    with pytest.raises(klp.CheckpointError, match=r"other settings \(criterion\)"):
         prune(model, Snip(2.0), checkpoint_dir=tmp_path)
 
 
@@ -156,7 +158,7 @@ def test_a_composite_prunes(model, tmp_path):
     told = json.dumps(loaded.settings["criterion_config"])
     assert loaded.settings["criterion"] == "lrp.composite"
     assert "composites.is_dense" in told and '"value": 0.1' in told
-    with pytest.raises(klp.CheckpointError, match="criterion_config"):
+    with pytest.raises(klp.CheckpointError, match=r"settings \(criterion\)"):
         prune(model, LRP(composite(0.2)), checkpoint_dir=tmp_path)
     with pytest.raises(ValueError, match=r"LRP\(composite\)"):
         LRP.from_config(loaded.settings["criterion_config"])
@@ -249,7 +251,11 @@ def changed(**facts):
 @pytest.mark.parametrize(
     ("criterion", "error", "message"),
     [
-        (Taylor(), ValueError, "'taylor' already.*unregister_criterion"),
+        (Taylor(), ValueError, "'taylor' is a criterion of keras_lrp_prune"),
+        (changed(name="Taylor"), ValueError, "'taylor', and 'Taylor' is the same but for capitals"),
+        (changed(name="auto"), ValueError, "'auto' has a meaning of its own"),
+        (changed(name="None"), ValueError, "'None' has a meaning of its own"),
+        (changed(name="-x"), ValueError, "no '-' in front, unlike '-x'"),
         (Snip, TypeError, r"an object, not a class: Snip\(\)"),
         ("snip", TypeError, "a klp.criteria.Criterion, not 'snip'"),
         (Snip(object()), TypeError, "Snip.get_config.* no plain data"),
@@ -270,6 +276,15 @@ def test_what_cannot_be_registered_is_refused(criterion, error, message):
     with pytest.raises(error, match=message):
         klp.register_criterion(criterion)
     assert before == dict(CRITERIA)
+
+
+def test_a_name_that_is_registered_again_stands_for_the_later_criterion():
+    for epsilon in (0.1, 0.2):  # as a cell of a notebook that is run twice
+        klp.register_criterion(LRP("lrp.epsilon", {"epsilon": epsilon}, name="again"))
+    try:
+        assert chosen_criterion("again").options == {"epsilon": 0.2}
+    finally:
+        klp.criteria.unregister_criterion("again")
 
 
 def test_missing_fields_are_named_when_it_is_made():
@@ -315,6 +330,23 @@ def test_every_door_refuses_what_it_cannot_use_before_any_work(options, error, m
         klp.accuracy_curve(None, None, None, klp.Method("own", **made), **beside)
     with pytest.raises(error, match=message):
         klp.compare((None, None, None), [klp.Method("own", **made)], **beside)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": "taylor", "engine": "innvestigate"}, "engine='inn.*'taylor' computes none"),
+        ({"criterion": "l1", "worker_python": "/nope"}, "worker_python: .*'l1' computes none"),
+    ],
+)
+def test_what_computes_lrp_is_refused_where_none_is_computed(options, message):
+    with pytest.raises(ValueError, match=message):
+        klp.prune(None, None, **options)
+    with pytest.raises(ValueError, match=message):
+        klp.callbacks.FilterPruning(None, klp.schedules.EqualSteps(), **options)
+    beside = {key: value for key, value in options.items() if key != "criterion"}
+    # It is said for all methods of a comparison, of which others may need it.
+    assert scored_by(klp.Method("own", options["criterion"]), CriterionChoice(**beside))
 
 
 EXAMPLES = ["Criterion", "ProbabilityScorer", "LRP", "register_criterion", "unregister_criterion"]

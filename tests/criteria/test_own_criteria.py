@@ -75,8 +75,6 @@ def register():
     """Registers a criterion in the place of the one before, for one test."""
 
     def again(criterion):
-        if criterion.name in CRITERIA:
-            klp.criteria.unregister_criterion(criterion.name)
         klp.register_criterion(criterion)
         return criterion.name
 
@@ -142,7 +140,7 @@ def test_a_name_that_was_given_to_another_criterion_is_not_gone_on_with(
 ):
     run(model, tmp_path, register(Size(1.0)))
     run(model, tmp_path, register(Size(1.0)))
-    with pytest.raises(klp.CheckpointError, match=r"criterion_config|prune_options|another method"):
+    with pytest.raises(klp.CheckpointError, match=r"\(criterion\)|prune_options|another method"):
         run(model, tmp_path, register(Size(-1.0)))
 
 
@@ -369,6 +367,88 @@ def test_scores_of_a_pass_that_gives_probabilities_are_checked(model, train):
             trained(model, None, by(Odd))
         else:
             prune(model, None, criterion=by(Odd), schedule=ByShare())
+
+
+def test_a_scorer_cannot_change_what_is_gone(model):
+    class Tries(OnePass):
+        def examine(self, removed):
+            removed[3] = True
+
+    with pytest.raises(ValueError, match="read-only"):
+        prune(model, None, criterion=by(Tries))
+
+
+def test_a_scorer_may_use_its_array_again(model):
+    class Anew(klp.criteria.Scorer):
+        def scores(self, removed):
+            rows = np.random.default_rng(removed.sum()).random((1, len(removed)))
+            return Scores(rows)
+
+    class Again(Anew):
+        buffer = None
+
+        def scores(self, removed):
+            found = super().scores(removed).by_class
+            if self.buffer is None:
+                self.buffer = np.zeros_like(found)
+            self.buffer[:] = found
+            return Scores(self.buffer)
+
+    anew, again = (
+        prune(model, None, criterion=by(one), schedule=AccuracyAware()) for one in (Anew, Again)
+    )
+    assert len(anew.history) > 2  # so that scores of before have a part in the trials
+    assert all(map(np.array_equal, anew.kept.values(), again.kept.values()))
+
+
+def examines(answer):
+    """A scorer whose `examine` returns something made of what is right."""
+
+    class Odd(OnePass):
+        def examine(self, removed):
+            return answer(*super().examine(removed))
+
+    return Odd
+
+
+class Forgetful(klp.criteria.Scorer):
+    def __init__(self, problem):
+        pass
+
+    def scores(self, removed):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("scorer", "error", "message"),
+    [
+        (examines(lambda scores, outputs: scores), TypeError, "two things.*returned Scores"),
+        (examines(lambda *both: (*both, 1)), TypeError, "two things.*returned tuple"),
+        (examines(lambda scores, outputs: (scores, outputs[:3])), ValueError, "probabilities of"),
+        (examines(lambda scores, outputs: (scores, None)), TypeError, "class probabilities as a"),
+        (
+            examines(lambda scores, outputs: (scores, outputs * np.nan)),
+            ValueError,
+            "class probabilities that are not finite",
+        ),
+        (Forgetful, TypeError, r"Forgetful does not know its problem.*super\(\).__init__"),
+    ],
+)
+def test_what_a_scorer_gives_beside_scores_is_checked(model, scorer, error, message):
+    with pytest.raises(error, match=f"Criterion 'made'.*{message}"):
+        prune(model, None, criterion=by(scorer))
+
+
+@pytest.mark.parametrize("classes", [lambda y: y + 1, lambda y: y - 0.5])
+def test_classes_of_contributions_are_those_of_the_samples(model, classes):
+    class Odd(klp.criteria.Scorer):
+        def scores(self, removed):
+            y, units = self.problem.reference.y, self.problem.structure.n_units
+            added = klp.criteria.Contributions(np.ones((len(y), units)), classes(y))
+            return Scores(np.ones((1, units)), added)
+
+    with pytest.raises(ValueError, match=r"'made' gave classes .* other than the whole numbers"):
+        prune(model, None, criterion=by(Odd))
 
 
 def test_the_example_of_the_docs_prunes_a_model_of_legacy_keras():
