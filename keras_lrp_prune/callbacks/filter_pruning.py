@@ -149,6 +149,7 @@ class FilterPruning(keras.callbacks.Callback):
         self._target = Target(None, budget, min_accuracy)
         self._limits = ChannelLimits(protect, min_channels, round_to)
         self._execution = Execution(batch_size, memory_budget, seed=seed)
+        self._asked = schedule
         self._pace = make_pace(schedule, trials=False)
         if self._pace.selection.trials:
             raise ValueError("trials=True is for klp.prune; during model.fit there are none.")
@@ -178,7 +179,7 @@ class FilterPruning(keras.callbacks.Callback):
         check_optimizers(self.model)
         if self._run is None or self._run.model is not self.model:
             self.history = []
-            self._pace = make_pace(self.schedule, trials=False)
+            self._pace = make_pace(self._asked, trials=False)
             self._run = self._prepared()
             if frozen := frozen_filters(self._run.subject):
                 _log.warning(frozen)
@@ -233,7 +234,7 @@ class FilterPruning(keras.callbacks.Callback):
 
     @property
     def schedule(self) -> Any:
-        """The schedule: when and how much is pruned."""
+        """The schedule of this training, a copy of the given one: when and how much is pruned."""
         return self._pace.schedule
 
     @property

@@ -43,5 +43,5 @@ class Judge:
             objection = f"floor: the {self.accuracy} would fall to {hard:.4f}"
             return Verdict(objection, is_final=not self.pace.smaller_step(rate))
         if not self.pace.observe(evaluation.soft, rate):
-            return Verdict("the soft harmonic mean accuracy fell too far")
+            return Verdict(self.pace.objection)
         return Verdict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from keras_lrp_prune.selection.trials import Trials
 
 # A schedule that proposes nothing new for this many steps is taken for ended.
 _PATIENCE = 10_000
+# How often in a row a schedule may say that its next step is smaller, though the same units would
+# go; and may refuse steps of which none is smaller than those before.
+_SHRINKS, _REFUSALS = 1_000, 100
+_REFUSED = "the schedule refuses its smallest step"
 # A step after which less than this share of a step would be left to the end goes there at once: a
 # round for a few units costs as much as any other.
 _REMNANT = 0.25
@@ -77,6 +82,7 @@ class PruningLoop:
             stopped = self.goal.reason if reached else ""
             state = replace(state, history=list(state.history), stopped=stopped)
         scores: Scores | None = None
+        shrinks = 0
         while not state.stopped:
             rate = self._next_rate(state)
             if rate is None:
@@ -85,10 +91,15 @@ class PruningLoop:
             if scores is None:
                 scores = self.examiner.scores(state.removed)
             proposal, evaluation = self._proposal(scores, state, rate)
-            if (proposal == state.rejected).all() and self.pace.smaller_step():
+            again = bool((proposal == state.rejected).all())
+            if again and shrinks < _SHRINKS and self.pace.smaller_step():
+                shrinks += 1
                 continue  # the same proposal was just undone; the next one is smaller
+            shrinks = 0
             if self._try(state, proposal, evaluation):
                 scores = None
+            elif not state.stopped and (again or _refused_in_vain(state.history)):
+                state.stopped = _REFUSED
             if not state.stopped and self.goal.reached(state.removed):
                 state.stopped = self.goal.reason
             self._save(state)
@@ -265,3 +276,9 @@ class PruningLoop:
         state.schedule = self.pace.get_state()
         if self.checkpoint:
             self.checkpoint.save(state)
+
+
+def _refused_in_vain(history: Sequence[Step]) -> bool:
+    """Whether the last steps were undone though none was smaller than those undone before."""
+    undone = [step.rate for step in takewhile(lambda step: not step.accepted, reversed(history))]
+    return len(undone) > _REFUSALS and min(undone[:_REFUSALS]) >= min(undone[_REFUSALS:])

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self, runtime_checkable
+from copy import deepcopy
+from typing import Any
 
 import numpy as np
 
+from keras_lrp_prune.arguments import Rule, number, or_none, whole
+from keras_lrp_prune.control.adaptive_schedule import (
+    AdaptiveSchedule,
+    answered,
+    is_adaptive,
+    objection_of,
+    state_of,
+)
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY
 from keras_lrp_prune.control.tfmot import PruningSchedule
+from keras_lrp_prune.graph.plain import checked_config
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.order import order_config
@@ -18,66 +28,29 @@ from keras_lrp_prune.selection.selection_options import Selecting, Selection
 _LIBRARIES = ("keras_lrp_prune", "tensorflow_model_optimization")
 
 
-@runtime_checkable
-class AdaptiveSchedule(Protocol):
-    """A pruning schedule that the class accuracies steer.
-
-    Its `final_sparsity` is where it ends, and its steps may be smaller than a unit.
-    """
-
-    final_sparsity: float
-
-    def settled(self, *, trials: bool) -> Self:
-        """A fresh schedule with the same arguments; what they left open is decided.
-
-        Args:
-            trials: Whether several ways to choose are tried unless it says otherwise.
-        """
-        ...
-
-    def observe(self, class_accuracies: Any, sparsity: float | None = None) -> bool:
-        """Takes the accuracies under the last proposal; returns whether it stands."""
-        ...
-
-    def rebase(self, class_accuracies: Any) -> None:
-        """Takes the accuracies under what stands, after training in between."""
-        ...
-
-    def smaller_step(self, tried: float | None = None) -> bool:
-        """Shrinks the next proposal below the last; False if that was the smallest."""
-        ...
-
-    def go_on_at(self, sparsity: float) -> None:
-        """Goes on from that sparsity, with nothing known of how it came about."""
-        ...
-
-    def get_state(self) -> dict[str, float]:
-        """What it has learnt."""
-        ...
-
-    def set_state(self, state: Mapping[str, float]) -> None:
-        """Goes on from what `get_state` returned."""
-        ...
-
-
 class Pace:
     """How much goes, by a schedule that nothing steers: all that it proposes stands.
 
     Args:
-        schedule: Any `tfmot.sparsity.keras.PruningSchedule`.
+        schedule: Any `tfmot.sparsity.keras.PruningSchedule`; it is not changed: a copy is used.
         trials: Whether several ways to choose are tried unless the schedule says otherwise.
     """
 
     def __init__(self, schedule: Any, *, trials: bool) -> None:
-        self.schedule = schedule
-        self.selection = (
-            schedule.selection if isinstance(schedule, Selecting) else Selection(trials=trials)
-        )
-        if not isinstance(self.selection, Selection):
+        self.schedule = self._own(schedule, trials)
+        self.selection = _selection_of(self.schedule) or Selection(trials=trials)
+        self._config = _config_of(self.schedule)
+
+    def _own(self, schedule: Any, trials: bool) -> Any:
+        """The schedule of this run, in which others see nothing of what it learns."""
+        try:
+            return deepcopy(schedule)
+        except Exception as error:  # whatever its attributes raise
             raise TypeError(
-                f"{type(schedule).__name__}.selection is a klp.schedules.Selection, not "
-                f"{self.selection!r}; without the attribute, filters are chosen as by default."
-            )
+                f"{type(schedule).__name__} cannot be copied ({error}), but each run works on a "
+                "copy, so that nothing leaks from run to run: leave out what cannot be copied, or "
+                "write its __deepcopy__."
+            ) from error
 
     @property
     def reads_accuracies(self) -> bool:
@@ -87,14 +60,14 @@ class Pace:
     @property
     def asked_rate(self) -> float | None:
         """The pruning rate that it is to end at, if it says so."""
-        config = self._config
-        rate: float | None = config.get("final_sparsity", config.get("target_sparsity"))
+        rate: float | None = self._config.get("final_sparsity", self._config.get("target_sparsity"))
         return rate
 
     @property
     def end_step(self) -> int:
         """The last step at which it proposes something, -1 if it does not say."""
-        return int(self._config.get("end_step", -1))
+        end: int | None = self._config.get("end_step")
+        return -1 if end is None else end
 
     def check(self, prunable: Prunable, limits: Limits) -> None:
         """Raises `ValueError` if it is to end beyond what the limits leave."""
@@ -137,6 +110,11 @@ class Pace:
         """Takes what the last proposal, of that rate, left; returns whether it stands."""
         return True
 
+    @property
+    def objection(self) -> str:
+        """Why the last proposal does not stand, if `observe` said that it does not."""
+        return ""
+
     def rebase(self, class_accuracies: np.ndarray) -> None:
         """Takes where the classes stand after training in between."""
 
@@ -154,12 +132,6 @@ class Pace:
     def go_on_at(self, rate: float) -> None:
         """Goes on from that pruning rate, with nothing known of how it came about."""
 
-    @property
-    def _config(self) -> Mapping[str, Any]:
-        config = self.schedule.get_config()
-        found: Mapping[str, Any] = config.get("config", config)
-        return found
-
 
 class AdaptivePace(Pace):
     """How much goes, by a schedule that the class accuracies steer.
@@ -172,7 +144,21 @@ class AdaptivePace(Pace):
     schedule: AdaptiveSchedule
 
     def __init__(self, schedule: AdaptiveSchedule, *, trials: bool) -> None:
-        super().__init__(schedule.settled(trials=trials), trials=trials)
+        super().__init__(schedule, trials=trials)
+        name = f"{type(self.schedule).__name__}.final_sparsity"
+        number("[0, 1]")(name, self.schedule.final_sparsity)
+
+    def _own(self, schedule: AdaptiveSchedule, trials: bool) -> AdaptiveSchedule:
+        settled = schedule.settled(trials=trials)
+        name = type(schedule).__name__
+        if settled is schedule:
+            raise TypeError(
+                f"{name}.settled() returns a fresh schedule with the same arguments, not itself, "
+                "so that nothing leaks from run to run."
+            )
+        if not isinstance(settled, PruningSchedule) or not is_adaptive(settled):
+            raise TypeError(f"{name}.settled() returns a schedule like it, not {settled!r}.")
+        return settled
 
     @property
     def reads_accuracies(self) -> bool:
@@ -198,7 +184,12 @@ class AdaptivePace(Pace):
 
     def observe(self, class_accuracies: np.ndarray, rate: float | None = None) -> bool:
         """See `Pace`."""
-        return self.schedule.observe(class_accuracies, rate)
+        return answered(self.schedule, "observe", self.schedule.observe(class_accuracies, rate))
+
+    @property
+    def objection(self) -> str:
+        """See `Pace`."""
+        return objection_of(self.schedule)
 
     def rebase(self, class_accuracies: np.ndarray) -> None:
         """See `Pace`."""
@@ -206,11 +197,11 @@ class AdaptivePace(Pace):
 
     def smaller_step(self, tried: float | None = None) -> bool:
         """See `Pace`."""
-        return self.schedule.smaller_step(tried)
+        return answered(self.schedule, "smaller_step", self.schedule.smaller_step(tried))
 
     def get_state(self) -> dict[str, float]:
         """See `Pace`."""
-        return self.schedule.get_state()
+        return state_of(self.schedule)
 
     def set_state(self, state: Mapping[str, float]) -> None:
         """See `Pace`."""
@@ -230,14 +221,15 @@ def make_pace(schedule: Any, *, trials: bool) -> Pace:
 
     Raises:
         ValueError: If it is no such schedule.
-        TypeError: If its `selection` is no `Selection`, or its config lacks arguments that a fresh
-            schedule would need.
+        TypeError: If its `selection` is no `Selection`; its config lacks arguments that a fresh
+            schedule would need, or is no plain data; it cannot be copied; or it has some of what an
+            adaptive schedule has, but not all.
     """
     if not isinstance(schedule, PruningSchedule):
         raise ValueError(
             f"schedule must be a tfmot.sparsity.keras.PruningSchedule, not {type(schedule)}."
         )
-    kind = AdaptivePace if isinstance(schedule, AdaptiveSchedule) else Pace
+    kind = AdaptivePace if is_adaptive(schedule) else Pace
     return kind(schedule, trials=trials)
 
 
@@ -252,7 +244,39 @@ def own_selection(schedule: Any) -> dict[str, Any]:
         whose configs are complete, and for one without a `selection`.
     """
     of_library = type(schedule).__module__.split(".")[0] in _LIBRARIES
-    selection = getattr(schedule, "selection", None)
-    if of_library or not isinstance(selection, Selection):
+    selection = None if of_library else _selection_of(schedule)
+    if selection is None:
         return {}
     return {"selection": {**vars(selection), "order": order_config(selection.order)}}
+
+
+def _selection_of(schedule: Any) -> Selection | None:
+    """How a schedule chooses units, if it says so."""
+    if not isinstance(schedule, Selecting):
+        return None
+    if not isinstance(schedule.selection, Selection):
+        raise TypeError(
+            f"{type(schedule).__name__}.selection is a klp.schedules.Selection, not "
+            f"{schedule.selection!r}; without the attribute, filters are chosen as by default."
+        )
+    return schedule.selection
+
+
+# What is read in a schedule's config, if it is there.
+_READ: Mapping[str, Rule] = {
+    "final_sparsity": or_none(number("[0, 1]")),
+    "target_sparsity": or_none(number("[0, 1]")),
+    "end_step": or_none(whole(-1)),
+}
+
+
+def _config_of(schedule: Any) -> dict[str, Any]:
+    """What is read of a schedule's config."""
+    name = type(schedule).__name__
+    config = checked_config(name, schedule.get_config())
+    arguments = checked_config(name, config.get("config", config))
+    return {
+        key: rule(f"{name}.{key}", arguments[key])
+        for key, rule in _READ.items()
+        if key in arguments
+    }

@@ -9,14 +9,16 @@ from typing import Any, Self
 import tensorflow as tf
 
 from keras_lrp_prune.arguments import checked, one_of
+from keras_lrp_prune.control.adaptive_schedule import UNEXPLAINED, AdaptiveSchedule
 from keras_lrp_prune.control.checkpoint import CheckpointError
 from keras_lrp_prune.control.tfmot import PruningSchedule
 from keras_lrp_prune.evaluation import DECIMALS, harmonic_mean_accuracy
 from keras_lrp_prune.selection.order import Order, UniformOrder, make_order, order_config
 from keras_lrp_prune.selection.selection_options import DEFAULT_POOL, STEERINGS, Selection
 
-# `PruningSchedule` and `Selection` are here for users who write schedules of their own.
-__all__ = ["AccuracyAware", "EqualSteps", "PruningSchedule", "Selection"]
+# `AdaptiveSchedule`, `PruningSchedule` and `Selection` are here for users who write schedules of
+# their own.
+__all__ = ["AccuracyAware", "AdaptiveSchedule", "EqualSteps", "PruningSchedule", "Selection"]
 
 RATES = ("auto", "adaptive", "equal")
 # The default end of a schedule: so high that the target of the run ends it before.
@@ -212,6 +214,12 @@ class AccuracyAware(PruningSchedule):
         if adaptive and holds:
             self._step.assign(min(float(self._step) * self.grow, self.max_step))
         return True
+
+    @property
+    def objection(self) -> str:
+        """Why its last proposal does not stand; others that observe say their own."""
+        own = type(self).observe is AccuracyAware.observe
+        return "the soft harmonic mean accuracy fell too far" if own else UNEXPLAINED
 
     def smaller_step(self, tried: float | None = None) -> bool:
         """Shrinks the next proposal below the last one.

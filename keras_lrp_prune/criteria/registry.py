@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -12,7 +11,7 @@ from typing import Any
 from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion, is_plain
 from keras_lrp_prune.criteria.lrp import LOG_ODDS
-from keras_lrp_prune.graph.plain import json_default
+from keras_lrp_prune.graph.plain import checked_config
 from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, check_engine
 
 # The files of this room that hold criteria; the order is that of lists in messages and in help.
@@ -216,18 +215,7 @@ def check_described(criterion: object) -> None:
             raise TypeError(f"{who}.{what} takes {_NAMES[kind]}, not {value!r}.")
     for message in _wrong(criterion):
         raise ValueError(f"{who}.{message}")
-    config = criterion.get_config()
-    if not isinstance(config, Mapping):
-        raise TypeError(
-            f"{who}.get_config() returns a dict such as "
-            f'{{"class_name": ..., "config": {{argument: value}}}}, not {config!r}.'
-        )
-    try:
-        json.dumps(config, default=json_default, sort_keys=True)
-    except TypeError as error:
-        raise TypeError(
-            f"{who}.get_config() is no plain data, so that no run can be told by it: {error}"
-        ) from error
+    checked_config(who, criterion.get_config())
 
 
 _TYPES: Mapping[str, type] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,30 @@ def json_default(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON.")
+
+
+def checked_config(who: str, config: Any) -> Mapping[str, Any]:
+    """What a `get_config` returned, which tells runs apart.
+
+    Args:
+        who: Whose it is, for messages.
+        config: What it returned.
+
+    Raises:
+        TypeError: If it is no dict of plain data.
+    """
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            f"{who}.get_config() returns a dict such as "
+            f'{{"class_name": ..., "config": {{argument: value}}}}, not {config!r}.'
+        )
+    try:
+        json.dumps(config, default=json_default, sort_keys=True)
+    except TypeError as error:
+        raise TypeError(
+            f"{who}.get_config() is no plain data, so that no run can be told by it: {error}"
+        ) from error
+    return config
 
 
 def _encode(structure: Any) -> Any:

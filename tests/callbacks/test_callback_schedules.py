@@ -57,11 +57,12 @@ class Steps(tfmot.sparsity.keras.PruningSchedule):
 
 def test_every_step_within_an_execution_is_answered(trained):
     model = compiled(trained, steps_per_execution=5)
-    schedule = Steps(7, 0.3)
-    pruning = FilterPruning(reference(), schedule)
+    given = Steps(7, 0.3)
+    pruning = FilterPruning(reference(), given)
     fit(model, pruning)
-    assert schedule.asked == list(range(int(model.optimizer.iterations) + 1))
-    assert len(schedule.asked) >= 17
+    asked = pruning.schedule.asked
+    assert asked == list(range(int(model.optimizer.iterations) + 1)) and len(asked) >= 17
+    assert not given.asked, "each training has a schedule of its own"
     assert [record.step for record in pruning.history] == [10]
     assert pruning.pruning_rate == pytest.approx(0.3, abs=0.02)
 
