@@ -28,9 +28,3 @@ def test_channel_rules_are_imported_by_either_name():
         getattr(rules, name) is getattr(channel_rules, name) for name in channel_rules.__all__
     )
     assert rules.register_layer_rule is klp.register_layer_rule
-
-
-def test_lrp_rules_of_ones_own_find_what_they_take():
-    from keras_lrp_prune.relevance.native import rules
-
-    assert rules.Step is rules.LinearCall

@@ -1,5 +1,7 @@
 """The native engine: options of analyzers, composites and rules of one's own."""
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from lrp_checks import NEEDED, Y, live
@@ -121,3 +123,46 @@ def test_rule_of_ones_own():
         for analyzer in (Composite(((anything, equal),)), "lrp.flat")
     )
     assert difference(mine, flat) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ((anything, rules.z), "row 0 is <function anything"),
+        (((anything, rules.z), (rules.z,)), "row 1 is"),
+        (((anything, 0.1),), "pairs of a condition and a rule.*row 0 is"),
+        (
+            ((is_dense, rules.z), (anything, rules.epsilon)),
+            r"Row 1 .* epsilon for a rule.*epsilon\(",
+        ),
+        (rules.z, "a tuple of pairs, not"),
+    ],
+)
+def test_a_table_that_is_none_is_named_as_it_is_made(table, message):
+    with pytest.raises(TypeError, match=message):
+        Composite(table)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        (lambda call: call.x, TypeError, r"a function share\(passed\)"),
+        (
+            lambda call: lambda passed: None,
+            TypeError,
+            "the relevance of .* 'scores'; it returned None",
+        ),
+        (
+            lambda call: lambda passed: passed,
+            ValueError,
+            "a tensor of the shape of each input of layer 'scores'",
+        ),
+    ],
+    ids=["no function", "none", "shape"],
+)
+def test_a_rule_that_shares_no_relevance_is_named(rule, error, message):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, name="scores")])
+    composite = Composite(((anything, rule),))
+    x = np.ones((3, 5), "float32")
+    with pytest.raises(error, match=f"LRP rule for Dense must return {message}"):
+        klp.filter_relevance(model, x, [0, 1, 2], analyzer=composite, engine="native")

@@ -10,7 +10,7 @@ rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +48,19 @@ class Composite:
         taylor: Whether sums and activations pass relevance on along their gradient, and only
             positive scores are explained, as in deep Taylor decomposition. Otherwise sums share
             in proportion to their inputs, and activations pass relevance on as it is.
+
+    Raises:
+        TypeError: If the table holds anything else, or a function that makes a rule and is none.
     """
 
     table: tuple[tuple[Condition, Rule], ...]
     taylor: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, Sequence):
+            raise TypeError(f"A composite's table is a tuple of pairs, not {self.table!r}.")
+        for index, row in enumerate(self.table):
+            _check_row(index, row)
 
     def rule_for(self, place: Place) -> Rule:
         """The rule for a layer.
@@ -72,6 +81,23 @@ class Composite:
         """What tells it from others, as plain data: its functions, by name, and their values."""
         table = [[_described(condition), _described(rule)] for condition, rule in self.table]
         return {"table": table, "taylor": self.taylor}
+
+
+def _check_row(index: int, row: Any) -> None:
+    """Refuses a row of a table that is no pair of a condition and a rule."""
+    pair = isinstance(row, Sequence) and len(row) == 2
+    if not pair or not all(map(callable, row)):
+        raise TypeError(
+            "A composite's table has pairs of a condition and a rule, such as "
+            f"((is_dense, rules.epsilon(0.1)), (anything, rules.z)); row {index} is {row!r}."
+        )
+    # The functions of `rules` say what they return.
+    if getattr(row[1], "__annotations__", {}).get("return") == "Rule":
+        name = row[1].__name__
+        raise TypeError(
+            f"Row {index} of a composite's table has {name} for a rule, which makes one: call it, "
+            f"as rules.{name}(...)."
+        )
 
 
 def _described(value: Any) -> Any:

@@ -51,8 +51,6 @@ class LinearCall:
         return tape.gradient(unused, self.x, outputs)
 
 
-# Another name for it, which users' own rules may import.
-Step = LinearCall
 Redistribution = Callable[[Tensor], Tensor]
 Rule = Callable[[LinearCall], Redistribution]
 Terms = list[tuple[Tensor, Tensor]]

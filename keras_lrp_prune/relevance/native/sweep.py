@@ -236,10 +236,20 @@ class Sweep:
     def _shares(self, values: Values) -> dict[str, Redistribution]:
         """How each linear layer shares its relevance, given what went through it."""
         return {
-            node.name: self._rules[node.name](self._linear_call(node, values))
+            node.name: self._share(node, values)
             for node in self._graph.nodes
             if node.name in self._rules
         }
+
+    def _share(self, node: Node, values: Values) -> Redistribution:
+        share = self._rules[node.name](self._linear_call(node, values))
+        if not callable(share):
+            raise TypeError(
+                f"The LRP rule for {node.layer.class_name} must return a function share(passed), "
+                f"which shares relevance of layer {node.layer.name!r} among what it read; it "
+                f"returned {share!r}."
+            )
+        return share
 
     def _linear_call(self, node: Node, values: Values) -> LinearCall:
         layer = self._live[node.layer.name]
@@ -261,7 +271,12 @@ class Sweep:
             if node.is_input or passed is None:
                 continue
             share = shares.get(node.name)
-            parts = [share(passed)] if share else self._through(node, values, passed)
+            parts: Sequence[Tensor | None]
+            if share is None:
+                parts = self._through(node, values, passed)
+            else:
+                parts = [share(passed)]
+                _check_relevance(node, [values[node.inputs[0]]], parts)
             for ref, part in zip(node.inputs, parts, strict=True):
                 if part is not None:
                     relevance[ref] = relevance[ref] + part if ref in relevance else part
