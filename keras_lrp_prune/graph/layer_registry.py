@@ -25,7 +25,8 @@ class Registry(Generic[Known]):
         register: Name of the public function that registers, for messages.
         what: What the table holds for a layer type, such as "a channel rule", for messages.
         instead: Advice for users who try to change a Keras layer type, for messages.
-        incomplete: Keras layer types that the table has, but users may register anew.
+        incomplete: Keras layer types that the table has for some of their uses alone, so that users
+            may register them: a softmax has LRP at the output, and none within a model.
 
     Attributes:
         own: Layer class of the user's own to what is known of it.
@@ -97,8 +98,11 @@ CHANNEL_RULES: Registry[ChannelRule] = Registry(
 def register_layer_rule(layer_class: type, rule: ChannelRule | type) -> None:
     """Says how a layer type of your own passes channels on: gives it a channel rule.
 
+    It replaces one that was registered for the class before.
+
     Args:
-        layer_class: The layer's class; sub-classes need a rule of their own.
+        layer_class: The layer's class; sub-classes need a rule of their own. It can be one of
+            Keras' that has none, such as `Masking`.
         rule: `rule(call, flow)` returns the `Channels` of the output (a list of them for several
             outputs), see `keras_lrp_prune.graph.channel_rules`. A layer that works on each element
             by itself and maps zero to zero returns `call.inputs[0]`. Or a Keras layer class, whose

@@ -1,5 +1,7 @@
 """One table knows the layer types: what can be done with each, and that all that ask agree."""
 
+import re
+
 import keras
 import layer_matrix
 import numpy as np
@@ -64,6 +66,34 @@ def test_the_page_shows_the_matrix(rows):
         pytest.skip("another version of Keras has other layers")
     page = layer_matrix.PAGE.read_text()
     assert page == layer_matrix.written(page, rows), "run: python tests/support/layer_matrix.py"
+
+
+def test_a_layer_that_the_matrix_cannot_make_is_named():
+    with pytest.raises(TypeError, match=r"EinsumDense cannot be made .* _ARGUMENTS in tests/"):
+        layer_matrix.matrix(["EinsumDense"])
+
+
+def test_the_page_names_every_keras_layer_without_a_rule():
+    page = layer_matrix.PAGE.read_text()
+    start = page.index("| kind | layers without a channel rule |")
+    listed = set(re.findall(r"`(\w+)`", page[start:].split("\n\n")[0]))
+    found = {
+        it.__name__
+        for it in vars(layers).values()
+        if isinstance(it, type) and issubclass(it, layers.Layer)
+    }
+    found -= {"Layer", "InputLayer"}  # what all are made of, and where a model begins
+    assert not listed & LAYER_TYPES.keys()
+    assert found - LAYER_TYPES.keys() - listed == set(), "a rule, or the list on the page"
+
+
+def test_a_keras_layer_without_a_rule_can_be_given_one():
+    inputs = keras.Input((12, 3))
+    x = layers.Masking(name="masking")(layers.Conv1D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x)))
+    assert klp.find_channel_groups(model) == []
+    klp.register_layer_rule(layers.Masking, lambda call, flow: call.inputs[0])
+    assert [group.size for group in klp.find_channel_groups(model)] == [4]
 
 
 # --- All that ask agree: one trait where each had a list of its own ---

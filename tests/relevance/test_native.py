@@ -1,6 +1,8 @@
 """The native engine: one trace, the models that it takes, and what is refused."""
 
+import inspect
 import logging
+import re
 
 import keras
 import numpy as np
@@ -9,12 +11,14 @@ from keras import layers
 from lrp_checks import DEFAULT, EXACT, PARITY, Y, live, relevances
 from lrp_models import with_layer
 from models import BUILDERS, CLASSES, analysed, difference, images, random_removal
+from places import DOCS, ROOT
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.analyzers import ANALYZERS, NATIVE_ANALYZERS
 from keras_lrp_prune.relevance.innvestigate_engine import InnvestigateEngine
+from keras_lrp_prune.relevance.native import rules
 from keras_lrp_prune.relevance.native.engine import NativeEngine
 
 # --- One trace, over batches and masks ---
@@ -203,5 +207,24 @@ OPTIONS = {
 def test_the_options_are_those_of_what_makes_the_composite():
     """iNNvestigate's, and no others: a parameter that is none of them would become an option."""
     assert len(ANALYZERS) == 18 and ANALYZERS.keys() < NATIVE_ANALYZERS.keys()
-    for name in (*ANALYZERS, "lrp.gamma"):
-        assert NATIVE_ANALYZERS[name] == OPTIONS.get(name, {"input_layer_rule"}), name
+    for name, options in NATIVE_ANALYZERS.items():
+        assert options == OPTIONS.get(name, {"input_layer_rule"}), name
+
+
+def test_the_pages_name_every_analyzer_and_rule():
+    page = (DOCS / "supported-models.md").read_text()
+    table = page[page.index("| analyzer | options |") :].split("\n\n")[0]
+    told = {}
+    for row in table.splitlines()[2:]:
+        names, options = (re.findall(r"`([\w.]+)`", cell) for cell in row.split("|")[1:3])
+        told |= dict.fromkeys(names, frozenset(options))
+    assert told == dict(NATIVE_ANALYZERS)
+    assert f" {len(NATIVE_ANALYZERS)} analyzers" in (ROOT / "README.md").read_text()
+    api = (DOCS / "api.md").read_text()
+    members = api[api.index("::: keras_lrp_prune.relevance.native.rules") :].split("]")[0]
+    of_ours = {
+        name
+        for name, it in vars(rules).items()
+        if inspect.isfunction(it) and it.__module__ == rules.__name__ and name[0] != "_"
+    }
+    assert of_ours == set(re.findall(r"\w+", members.split("[")[1])) - {"LinearCall"}

@@ -210,11 +210,21 @@ def _network(name: str) -> keras.Model | None:
         return _around(_SHAPES["1D"], cls(layers.GRU(4)))
     arguments = _ARGUMENTS.get(name, _ARGUMENTS.get(name.removesuffix(rank), {}))
     if name in ("SimpleRNN", "GRU", "LSTM"):
-        return _around(_SHAPES["1D"], cls(**arguments))
+        return _around(_SHAPES["1D"], _made(cls, arguments))
     if name == "RepeatVector":
-        return _around((8,), cls(**arguments))
+        return _around((8,), _made(cls, arguments))
     rank = next((rank for rank in _SHAPES if rank in name), "2D")
-    return _around(_SHAPES[rank], cls(**arguments))
+    return _around(_SHAPES[rank], _made(cls, arguments))
+
+
+def _made(cls: Any, arguments: dict[str, Any]) -> Any:
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{cls.__name__} cannot be made for the matrix: {error}. Give _ARGUMENTS in "
+            "tests/support/layer_matrix.py what it does not do without."
+        ) from error
 
 
 def _around(shape: tuple[int, ...], layer: Callable[[Tensor], Tensor]) -> keras.Model:
