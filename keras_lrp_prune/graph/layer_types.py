@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum
 from functools import partial
 from typing import Literal
 
@@ -26,33 +26,53 @@ from keras_lrp_prune.graph.model_graph import LayerSpec
 
 
 class Trait(Enum):
-    """What can be true of a layer type; unless said otherwise, of what it does at inference."""
+    """What can be true of a layer type, in words, with types of which it is.
 
-    OWNS_FILTERS = auto()  # its output channels are filters
-    LINEAR = auto()  # it applies a kernel, a bias and an activation; LRP rules are for these
-    DEPTHWISE = auto()  # the last two axes of its kernel are what it makes
-    TRANSPOSED = auto()  # its kernel has what it makes before what it reads
-    SEPARABLE = auto()  # a depthwise convolution and one of size 1, in one layer
-    RECURRENT = auto()  # it runs over time, with a kernel for its state
-    AFFINE = auto()  # it scales and shifts values by numbers of its own
-    ELEMENTWISE = auto()  # a function of each value by itself
-    SOFTMAX = auto()  # it makes probabilities of the values along an axis
-    IDENTITY = auto()  # it returns what it reads, though it may act while a model trains
-    DROPS = auto()  # it drops values at a rate while a model trains
-    RESHAPES = auto()  # it returns all values in their order, in another shape
-    REARRANGES = auto()  # it returns all values, in another order or shape
-    MOVES = auto()  # it returns values that it read, and constants; it computes nothing
-    PICKS = auto()  # each value that it returns is the largest or smallest of some
-    ADDS = auto()  # each value that it returns is a sum, of values times constants
-    MULTIPLIES = auto()  # it multiplies tensors
-    DIVIDES = auto()  # it divides by a tensor or a number
-    MERGES = auto()  # it brings tensors together, element by element
-    NORMALISES = auto()  # it scales by statistics of the sample itself
-    KEEPS_SIGN = auto()  # it makes no negative values of tensors that have none
-    REDUCES = auto()  # it makes one value of all positions along some axes
-    IN_WINDOWS = auto()  # it makes one value of each window of `pool_size`
-    RESAMPLES = auto()  # it resizes by repeating or interpolating
-    PREPARES = auto()  # it only scales, shifts or pads; of an input: preprocessing
+    It is true at inference, unless something else is said.
+    """
+
+    OWNS_FILTERS = "its output channels are filters: `Conv2D`, `Dense`, `GRU`"
+    LINEAR = (
+        "it applies a kernel, a bias and an activation, and LRP rules are for these: `Dense`, "
+        "`DepthwiseConv2D`"
+    )
+    DEPTHWISE = "the last two axes of its kernel are what it makes: `DepthwiseConv2D`"
+    TRANSPOSED = "its kernel has what it makes before what it reads: `Conv2DTranspose`"
+    SEPARABLE = "a depthwise convolution and one of size 1, in one layer: `SeparableConv2D`"
+    RECURRENT = "it runs over time, with a kernel for its state: `LSTM`"
+    AFFINE = "it scales and shifts values by numbers of its own: `BatchNormalization`, `Rescaling`"
+    ELEMENTWISE = "a function of each value by itself: `ReLU`, `ops.Sigmoid`"
+    SOFTMAX = "it makes probabilities of the values along an axis: `Softmax`"
+    IDENTITY = (
+        "it returns what it reads, whatever it does while a model trains: `Dropout`, `RandomFlip`"
+    )
+    DROPS = "it drops values at a rate while a model trains: `SpatialDropout2D`"
+    RESHAPES = "it returns all values in their order, in another shape: `Flatten`, `ops.Squeeze`"
+    REARRANGES = "it returns all values, in another order or shape: `Permute`, `Flatten`"
+    MOVES = (
+        "it returns values that it read, some of them or several times, and constants; it computes "
+        "nothing: `Concatenate`, `Cropping2D`, `ZeroPadding2D`, `ops.Cast` (which may round them, "
+        "and so is no identity)"
+    )
+    PICKS = (
+        "each value that it returns is the largest or smallest of some: `MaxPooling2D`, `Maximum`"
+    )
+    ADDS = (
+        "each value that it returns is a sum, of values times constants: `Add`, "
+        "`AveragePooling2D`, `BatchNormalization`"
+    )
+    MULTIPLIES = "it multiplies tensors: `Multiply`"
+    DIVIDES = "it divides by a tensor or a number: `ops.Divide`"
+    MERGES = "it brings tensors together, element by element: `Add`, `Maximum`"
+    NORMALISES = "it scales by statistics of the sample itself: `LayerNormalization`"
+    KEEPS_SIGN = "it makes no negative values of tensors that have none: `MaxPooling2D`, `Multiply`"
+    REDUCES = "it makes one value of all positions along some axes: `GlobalAveragePooling2D`"
+    IN_WINDOWS = "it makes one value of each window of `pool_size` values: `AveragePooling2D`"
+    RESAMPLES = "it resizes by repeating or interpolating: `UpSampling2D`, `Resizing`"
+    PREPARES = (
+        "where it reads the model's input it counts as preprocessing, which is taken off for LRP "
+        "and which relevance passes unchanged: `Rescaling`, `Normalization`, `ZeroPadding2D`"
+    )
 
 
 Ability = Literal["FLOPs", "LRP", "refit", "iNNvestigate"]

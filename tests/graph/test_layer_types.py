@@ -15,7 +15,7 @@ from keras_lrp_prune.cost.flops import FLOPS
 from keras_lrp_prune.finetuning.logits import with_logits
 from keras_lrp_prune.graph.heads import linear_head, read_head
 from keras_lrp_prune.graph.layer_registry import CHANNEL_RULES
-from keras_lrp_prune.graph.layer_types import LAYER_TYPES
+from keras_lrp_prune.graph.layer_types import LAYER_TYPES, Trait, types_with
 from keras_lrp_prune.graph.model_graph import references
 from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.relevance.canonical import split_preprocessing
@@ -85,6 +85,12 @@ def test_the_page_names_every_keras_layer_without_a_rule():
     found -= {"Layer", "InputLayer"}  # what all are made of, and where a model begins
     assert not listed & LAYER_TYPES.keys()
     assert found - LAYER_TYPES.keys() - listed == set(), "a rule, or the list on the page"
+
+
+@pytest.mark.parametrize("trait", Trait, ids=lambda trait: trait.name)
+def test_a_trait_is_told_by_types_that_have_it(trait):
+    told = set(re.findall(r"`([\w.]+)`", trait.value)) - {"pool_size"}
+    assert told and told <= set(types_with(trait))
 
 
 def test_a_keras_layer_without_a_rule_can_be_given_one():
