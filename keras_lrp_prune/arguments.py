@@ -260,7 +260,7 @@ RULES: Mapping[str, Rule] = {
     "dropout_factor": _SHARE,
     "restore_best": flag,
     "unfreeze": or_none(names_or_all),
-    "freeze_batch_norm": flag,
+    "freeze_batch_norm": or_none(flag),
     "distil": flag,
     "callbacks": several(anything, "callbacks", in_order=True),
     "prune_options": options,

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from keras_lrp_prune.surgery.builder import Built
 
 
-_STATISTICS = (
-    "Batch normalisation that was frozen takes new statistics; freeze_batch_norm=True keeps those "
-    "of the model, which few samples want."
+_NEW_STATISTICS = (
+    "Batch normalisation that was frozen takes new statistics; of few samples they can cost much "
+    "of the accuracy: freeze_batch_norm=True keeps those of the model."
 )
+_KEPT = "Batch normalisation stays frozen: freeze_batch_norm=False trains it too."
 
 # All (`True`), none, or names: a nested model's name means all in it.
 Layers = bool | tuple[str, ...] | None
@@ -48,12 +49,20 @@ def check_unfreeze(graph: ModelGraph, names: Layers) -> None:
         raise ValueError(f"unfreeze names {', '.join(meant)}: nothing that has weights to train.")
 
 
-def unfreeze(built: Built, names: Layers) -> None:
-    """Makes layers of a copy trainable, and leaves the flags of the others."""
+def unfreeze(built: Built, names: Layers, *, keep_batch_norm: bool) -> None:
+    """Makes layers of a copy trainable, and leaves the flags of the others.
+
+    Args:
+        built: The copy.
+        names: What is to be trained although it is frozen.
+        keep_batch_norm: Whether batch normalisation is left out, unless it is named by itself.
+    """
     if not names:
         return
     model = built.model
     chosen = {id(part) for part in _parts(built, names)}
+    if keep_batch_norm:
+        chosen -= {id(part) for part in _batch_norms(built, names)}
     # Setting the flag of a layer sets those of the layers in it: outer layers come first.
     parts = sorted(model._flatten_layers(include_self=False), key=lambda part: not part._layers)
     flags = [(part, part.trainable or id(part) in chosen) for part in parts]
@@ -72,6 +81,27 @@ def unfreeze(built: Built, names: Layers) -> None:
             part.trainable = flag
     for weight in frozen:
         weight.trainable = False
+
+
+def kept_batch_norm(built: Built, names: Layers) -> bool:
+    """Whether batch normalisation is frozen among the layers that are to be trained.
+
+    Args:
+        built: The copy that trains.
+        names: What is to be trained although it is frozen.
+    """
+    return any(not part.trainable for part in _batch_norms(built, names))
+
+
+def _batch_norms(built: Built, names: Layers) -> Iterable[Any]:
+    """Layers of batch normalisation with these names or in them, but those named by themselves."""
+    import keras
+
+    named = () if not names or isinstance(names, bool) else names
+    by_itself = {id(built.layers[name]) for name in named if name in built.layers}
+    for part in _parts(built, names):
+        if isinstance(part, keras.layers.BatchNormalization) and id(part) not in by_itself:
+            yield part
 
 
 def _parts(built: Built, names: Layers) -> Iterable[Any]:
@@ -124,13 +154,16 @@ def normalising(model: keras.Model) -> int:
     return sum(isinstance(part, keras.layers.BatchNormalization) for part in layers)
 
 
-def in_words(by_flags: Trained, trained: Trained, *, new_statistics: bool = False) -> str:
+def in_words(
+    by_flags: Trained, trained: Trained, *, new_statistics: bool, kept_batch_norm: bool
+) -> str:
     """What trains, in a line or two; empty for a model in which nothing is frozen.
 
     Args:
         by_flags: What would be trained by the flags of the model.
         trained: What is trained.
         new_statistics: Whether batch normalisation that was frozen takes new statistics.
+        kept_batch_norm: Whether batch normalisation stays frozen among what is trained.
     """
     if by_flags.parameters == by_flags.all_parameters:
         return ""
@@ -143,4 +176,5 @@ def in_words(by_flags: Trained, trained: Trained, *, new_statistics: bool = Fals
     else:
         advice = ": unfreeze=True trains it too" if trained == by_flags else ""
         rest = f"; the rest is frozen{advice}."
-    return f"{line}{rest}" + (f" {_STATISTICS}" if new_statistics else "")
+    notes = {_NEW_STATISTICS: new_statistics, _KEPT: kept_batch_norm}
+    return " ".join([f"{line}{rest}", *(note for note, holds in notes.items() if holds)])

@@ -40,7 +40,7 @@ class TuningOptions(Checked):
     optimizer: Any
     augment: Any
     unfreeze: Any
-    freeze_batch_norm: bool
+    freeze_batch_norm: bool | None
     dropout_factor: float
     callbacks: Sequence[Any]
     seed: int

@@ -11,6 +11,7 @@ from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.finetuning.frozen_layers import (
     check_trains,
     in_words,
+    kept_batch_norm,
     normalising,
     unfreeze,
     what_trains,
@@ -113,13 +114,15 @@ class Session:
         copy = source.with_logits()
         self._trained = copy.model
         by_flags, normalised = what_trains(self._trained), normalising(self._trained)
-        unfreeze(copy, settings["unfreeze"])
+        keep = settings["freeze_batch_norm"] is None
+        unfreeze(copy, settings["unfreeze"], keep_batch_norm=keep)
         _prepare(self._trained, settings)
         check_trains(self._trained)
         self._trains = in_words(
             by_flags,
             what_trains(self._trained),
             new_statistics=normalising(self._trained) > normalised,
+            kept_batch_norm=keep and kept_batch_norm(copy, settings["unfreeze"]),
         )
         self._student = Student(
             self._trained,

@@ -32,7 +32,7 @@ def finetune(
     optimizer: Any = None,
     augment: Any = None,
     unfreeze: bool | Iterable[str] | None = None,
-    freeze_batch_norm: bool = False,
+    freeze_batch_norm: bool | None = None,
     dropout_factor: float = 1.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,
@@ -57,7 +57,9 @@ def finetune(
     Batch normalisation trains with the statistics of each batch. Its moving statistics, which
     inference uses, are those of the model before pruning at first; in a short training the
     momentum is lowered, for as long as it lasts, so that less than 1 % of them is left at the end.
-    Batches of few samples have poor statistics: then `freeze_batch_norm`.
+    Batches of few samples have poor statistics, which can halve the accuracy. So batch
+    normalisation that is frozen stays so, unless told otherwise, and `freeze_batch_norm=True` keeps
+    all of it.
 
     Args:
         result: What `prune` returned, or a functional or Sequential Keras 3 classifier with one
@@ -88,6 +90,8 @@ def finetune(
             (a nested model's name: all in it; `"base/conv"`: a layer in it; those without weights
             change nothing). For this training only: the tuned model has the flags of the one given.
         freeze_batch_norm: Whether batch normalisation keeps its statistics, scale and offset.
+            `None`: that which is frozen in the model does, whatever `unfreeze` has trained beside
+            it (a layer of it that `unfreeze` names by itself trains).
         dropout_factor: What the rates of dropout layers are multiplied by while training, in
             [0, 1]. What is left of a layer stands less dropout than the whole did: Han et al. 2015
             (arXiv:1506.02626) take the root of the share of the connections that are left.

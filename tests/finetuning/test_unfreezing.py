@@ -54,15 +54,17 @@ def flags(model):
 
 
 HEAD = {"hidden", "scores"}
+NO_NORM = HEAD | {"net/conv"}
+KEPT = "(83 of 91 parameters); the rest is frozen. Batch normalisation stays frozen: "
 CASES = {
     "as it is": ("net", False, HEAD, "2 of 4 layers with weights (43 of 91 parameters); the rest"),
     "no": ("net", None, HEAD, "is frozen: unfreeze=True trains it too."),
-    "all": ("net", True, HEAD | BASE, "Training 4 of 4 layers with weights (91 of 91 parameters)"),
-    "base": ("net", ["net"], HEAD | BASE, "those that are frozen in the model included."),
+    "all": ("net", True, NO_NORM, KEPT),
+    "base": ("net", ["net"], NO_NORM, KEPT),
     "layer": (
         "net",
         ["net/conv"],
-        HEAD | {"net/conv"},
+        NO_NORM,
         "(83 of 91 parameters); the rest is frozen.",
     ),
     "iterator": ("net", iter(["net/norm"]), HEAD | {"net/norm"}, "Training 3 of 4 layers"),
@@ -73,7 +75,13 @@ CASES = {
         "Training 3 of 4 layers",
     ),
     "of all": ("all", ["scores"], {"scores"}, "Training 1 of 4 layers"),
-    "all of all": ("all", True, HEAD | BASE, "Training 4 of 4 layers"),
+    "base and norm": (
+        "net",
+        ["net", "net/norm"],
+        HEAD | BASE,
+        "that are frozen in the model included.",
+    ),
+    "all of all": ("all", True, NO_NORM, "Training 3 of 4 layers"),
     "weight": ("kernel", ["hidden"], HEAD | BASE, "Training 4 of 4 layers with weights (55 of 91"),
     "its layer": ("kernel", ["net/conv"], HEAD | BASE, "(91 of 91 parameters), those that are"),
 }
@@ -99,6 +107,13 @@ def test_where_nothing_is_frozen_nothing_is_said(capsys):
     tuned = tune(network(), epochs=1, verbose=2)
     tuned.summary()
     assert not tuned.trained and "Training" not in capsys.readouterr().out
+
+
+def test_batch_norm_trains_too_if_that_is_asked_for():
+    tuned = tune(transfer(), unfreeze=True, freeze_batch_norm=False, epochs=1, learning_rate=0.1)
+    assert changed(transfer(), tuned.model) == HEAD | BASE
+    assert "Training 4 of 4 layers with weights (91 of 91 parameters)" in tuned.trained
+    assert "takes new statistics" in tuned.trained and "stays" not in tuned.trained
 
 
 def test_batch_norm_stays_frozen_if_both_are_asked_for(capsys):
