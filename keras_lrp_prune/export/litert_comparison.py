@@ -14,6 +14,7 @@ from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import reference_set, shown_names
 from keras_lrp_prune.evaluation import (
     USUAL_CAUSES,
+    Guessing,
     class_accuracies,
     harmonic_mean_accuracy,
     probabilities,
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     import keras
 
     from keras_lrp_prune.pruning import PruningResult
+
+_WRONG_RANGES = (
+    "By the Keras model it is not. Usual cause: the representative samples of an int8 file were "
+    "not preprocessed as the model takes them, so that it holds wrong ranges."
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,7 +107,7 @@ def compare_litert(
     """Measures the accuracy of each class by a `.tflite` file and by the Keras model.
 
     Costs one pass of each over the samples. Needs the extra `litert`. Warns (`AtChanceWarning`) if
-    the Keras model classifies them no better than guesses would.
+    the Keras model or the file classifies them no better than guesses would.
 
     Args:
         model: The classifier, or what `prune` returned: logits, softmax or a single sigmoid unit.
@@ -137,6 +143,9 @@ def compare_litert(
     by_litert = _decisive(run(samples.x), head)
     names = getattr(model, "class_names", None) or samples.class_names
     warn_at_chance(samples.y, by_keras, USUAL_CAUSES, names, where="the samples to compare on")
+    if not Guessing.of(samples.y, by_keras).at_chance:
+        where = "the samples to compare on, by the file,"
+        warn_at_chance(samples.y, by_litert, _WRONG_RANGES, names, where=where)
     keras_accuracies = class_accuracies(samples.y, by_keras)
     litert_accuracies = class_accuracies(samples.y, by_litert)
     return LiteRTComparison(

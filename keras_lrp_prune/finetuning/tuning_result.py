@@ -12,6 +12,9 @@ from keras_lrp_prune.report import before_after_table, class_table, html_report,
 if TYPE_CHECKING:
     import keras
 
+# No advice is given for a smaller loss: epochs differ by as much.
+_FEW_POINTS = 0.05
+
 
 @dataclass(frozen=True)
 class TuningResult:
@@ -68,6 +71,32 @@ class TuningResult:
                 title="Accuracy of each class, validation data (%)",
             ),
         )
+        if (fall := before["harmonic_mean"] - after["harmonic_mean"]) > _FEW_POINTS:
+            remedies = ", ".join(remedy for remedy, applies in self._remedies() if applies)
+            print(
+                f"The harmonic mean accuracy fell by {100 * fall:.1f} points: the weights from "
+                f"before are better. What may help: {remedies}."
+            )
+
+    def _remedies(self) -> Sequence[tuple[str, bool]]:
+        """What may keep more of the accuracy, each with whether it was not asked for already."""
+        settings = self.settings
+        return (
+            ("the weights of the best epoch (restore_best=True)", not settings["restore_best"]),
+            ("batch normalisation as it is (freeze_batch_norm=True)", self._normalised),
+            ("a lower learning_rate", True),
+            ("more samples", True),
+        )
+
+    @property
+    def _normalised(self) -> bool:
+        """Whether batch normalisation took the statistics of batches."""
+        import keras
+
+        layers = self.model._flatten_layers()
+        norms = [it for it in layers if isinstance(it, keras.layers.BatchNormalization)]
+        asked = self.settings["freeze_batch_norm"]
+        return not asked and any(it.trainable or asked is False for it in norms)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}: {self._course}"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_lrp_prune.examination.recovery_choice import AUTO
 from keras_lrp_prune.examination.steering import Measured, measured
 from keras_lrp_prune.report import reason_lines
@@ -57,6 +59,33 @@ def advice(result: PruningResult) -> str | None:
     return (
         f"The harmonic mean accuracy fell by {_points(before - after)} ({where}). "
         f"What may help: {', '.join(remedies)}."
+    )
+
+
+def fallen_class(result: PruningResult, names: Sequence[str]) -> str | None:
+    """One line on the class that lost most, if it is more than the number of samples explains.
+
+    Args:
+        result: What `prune` found.
+        names: What the classes are called.
+    """
+    if result.validation is not None:
+        reports, where = result.validation, "held out"
+    elif measured_by(result.settings).of_model:
+        reports, where = result.reference, "reference set"
+    else:
+        return None
+    before, after = (np.array(reports[when]["recall"]) for when in ("before", "after"))
+    samples = np.array(reports["after"]["support"])
+    # The variance of a share of n samples is p (1 - p) / n.
+    errors = np.sqrt((before * (1 - before) + after * (1 - after)) / samples)
+    falls = before - after
+    worst = int(np.argmax(falls))
+    if falls[worst] <= max(_FEW_POINTS, 2 * errors[worst]):
+        return None
+    return (
+        f"Class {names[worst]} lost most: {_points(falls[worst])} "
+        f"({where}, {int(samples[worst])} samples)."
     )
 
 

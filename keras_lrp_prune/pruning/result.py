@@ -26,7 +26,14 @@ from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_files import digest, load_model, save_model
 from keras_lrp_prune.graph.plain import json_default
 from keras_lrp_prune.graph.single_weights import freeze_weights, frozen_weights
-from keras_lrp_prune.pruning.advice import advice, ends, fall, measured_by, recovery_lines
+from keras_lrp_prune.pruning.advice import (
+    advice,
+    ends,
+    fall,
+    fallen_class,
+    measured_by,
+    recovery_lines,
+)
 from keras_lrp_prune.pruning.saved_record import checked_record
 from keras_lrp_prune.report import (
     before_after_table,
@@ -127,8 +134,9 @@ class PruningResult:
                 f"Warning: not one sample of {printable(', '.join(lost))} is classified correctly "
                 "any more."
             )
-        if (line := advice(self)) is not None:
-            print(line)
+        for said in (fallen_class(self, names), advice(self)):
+            if said is not None:
+                print(printable(said))
         protected = {
             layer: reason for layer, reason in self.protected.items() if layer not in self.barriers
         }

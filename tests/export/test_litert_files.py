@@ -44,6 +44,14 @@ def converted(result, tmp_path_factory):
     return convert
 
 
+def test_a_file_with_ranges_of_other_samples_is_told(result, tmp_path):
+    x, y = digits()[1]
+    path = tmp_path / "m.tflite"
+    klp.export.litert(result, path, quantize="int8", representative=x[:50] / 100)
+    with pytest.warns(klp.AtChanceWarning, match="by the file, .*the representative samples"):
+        klp.export.compare_litert(result, path, (x, y))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_litert_file_is_close_to_the_keras_model(mode, converted, result):
     x, y = digits()[1]

@@ -1,5 +1,7 @@
 """Fine-tuning with and without a teacher: the loss, what changes and what does not."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -269,6 +271,24 @@ def test_summary(capsys):
     printed = capsys.readouterr().out
     assert "without distillation" in printed and "bee" in printed
     assert f"{tuned.validation['after']['harmonic_mean']:.1%}" in printed
+
+
+def test_a_training_that_costs_accuracy_says_what_may_help(capsys):
+    tuned = tune(network(), validation=samples(seed=1))
+    means = {"before": 0.9, "after": 0.8}
+    reports = {
+        when: {**tuned.validation[when], "harmonic_mean": mean} for when, mean in means.items()
+    }
+    same = dict.fromkeys(means, reports["before"])
+    replace(tuned, validation=same).summary()
+    assert "What may help" not in capsys.readouterr().out
+    replace(tuned, validation=reports).summary()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "What may help" in line]
+    assert "fell by 10.0 points" in line
+    assert "restore_best=True" in line and "freeze_batch_norm" not in line
+    normalised = tune(network(extra=[layers.BatchNormalization()]), validation=samples(seed=1))
+    replace(normalised, validation=reports).summary()
+    assert "freeze_batch_norm=True" in capsys.readouterr().out
 
 
 def several_sigmoids():

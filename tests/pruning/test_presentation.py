@@ -144,6 +144,16 @@ def test_classes_that_were_lost_before_are_not_blamed_on_pruning(halved, capsys)
     assert "not one sample" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("after", "said"), [(0.6, True), (0.8, False), (0.95, False)])
+def test_a_class_that_fell_further_than_chance_would_have_it_is_named(halved, capsys, after, said):
+    report = {**halved.validation["before"], "recall": [0.9] * 10, "support": [40] * 10}
+    fallen = {**report, "recall": [0.9, after, *[0.9] * 8]}
+    result = dataclasses.replace(halved, validation={"before": report, "after": fallen})
+    result.summary(["zero", "one", *"23456789"])
+    line = "Class one lost most: 30.0 points (held out, 40 samples)."
+    assert (line in capsys.readouterr().out) == said
+
+
 # Results at a prompt, and in a notebook.
 
 
