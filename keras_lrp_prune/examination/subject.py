@@ -152,18 +152,28 @@ class Subject:
         return self.forward(self.model)
 
     def unpruned_probabilities(self, samples: ReferenceSet) -> np.ndarray:
-        """Class probabilities by the model as it is; those of the reference set are kept."""
-        if samples is self.reference:
-            return self._unpruned
-        return self.probabilities(self.unpruned_forward, samples)
+        """Class probabilities by the model as it is; a pass over the samples, the first time."""
+        if id(samples) not in self._unpruned:
+            found = self.probabilities(self.unpruned_forward, samples)
+            self._unpruned[id(samples)] = samples, found
+        return self._unpruned[id(samples)][1]
 
     @cached_property
-    def _unpruned(self) -> np.ndarray:
-        return self.probabilities(self.unpruned_forward, self.reference)
+    def _unpruned(self) -> dict[int, tuple[ReferenceSet, np.ndarray]]:
+        """Samples that the model has seen as it is, and their probabilities."""
+        return {}
 
-    def check_accuracy(self) -> None:
-        """Warns (`AtChanceWarning`) if the model is no better than guesses on the reference set."""
-        warn_at_chance(self.reference.y, self._unpruned, _AT_CHANCE, self.class_names)
+    def check_accuracy(self, held_out: ReferenceSet | None = None) -> None:
+        """Warns (`AtChanceWarning`) if the model is no better than guesses.
+
+        Args:
+            held_out: Samples that it is to be measured on beside the reference set, if any.
+        """
+        answers = self.unpruned_probabilities(self.reference)
+        warn_at_chance(self.reference.y, answers, _AT_CHANCE, self.class_names)
+        if held_out is not None:
+            answers, where = self.unpruned_probabilities(held_out), "the validation data"
+            warn_at_chance(held_out.y, answers, USUAL_CAUSES, self.class_names, where=where)
 
     @cached_property
     def cost(self) -> CostModel:

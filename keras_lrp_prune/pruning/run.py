@@ -134,8 +134,8 @@ def prune(
         WorkerError: If iNNvestigate's process dies.
 
     Warns:
-        AtChanceWarning: Before any work, if the model classifies the reference samples no better
-            than guesses.
+        AtChanceWarning: Before any work, if the model classifies the reference samples, or those of
+            `validation`, no better than guesses.
 
     Example:
     >>> import keras_lrp_prune as klp

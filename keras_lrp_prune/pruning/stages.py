@@ -176,7 +176,7 @@ def search(run: Prepared) -> SearchResult:
     with _held_checkpoint(run) as checkpoint:
         subject, options, selection = run.subject, run.options, run.pace.selection
         problem = subject.problem(options.execution.seed)
-        subject.check_accuracy()
+        subject.check_accuracy(run.held_out)
         steering = chosen_steering(
             selection.steering,
             problem,

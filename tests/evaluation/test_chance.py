@@ -90,6 +90,12 @@ def places(caught):
     return [each.filename for each in caught if each.category is klp.AtChanceWarning]
 
 
+def test_validation_data_in_another_order_is_one_too(model):
+    x, y = reference()
+    with pytest.warns(klp.AtChanceWarning, match="on the validation data is at chance"):
+        klp.prune(model, (x, y), 0.1, validation=(x, (y + 1) % 10), criterion="l1", verbose=0)
+
+
 def test_comparisons_warn(model):
     x, y = reference()
     with pytest.warns(klp.AtChanceWarning) as caught:
