@@ -27,7 +27,6 @@ from keras_lrp_prune.callbacks.training_run import (
 )
 from keras_lrp_prune.control.checkpoint import RunState
 from keras_lrp_prune.control.goals import Goal, RateGoal
-from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.judge import Judge
 from keras_lrp_prune.control.pace import make_pace, own_selection
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
@@ -368,15 +367,13 @@ class FilterPruning(keras.callbacks.Callback):
         proposal = run.proposal(self._pace, goal)
         if proposal is None:
             return
-        undo = run.mask.set(proposal)
-        found, rate = run.accuracies(), run.rate(proposal)
-        reason = Judge(self._pace, self.min_accuracy).verdict(found, rate).objection
-        left = run.subject.counts(proposal)
-        step = Step.of(now, rate, found.hard, found.soft, left, reason=reason)
+        undo, rate = run.mask.set(proposal), run.rate(proposal)
+        judge = Judge(self._pace, self.min_accuracy)
+        step = judge.verdict(now, run.accuracies(), rate, run.subject.counts(proposal)).step
         self.history.append(StepRecord.of(step))
-        if reason:
+        if not step.accepted:
             undo()
-            _log.info("Step %d, pruning rate %.1f %%, undone: %s", now, 100 * rate, reason)
+            _log.info("Step %d, pruning rate %.1f %%, undone: %s", now, 100 * rate, step.reason)
         else:
             run.removed, run.unproven = proposal, True
         if run.states is not None:

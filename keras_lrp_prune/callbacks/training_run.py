@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_lrp_prune.callbacks.held_function import HeldFunction
 from keras_lrp_prune.callbacks.states import States
 from keras_lrp_prune.control.goals import Goal, RateGoal
+from keras_lrp_prune.control.next_step import NextStep
 from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.scores import Scores
@@ -31,9 +32,8 @@ from keras_lrp_prune.prunables.slots import optimizers_within
 from keras_lrp_prune.report import enumeration
 from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import CompiledForward, check_strategy
-from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation
-from keras_lrp_prune.selection.ranking import also_removed
+from keras_lrp_prune.selection.reach import comes_nearer, is_nearest
 
 _LEAST_EPSILON = 1e-15
 _NAMED = 5  # the most classes, or weights, that a message names
@@ -156,26 +156,15 @@ class TrainingRun:
             pace: Says how much goes, and how units are chosen.
             rate: The pruning rate that it asks for.
         """
-        structure, removed = self.subject.structure, self.removed
-        missing = (pace.end(rate) - self.rate(removed)) * structure.unit_sizes.sum()
-        if missing < structure.unit_sizes.min() / 2 or self.goal.reached(removed):
+        structure, removed, end = self.subject.structure, self.removed, pace.end(rate)
+        if is_nearest(structure, removed, end) or self.goal.reached(removed):
             return None
         scores, soft = self.examine()
         pace.rebase(soft)
-        bundles = choose(
-            structure,
-            removed,
-            scores,
-            rate,
-            gains=self.goal.gains(removed),
-            limits=self.subject.limits,
-            order=pace.selection.order,
-            pool=pace.selection.pool,
-            class_accuracies=soft,
-        )
-        proposal = also_removed(removed, self.goal.trimmed(removed, bundles))
-        taken = structure.unit_sizes[proposal & ~removed].sum()
-        return proposal if taken and taken - missing <= missing else None
+        limits, selection = self.subject.limits, pace.selection
+        step = NextStep(structure, limits, self.goal, selection, removed, soft)
+        proposal = step.proposal(step.bundles(scores, rate))
+        return proposal if comes_nearer(structure, removed, proposal, end) else None
 
     def losses(self, class_names: Sequence[str] | None) -> str | None:
         """A line on classes that pruning lost, with advice; `None` if the accuracy is good enough.

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.files import formed
+from keras_lrp_prune.selection.examiner import Evaluation
 
 # A function from removed units, bool `(units,)`, to counts of what is left, by name. The first is
 # what the pruning rate is a share of, named as the prunable names it.
@@ -47,20 +48,19 @@ class Step:
         cls,
         step: int,
         rate: float,
-        hard: np.ndarray,
-        soft: np.ndarray,
+        found: Evaluation,
         left: Mapping[str, int],
         *,
         reason: str = "",
     ) -> Self:
-        """Made from hard and soft class accuracies; with a `reason` it is an undone step."""
+        """Made from what is found of a proposal; with a `reason` it is an undone step."""
         return cls(
             step=step,
             rate=rate,
-            harmonic_mean=harmonic_mean_accuracy(hard),
-            class_accuracies=tuple(map(float, hard)),
-            soft_harmonic_mean=harmonic_mean_accuracy(soft),
-            soft_class_accuracies=tuple(round(float(value), 6) for value in soft),
+            harmonic_mean=harmonic_mean_accuracy(found.hard),
+            class_accuracies=tuple(map(float, found.hard)),
+            soft_harmonic_mean=harmonic_mean_accuracy(found.soft),
+            soft_class_accuracies=tuple(round(float(value), 6) for value in found.soft),
             left=left,
             accepted=not reason,
             reason=reason,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.selection.examiner import Evaluation
@@ -14,11 +16,11 @@ class Verdict:
     """What becomes of a proposal.
 
     Args:
-        objection: Why it does not stand; empty if it does.
+        step: Its record; with a reason if it does not stand.
         is_final: Whether a smaller one would not stand either.
     """
 
-    objection: str = ""
+    step: Step
     is_final: bool = False
 
 
@@ -36,12 +38,22 @@ class Judge:
     min_accuracy: float | None = None
     accuracy: str = "harmonic mean accuracy"
 
-    def verdict(self, evaluation: Evaluation, rate: float) -> Verdict:
-        """Judges a proposal of that pruning rate by what it leaves."""
-        hard = harmonic_mean_accuracy(evaluation.hard)
+    def verdict(
+        self, number: int, found: Evaluation, rate: float, left: Mapping[str, int]
+    ) -> Verdict:
+        """Judges a proposal by what it leaves.
+
+        Args:
+            number: Of the step.
+            found: The accuracies that it leaves.
+            rate: Its pruning rate.
+            left: Counts of what is left, by name.
+        """
+        reason, is_final = "", False
+        hard = harmonic_mean_accuracy(found.hard)
         if self.min_accuracy is not None and hard < self.min_accuracy:
-            objection = f"floor: the {self.accuracy} would fall to {hard:.4f}"
-            return Verdict(objection, is_final=not self.pace.smaller_step(rate))
-        if not self.pace.observe(evaluation.soft, rate):
-            return Verdict(self.pace.objection)
-        return Verdict()
+            reason = f"floor: the {self.accuracy} would fall to {hard:.4f}"
+            is_final = not self.pace.smaller_step(rate)
+        elif not self.pace.observe(found.soft, rate):
+            reason = self.pace.objection
+        return Verdict(Step.of(number, rate, found, left, reason=reason), is_final)

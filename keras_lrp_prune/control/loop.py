@@ -12,13 +12,13 @@ from keras_lrp_prune.control.checkpoint import Checkpoint, CheckpointError, RunS
 from keras_lrp_prune.control.goals import Goal
 from keras_lrp_prune.control.history import Counts, Step
 from keras_lrp_prune.control.judge import Judge
+from keras_lrp_prune.control.next_step import NextStep
 from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.prunables.prunable import Prunable
-from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import Bundle, also_removed
+from keras_lrp_prune.selection.ranking import Bundle
 from keras_lrp_prune.selection.trials import Trials
 
 # A schedule that proposes nothing new for this many steps is taken for ended.
@@ -112,7 +112,7 @@ class PruningLoop:
         state = RunState(nothing, nothing, 0, [], {})
         evaluation = self.examiner.evaluate(nothing)
         self.pace.observe(evaluation.soft)
-        self._record(state, state.removed, evaluation)
+        self._record(state, Step.of(0, self._rate(nothing), evaluation, self.counts(nothing)))
         hard = state.history[0].harmonic_mean
         if self.min_accuracy is not None and hard < self.min_accuracy:
             raise ValueError(
@@ -177,15 +177,17 @@ class PruningLoop:
             return False
         evaluation = known or self.examiner.evaluate(proposal)
         judge = Judge(self.pace, self.min_accuracy, self.accuracy)
-        verdict = judge.verdict(evaluation, self._rate(proposal))
-        self._record(state, proposal, evaluation, verdict.objection)
-        if not verdict.objection:
+        verdict = judge.verdict(
+            len(state.history), evaluation, self._rate(proposal), self.counts(proposal)
+        )
+        self._record(state, verdict.step)
+        if verdict.step.accepted:
             state.removed = proposal
             state.rejected = np.zeros_like(proposal)
             return True
         state.rejected = proposal
         if verdict.is_final:
-            state.stopped = verdict.objection
+            state.stopped = verdict.step.reason
         return False
 
     def _proposal(
@@ -194,52 +196,32 @@ class PruningLoop:
         """The units that would be gone, no more than the goal needs.
 
         And what that leaves, if trials have evaluated exactly these units.
-        """
-        pool, removed = self.pace.selection.pool, state.removed
-        ways = self.trials.ways(scores, removed, pool) if self.trials else [(scores, pool)]
-        choices = self._choices(ways, state, rate)
-        best, evaluation = 0, None
-        if self.trials:
-            best, evaluation = self.trials.best(
-                [also_removed(removed, bundles) for bundles in choices]
-            )
-        trimmed = self.goal.trimmed(removed, choices[best])
-        whole = len(trimmed) == len(choices[best])
-        return also_removed(removed, trimmed), evaluation if whole else None
-
-    def _choices(
-        self, ways: Sequence[tuple[Scores, float]], state: RunState, rate: float
-    ) -> list[list[Bundle]]:
-        """What would go next to reach that rate, in each way to choose.
 
         Class weights follow the accuracies of the last step that stands. Those of an undone step
         would give a lost class all the weight, and the next, smaller proposal would ruin others.
         """
-        gains = self.goal.gains(state.removed)
+        selection, removed = self.pace.selection, state.removed
+        accuracies = np.array(state.standing.soft_class_accuracies)
+        step = NextStep(self.prunable, self.limits, self.goal, selection, removed, accuracies)
+        if self.trials is None:
+            return step.proposal(self._to_the_end(step, scores, rate, selection.pool)), None
+        ways = self.trials.ways(scores, removed, selection.pool)
+        choices = [self._to_the_end(step, ranked, rate, pool) for ranked, pool in ways]
+        best, evaluation = self.trials.best([step.with_all(bundles) for bundles in choices])
+        proposal = step.proposal(choices[best])
+        whole = (proposal == step.with_all(choices[best])).all()
+        return proposal, evaluation if whole else None
 
-        def chosen(scores: Scores, pool: float, rate: float) -> list[Bundle]:
-            return choose(
-                self.prunable,
-                state.removed,
-                scores,
-                rate,
-                gains=gains,
-                limits=self.limits,
-                order=self.pace.selection.order,
-                pool=pool,
-                class_accuracies=np.array(state.standing.soft_class_accuracies),
-            )
-
-        choices = []
-        for scores, pool in ways:
-            bundles = chosen(scores, pool, rate)
-            if self._leaves_a_remnant(state.removed, also_removed(state.removed, bundles)):
-                step = rate - self._rate(state.removed)
-                more = chosen(scores, pool, min(rate + 2 * _REMNANT * step, self.goal.rate))
-                if self.goal.reached(also_removed(state.removed, more)):
-                    bundles = more  # `_proposal` cuts them to what the goal needs
-            choices.append(bundles)
-        return choices
+    def _to_the_end(self, step: NextStep, scores: Scores, rate: float, pool: float) -> list[Bundle]:
+        """What would go to reach that rate; if too little were left to the goal, that as well."""
+        bundles = step.bundles(scores, rate, pool)
+        if self._leaves_a_remnant(step.removed, step.with_all(bundles)):
+            size = rate - self._rate(step.removed)
+            further = min(rate + 2 * _REMNANT * size, self.goal.rate)
+            more = step.bundles(scores, further, pool)
+            if self.goal.reached(step.with_all(more)):
+                return more  # `_proposal` cuts them to what the goal needs
+        return bundles
 
     def _leaves_a_remnant(self, removed: np.ndarray, proposal: np.ndarray) -> bool:
         """Whether a proposal ends so near to the goal that too little is left for another step.
@@ -251,23 +233,9 @@ class PruningLoop:
         )
         return 0 < 1 - then < _REMNANT * (then - now)
 
-    def _record(
-        self,
-        state: RunState,
-        removed: np.ndarray,
-        evaluation: Evaluation,
-        reason: str = "",
-    ) -> None:
-        record = Step.of(
-            len(state.history),
-            self._rate(removed),
-            evaluation.hard,
-            evaluation.soft,
-            self.counts(removed),
-            reason=reason,
-        )
-        state.history.append(record)
-        self.on_step(record)
+    def _record(self, state: RunState, step: Step) -> None:
+        state.history.append(step)
+        self.on_step(step)
 
     def _rate(self, removed: np.ndarray) -> float:
         return self.prunable.rate(removed)

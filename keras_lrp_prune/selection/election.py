@@ -24,7 +24,7 @@ def balanced(
     scores: np.ndarray,
     contributions: np.ndarray,
     gains: np.ndarray,
-    sparsity: float,
+    rate: float,
     limits: Limits,
     pool: float,
 ) -> list[Bundle]:
@@ -42,7 +42,7 @@ def balanced(
         scores: Score of each unit, summed over what goes with it, float, same shape.
         contributions: What each unit adds to each sample, float, shape `(samples, units)`.
         gains: What is gained by each unit, such as its size or FLOPs, shape `(units,)`.
-        sparsity: Pruning rate to reach.
+        rate: Pruning rate to reach.
         limits: What every group keeps.
         pool: Share of everything that stands for election; if it is no more than what goes, the
             lowest-scored go.
@@ -51,9 +51,9 @@ def balanced(
         What goes, in the order in which it is elected; at least one bundle, unless none may go.
     """
     total, gone = prunable.unit_sizes.sum(), prunable.unit_sizes[removed].sum()
-    need = sparsity * total - gone
+    need = rate * total - gone
     if pool * total <= need:
-        return lowest_scored(prunable, removed, scores, sparsity, limits)
+        return lowest_scored(prunable, removed, scores, rate, limits)
     bundles = cheapest_first(prunable, removed, scores, limits)
     bundles = bundles[: nearest(prunable, removed, bundles, gone + pool * total)]
     if not bundles:

@@ -16,34 +16,34 @@ def propose(
     prunable: Prunable,
     removed: np.ndarray,
     scores: np.ndarray,
-    sparsity: float,
+    rate: float,
     limits: Limits,
 ) -> np.ndarray:
-    """Adds the lowest-scored units until the pruning rate is as near to `sparsity` as it gets.
+    """Adds the lowest-scored units until the pruning rate is as near to `rate` as it gets.
 
     Args:
         prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: Score of each unit, summed over what goes with it, float, same shape.
-        sparsity: Pruning rate to reach.
+        rate: Pruning rate to reach.
         limits: What every group keeps.
 
     Returns:
         The units that would be gone, bool; at least one more than before, unless none may go.
     """
-    return also_removed(removed, lowest_scored(prunable, removed, scores, sparsity, limits))
+    return also_removed(removed, lowest_scored(prunable, removed, scores, rate, limits))
 
 
 def lowest_scored(
     prunable: Prunable,
     removed: np.ndarray,
     scores: np.ndarray,
-    sparsity: float,
+    rate: float,
     limits: Limits,
 ) -> list[Bundle]:
     """What `propose` adds, in the order in which it goes."""
     bundles = cheapest_first(prunable, removed, scores, limits)
-    goal = sparsity * prunable.unit_sizes.sum()
+    goal = rate * prunable.unit_sizes.sum()
     return bundles[: nearest(prunable, removed, bundles, goal)]
 
 
@@ -52,7 +52,7 @@ def lowest_one_by_one(
     removed: np.ndarray,
     scores: Scores,
     class_weights: np.ndarray,
-    sparsity: float,
+    rate: float,
     limits: Limits,
 ) -> list[Bundle]:
     """Like `lowest_scored`, with the scores of the others revised whenever a bundle goes.
@@ -62,10 +62,10 @@ def lowest_one_by_one(
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: Scores that can be revised.
         class_weights: Weight of each class, shape `(classes,)`.
-        sparsity: Pruning rate to reach.
+        rate: Pruning rate to reach.
         limits: What every group keeps.
     """
-    sizes, goal = prunable.unit_sizes, sparsity * prunable.unit_sizes.sum()
+    sizes, goal = prunable.unit_sizes, rate * prunable.unit_sizes.sum()
     missing = goal - sizes[removed].sum()
     gone, combined = removed, scores.combined(class_weights)
 

@@ -40,6 +40,15 @@ def is_nearest(prunable: Prunable, removed: np.ndarray, rate: float) -> bool:
     return bool((rate * sizes.sum() - sizes[removed].sum()) < sizes.min() / 2)
 
 
+def comes_nearer(
+    prunable: Prunable, removed: np.ndarray, proposal: np.ndarray, rate: float
+) -> bool:
+    """Whether a proposal takes something, and ends no further from `rate` than it begins."""
+    sizes, total = prunable.unit_sizes, prunable.unit_sizes.sum()
+    before, after = (abs(rate * total - sizes[gone].sum()) for gone in (removed, proposal))
+    return bool((proposal & ~removed).any() and after <= before)
+
+
 def check_rate(what: str, rate: float, prunable: Prunable, limits: Limits) -> None:
     """Raises `ValueError` if the limits do not allow that pruning rate; it names the largest."""
     largest = largest_rate(prunable, limits)

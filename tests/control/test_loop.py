@@ -17,7 +17,7 @@ from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.reach import check_rate, rate_tolerance
+from keras_lrp_prune.selection.reach import check_rate, comes_nearer, is_nearest, rate_tolerance
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +152,22 @@ def test_budgets_have_no_last_step_of_a_few_filters():
         assert params[-1] <= share * params[0] and len(params) == 1 + steps
         gone = -np.diff(params)
         assert gone[-2] < gone[-1] <= 1.5 * gone[-2]
+
+
+# Units of 1, 2 and 6 are gone or not: does that come no further from the rate than it began?
+@pytest.mark.parametrize(
+    ("removed", "proposal", "rate", "nearer"),
+    [
+        ((0, 0, 0), (1, 0, 0), 1 / 9, True),
+        ((0, 0, 0), (0, 1, 0), 1 / 9, True),  # as far as before, on the other side
+        ((0, 0, 0), (0, 0, 1), 2 / 9, False),
+        ((1, 0, 0), (1, 1, 0), 3 / 9, True),
+        ((1, 0, 0), (1, 0, 0), 9 / 9, False),
+        ((1, 1, 0), (1, 1, 1), 5 / 9, False),
+    ],
+)
+def test_what_comes_nearer_to_a_rate(removed, proposal, rate, nearer):
+    structure = structure_of([(1, 1), (1, 2), (1, 6)])
+    removed, proposal = np.array(removed, bool), np.array(proposal, bool)
+    assert comes_nearer(structure, removed, proposal, rate) is nearer
+    assert not (nearer and is_nearest(structure, removed, rate))

@@ -11,6 +11,7 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.pruning.advice import advice
 from keras_lrp_prune.report.step_record import StepRecord
+from keras_lrp_prune.selection.examiner import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def test_what_prunes_and_compares_shows_itself_in_a_few_lines(halved):
     assert repr(pruning).splitlines()[0] == "FilterPruning: EqualSteps, l1"
     assert "nothing pruned yet" in repr(pruning)
     left = {**halved.cost_after.counts(), "filters": 6}
-    step = Step.of(7, 0.25, np.array([0.5]), np.array([0.5]), left)
+    step = Step.of(7, 0.25, Evaluation(np.array([0.5]), np.array([0.5])), left)
     pruning.history = [StepRecord.of(step)]
     assert "pruning rate 25.0% at step 7, 6 filters left, harmonic" in repr(pruning)
     accuracies = np.array([1.0, 0.5])
