@@ -58,7 +58,7 @@ class TestShortfall:
         constant = ConstantSparsity(0.9, 0, frequency=1)
         self.fit(caplog, constant, class_names=names)
         (line,) = [said for said in self.said if "classes at 0" in said]
-        assert re.search(r"mean accuracy on the watched samples is 0\.0000 \(.*'digit \d'", line)
+        assert re.search(r"mean accuracy on the watched samples is 0\.0% \(.*'digit \d'", line)
         assert "use prune(), which refits, and then finetune()" in line
         self.fit(caplog, ConstantSparsity(0.1, 0, frequency=1000), epochs=15, optimizer="adam")
         assert not [said for said in self.said if "refits" in said]
