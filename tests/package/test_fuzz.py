@@ -18,7 +18,7 @@ RETURNED = {
     *("Profile", "Explanation", "ChannelGroup", "ImageFolder", "export.LiteRTComparison"),
 }
 # What schedules of one's own are sub-classes of.
-BASES = {"schedules.PruningSchedule"}
+BASES = {"schedules.PruningSchedule", "schedules.AdaptiveSchedule"}
 
 
 def callables():

@@ -96,7 +96,7 @@ def test_a_loss_of_more_than_a_few_points_is_said_in_one_line(halved, capsys):
     before, after = (halved.validation[when]["harmonic_mean"] for when in ("before", "after"))
     assert before - after > 0.05
     halved.summary()
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "points" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "What may help" in line]
     assert f"fell by {100 * (before - after):.1f} points (held out)" in line
     for remedy in ("recovery=", "min_accuracy=", "target_rate", "more than 8 reference samples"):
         assert remedy in line
