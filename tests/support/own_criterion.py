@@ -65,3 +65,9 @@ class SnipScorer(klp.criteria.Scorer):
             for name, variable in variables.items()
             if tf.as_dtype(variable.dtype).is_floating
         }
+
+
+@dataclass(frozen=True)
+class OfWeights(Snip):
+    name = "weights-alone"
+    works_on = ("weights",)
