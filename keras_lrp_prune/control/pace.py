@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import Error, deepcopy
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Pace:
         """The schedule of this run, in which others see nothing of what it learns."""
         try:
             return deepcopy(schedule)
-        except Exception as error:  # whatever its attributes raise
+        except (TypeError, Error) as error:
             raise TypeError(
                 f"{type(schedule).__name__} cannot be copied ({error}), but each run works on a "
                 "copy, so that nothing leaks from run to run: leave out what cannot be copied, or "

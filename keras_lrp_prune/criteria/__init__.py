@@ -15,7 +15,12 @@ from keras_lrp_prune.criteria.registry import (
     register_criterion,
     unregister_criterion,
 )
-from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+from keras_lrp_prune.criteria.scores import (
+    Contributions,
+    RevisableScores,
+    Scores,
+    relative_to_group,
+)
 from keras_lrp_prune.criteria.unique import UniqueContribution
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "ProbabilityScorer",
     "Problem",
     "Random",
+    "RevisableScores",
     "Scorer",
     "Scores",
     "Taylor",

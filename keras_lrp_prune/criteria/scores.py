@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -47,13 +48,7 @@ class Scores:
         by_class: Summed over the filters of each unit, float64, shape `(classes, units)`, or
             `(1, units)` if classes play no part.
         contributions: The contributions that they were computed from, if there are any.
-
-    Attributes:
-        can_be_revised: Whether they follow, without a pass, when units go: a sub-class then has
-            `revised`, and units go one bundle at a time, by the scores of that time.
     """
-
-    can_be_revised: ClassVar[bool] = False
 
     by_class: np.ndarray
     contributions: Contributions | None = None
@@ -65,13 +60,21 @@ class Scores:
         combined: np.ndarray = class_weights @ self.by_class
         return combined
 
+
+@dataclass(frozen=True)
+class RevisableScores(Scores, ABC):
+    """Scores that follow, without a pass, when units go.
+
+    Units go one bundle at a time then, by the scores of that time.
+    """
+
+    @abstractmethod
     def revised(self, gone: np.ndarray) -> Self:
-        """The scores of the others when these units go too; it is asked of some scores only.
+        """The scores of the others when these units go too.
 
         Args:
             gone: Their numbers, int, shape `(units that go,)`; their own scores have no meaning.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot be revised.")
 
 
 def relative_to_group(prunable: Prunable, scores: np.ndarray, order: int) -> np.ndarray:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.reading_layout import Layout
-from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.criteria.scores import RevisableScores
 from keras_lrp_prune.criteria.uniqueness import Reading
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
@@ -28,7 +28,7 @@ _FOLDS = 2
 
 
 @dataclass(frozen=True)
-class UniqueScores(Scores):
+class UniqueScores(RevisableScores):
     """Scores that follow when units go.
 
     Args:
@@ -37,8 +37,6 @@ class UniqueScores(Scores):
         values: Their sums, float64, shape `(samples, units)`.
         y: Class of each sample.
     """
-
-    can_be_revised: ClassVar[bool] = True
 
     readings: Sequence[Reading] = ()
     values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
@@ -59,7 +57,7 @@ class UniqueScores(Scores):
         return cls(_mean_squares(values, y, shape[0]), None, readings, values, y)
 
     def revised(self, gone: np.ndarray) -> Self:
-        """See `Scores`; takes as long as the products of those that share a layer with them."""
+        """See `RevisableScores`; costs the products of those that share a layer with them."""
         readings = [reading.without(gone) for reading in self.readings]
         values, by_class = self.values.copy(), self.by_class.copy()
         touched = np.zeros(by_class.shape[1], bool)

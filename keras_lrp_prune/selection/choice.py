@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.criteria.scores import RevisableScores, Scores
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.election import balanced
 from keras_lrp_prune.selection.limits import Limits
@@ -41,7 +41,7 @@ def choose(
         The bundles, at least one, unless none may go.
     """
     weights = order.class_weights(class_accuracies)
-    if scores.can_be_revised:
+    if isinstance(scores, RevisableScores):
         return lowest_one_by_one(prunable, removed, scores, weights, rate, limits)
     combined, known = scores.combined(weights), scores.contributions
     if known is None or not pool:

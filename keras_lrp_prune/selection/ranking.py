@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.criteria.scores import RevisableScores
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 
@@ -50,7 +50,7 @@ def lowest_scored(
 def lowest_one_by_one(
     prunable: Prunable,
     removed: np.ndarray,
-    scores: Scores,
+    scores: RevisableScores,
     class_weights: np.ndarray,
     rate: float,
     limits: Limits,
@@ -60,7 +60,7 @@ def lowest_one_by_one(
     Args:
         prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
-        scores: Scores that can be revised.
+        scores: How much units matter.
         class_weights: Weight of each class, shape `(classes,)`.
         rate: Pruning rate to reach.
         limits: What every group keeps.

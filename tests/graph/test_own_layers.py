@@ -2,6 +2,7 @@
 
 import doctest
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -95,7 +96,7 @@ def own_and_twin():
 
         return middle
 
-    dense = lambda width, name: layers.Dense(width, use_bias=False, name=name)  # noqa: E731
+    dense = partial(layers.Dense, use_bias=False)
     own, twin = twins(
         network(Own, Project, Halve(name="halve")), network(layers.Conv2D, dense, lambda x: x)
     )

@@ -1,7 +1,6 @@
 """Units that go one bundle at a time, the scores of the others following."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 from hypothesis import given
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from structures import LIMITS, structure_of
 from tiers import examples
 
-from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.criteria.scores import RevisableScores
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.order import HarmonicOrder
@@ -18,10 +17,8 @@ from keras_lrp_prune.selection.trials import Trials
 
 
 @dataclass(frozen=True)
-class Following(Scores):
+class Following(RevisableScores):
     """Scores that grow, by neighbour, with each unit that goes."""
-
-    can_be_revised: ClassVar[bool] = True
 
     growth: float = 0.0
 
@@ -107,4 +104,4 @@ def test_trials_take_them_as_they_are_and_mixed_with_those_before():
     trials.ways(first, np.zeros(3, bool), 0.2)
     ways = trials.ways(now, np.array([True, False, False]), 0.0)
     assert [one is now for one, _ in ways] == [True, False, False]
-    assert [one.can_be_revised for one, _ in ways] == [True, False, False]
+    assert [isinstance(one, RevisableScores) for one, _ in ways] == [True, False, False]
