@@ -9,6 +9,7 @@ from keras_lrp_prune.evaluation.chance import (
 from keras_lrp_prune.evaluation.curves import AccuracyCurve
 from keras_lrp_prune.evaluation.metrics import (
     DECIMALS,
+    FEW_POINTS,
     class_accuracies,
     classification_report,
     harmonic_mean_accuracy,
@@ -18,6 +19,7 @@ from keras_lrp_prune.evaluation.metrics import (
 
 __all__ = [
     "DECIMALS",
+    "FEW_POINTS",
     "USUAL_CAUSES",
     "AccuracyCurve",
     "AtChanceWarning",

@@ -15,6 +15,8 @@ from keras_lrp_prune.graph.heads import OutputKind
 _SUM_TOLERANCE = 1e-2
 # Accuracies are rounded to so many decimals, so that no decision depends on float rounding.
 DECIMALS = 6
+# A smaller loss of accuracy is not worth advice: any pruning or training has it.
+FEW_POINTS = 0.05
 
 
 def probabilities(outputs: Any, kind: OutputKind) -> np.ndarray:

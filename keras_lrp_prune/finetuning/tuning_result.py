@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_lrp_prune.data import shown_names
+from keras_lrp_prune.evaluation import FEW_POINTS
 from keras_lrp_prune.report import before_after_table, class_table, html_report, print_table
 
 if TYPE_CHECKING:
     import keras
-
-# No advice is given for a smaller loss: epochs differ by as much.
-_FEW_POINTS = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class TuningResult:
                 title="Accuracy of each class, validation data (%)",
             ),
         )
-        if (fall := before["harmonic_mean"] - after["harmonic_mean"]) > _FEW_POINTS:
+        if (fall := before["harmonic_mean"] - after["harmonic_mean"]) > FEW_POINTS:
             remedies = ", ".join(remedy for remedy, applies in self._remedies() if applies)
             print(
                 f"The harmonic mean accuracy fell by {100 * fall:.1f} points: the weights from "

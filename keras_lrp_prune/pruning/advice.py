@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_lrp_prune.evaluation import FEW_POINTS
 from keras_lrp_prune.examination.recovery_choice import AUTO
 from keras_lrp_prune.examination.steering import Measured, measured
 from keras_lrp_prune.report import reason_lines
@@ -15,9 +16,8 @@ from keras_lrp_prune.report.step_record import StepRecord
 if TYPE_CHECKING:
     from keras_lrp_prune.pruning.result import PruningResult
 
-# No advice is given for a smaller loss, which any pruning has; and none to take more samples where
-# every class has this many.
-_FEW_POINTS, _MANY_SAMPLES = 0.05, 100
+# More samples are not advised where every class has this many.
+_MANY_SAMPLES = 100
 # The most layers that the summary names for one reason.
 _MOST_SKIPPED = 2
 
@@ -53,7 +53,7 @@ def fall(result: PruningResult) -> tuple[float, float, str]:
 def advice(result: PruningResult) -> str | None:
     """One line on what would keep more of the accuracy, if more than a few points are lost."""
     before, after, where = fall(result)
-    if before - after <= _FEW_POINTS:
+    if before - after <= FEW_POINTS:
         return None
     remedies = [remedy for applies, remedy in _remedies(result) if applies]
     return (
@@ -81,7 +81,7 @@ def fallen_class(result: PruningResult, names: Sequence[str]) -> str | None:
     errors = np.sqrt((before * (1 - before) + after * (1 - after)) / samples)
     falls = before - after
     worst = int(np.argmax(falls))
-    if falls[worst] <= max(_FEW_POINTS, 2 * errors[worst]):
+    if falls[worst] <= max(FEW_POINTS, 2 * errors[worst]):
         return None
     return (
         f"Class {names[worst]} lost most: {_points(falls[worst])} "
@@ -122,7 +122,7 @@ def _remedies(result: PruningResult) -> Sequence[tuple[bool, str]]:
     goal = "a lower target_rate" if settings.get("budget") is None else "a larger budget"
     return (
         (frozen and not refused, 'refitting what is left (recovery="least_squares")'),
-        (lost > _FEW_POINTS, f"leaving weights as they are (recovery=None): {_points(lost)} less"),
+        (lost > FEW_POINTS, f"leaving weights as they are (recovery=None): {_points(lost)} less"),
         (settings["min_accuracy"] is None, "a floor to stop at (min_accuracy=)"),
         (floored, "a higher min_accuracy"),
         (not floored, goal),
