@@ -42,8 +42,9 @@ trials, and `preset-a-aware` scores by `lrp.sequential_preset_a`.
 Peers in their own code, on the same tasks, all weights frozen (mean of six runs, areas in percent):
 the best are Torch-Pruning's Taylor without its normaliser, 54.8, and PXP, scored anew after each
 step, 52.8, where the default reaches 64.4. Of the harmonic mean the best peer leaves 39.9, the
-default 56.2. The `pxp` of this library is weaker than PXP's own code (31.3, harmonic): gains over
-it, and more so over `$baseline`, are larger than those over the best that there is, which are 34 to
+default 56.2. The `pxp` of these tables is an earlier one, weaker than PXP's own code (31.3,
+harmonic; it started relevance at the class score, and not at 1): gains over it, and more so over
+`$baseline`, are larger than those over the best that there is, which are 34 to
 44 % of the harmonic area, over real peers and over the `taylor` here.
 
 $sections

@@ -84,6 +84,8 @@ _OF_LRP: Mapping[str, Method] = {
         # more of the accuracy.
         Method("lrp-iterative", _LRP),
         Method("lrp-one-shot", _LRP, _ALL_AT_ONCE, scored_once=True),
+        # The criterion of the method `pxp`, which scores once, computed anew after each step.
+        Method("pxp-iterative", "pxp"),
     )
 }
 

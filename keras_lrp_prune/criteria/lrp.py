@@ -179,10 +179,13 @@ class LRP(ByLRP):
 
 @dataclass(frozen=True)
 class PXP(ByLRP):
-    """The magnitude of each unit's share of the relevance of its group, for each class.
+    """The mean magnitude of each unit's relevance, every sample counting alike, for each class.
 
     Hatefi et al. 2024, arXiv:2408.12568, with the settings that come with their code: the epsilon
-    rule for all layers (with 1e-6), and relevance near zero goes first, whatever its sign.
+    rule for all layers (with 1e-6), and relevance near zero goes first, whatever its sign. For
+    each sample relevance is 1 at the score of its class; what comes to a filter of it is summed
+    over space, and the magnitudes of these sums are averaged over samples. Layers compare as they
+    are: no group is scaled.
 
     Args:
         engine: What computes LRP, as in `prune`.
@@ -193,7 +196,7 @@ class PXP(ByLRP):
     """
 
     name = "pxp"
-    help = "magnitude of its share by lrp.epsilon"
+    help = "mean magnitude of its relevance by lrp.epsilon, 1 for each sample"
     needs = ("samples", "lrp")
     one_shot = True
 
@@ -270,13 +273,8 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
         structure, reference = self.problem.structure, self.problem.reference
         self.engine.set_mask(structure, removed)
         sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
-        means = self.ranked(sums / reference.class_counts[:, None])
+        means = sums / reference.class_counts[:, None]
         return Scores(relative_to_group(structure, means, order=1)), probabilities
-
-    @staticmethod
-    def ranked(relevance: np.ndarray) -> np.ndarray:
-        """What units are ranked by: here, the mean relevance for each class as it is."""
-        return relevance
 
     def refresh(self) -> None:
         """See `Scorer`; costs no pass and no retracing."""
@@ -290,10 +288,12 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
 class _PXPScorer(LRPScorer):
     """Ranks by magnitude: units with relevance near zero go first."""
 
-    @staticmethod
-    def ranked(relevance: np.ndarray) -> np.ndarray:
-        """See `LRPScorer`: the magnitudes."""
-        return np.abs(relevance)
+    def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
+        """See `ProbabilityScorer`."""
+        structure, reference = self.problem.structure, self.problem.reference
+        self.engine.set_mask(structure, removed)
+        sums, probabilities = self.engine.unit_magnitudes(structure, reference.x, reference.y)
+        return Scores(sums / reference.class_counts[:, None]), probabilities
 
 
 class _LogOddsScorer(LRPScorer):

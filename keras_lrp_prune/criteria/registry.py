@@ -32,7 +32,7 @@ _REGISTERED: dict[str, Criterion] = {one.name: one for one in _OURS}
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(_REGISTERED)
 
 # The methods of `compare` that do not have the name of a criterion; no criterion can take theirs.
-LRP_METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot")
+LRP_METHODS = ("accuracy-aware", "lrp-iterative", "lrp-one-shot", "pxp-iterative")
 
 # Words that arguments have a meaning for.
 _RESERVED = ("auto", "none")

@@ -96,13 +96,40 @@ class InnvestigateEngine(LRPEngine):
         outputs = []
         for samples, own in self._batches(x, y):
             explained = range(self.n_classes) if every_class else (own,)
-            for classes in explained:
-                found = self._ask("filter_relevance", samples, np.broadcast_to(classes, own.shape))
-                scores = found.pop("the outputs")
-                for name, values in found.items():
-                    totals[name] = totals[name] + values if name in totals else values
+            for one in explained:
+                classes = np.broadcast_to(one, own.shape)
+                rows, scores = self._rows(samples, classes)
+                self._add(totals, rows, classes)
             outputs.append(scores)
         return totals, np.concatenate(outputs)
+
+    def _channel_magnitudes(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        totals: dict[str, np.ndarray] = {}
+        outputs = []
+        for samples, own in self._batches(x, y):
+            rows, scores = self._rows(samples, own)
+            # Its analyzers start at the score; what they do is proportional to what they start at.
+            start = np.abs(np.take_along_axis(scores, own[:, None], 1)).astype(np.float64)
+            share = np.divide(1, start, out=np.zeros_like(start), where=start > 0)
+            self._add(totals, {name: np.abs(one) * share for name, one in rows.items()}, own)
+            outputs.append(scores)
+        return totals, np.concatenate(outputs)
+
+    def _rows(self, x: np.ndarray, y: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Relevance of the channels of each layer, `(samples, channels)`, and the outputs."""
+        rows = self._ask("filter_relevance", x, y)
+        return rows, rows.pop("the outputs")
+
+    def _add(
+        self, totals: dict[str, np.ndarray], rows: dict[str, np.ndarray], classes: np.ndarray
+    ) -> None:
+        """Adds the rows of a batch to the sums of their classes."""
+        for name, values in rows.items():
+            sums = np.zeros((self.n_classes, values.shape[-1]))
+            np.add.at(sums, classes, values.astype(np.float64))
+            totals[name] = totals[name] + sums if name in totals else sums
 
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
         self._worker.ask({"do": "mask"}, dict(news))

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_lrp_prune.graph.model_graph import ModelGraph, references
+from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.graph.plain import from_plain
 from keras_lrp_prune.relevance.wire import ConnectionLost, receive, send
 
@@ -61,8 +61,6 @@ class Twin:
             name: -2 if type(layer).__name__ == "DepthwiseConv2D" else -1
             for name, layer in self._layers.items()
         }
-        (output,) = references(graph.outputs)
-        self._classes = int(graph.shape(output)[-1] or 0)
         self._names = layers
         keywords = {
             key: tuple(value) if isinstance(value, list) else value
@@ -122,16 +120,12 @@ class Twin:
         self._layers[name].set_weights(weights)
 
     def filter_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
-        """Relevance of each layer's output for class `y`, summed over space and over each class.
+        """Relevance of each layer's output for class `y`, summed over space, sample by sample.
 
         The reply also has `"the outputs"` of the graph, from the same forward pass.
         """
-        outputs, *per_sample = self._per_filter.predict_on_batch([x, _selection(y)])
-        sums = {"the outputs": outputs}
-        for name, values in zip(self._names, per_sample, strict=True):
-            sums[name] = np.zeros((self._classes, values.shape[-1]))
-            np.add.at(sums[name], y, values.astype(np.float64))
-        return {}, sums
+        found = self._per_filter.predict_on_batch([x, _selection(y)])
+        return {}, dict(zip(("the outputs", *self._names), found, strict=True))
 
     def input_relevance(self, x: np.ndarray, y: np.ndarray) -> Reply:
         """Relevance of the input for output `y` of each sample (-1: its highest), like `x`."""

@@ -84,6 +84,12 @@ class LRPEngine(ABC):
         """
 
     @abstractmethod
+    def _channel_magnitudes(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Like `_channel_sums` for the own class, of magnitudes; relevance starts at 1."""
+
+    @abstractmethod
     def _mask(self, news: Mapping[str, np.ndarray]) -> None:
         """Zeroes the channels that layers make, or read, and that are not kept.
 
@@ -183,6 +189,26 @@ class LRPEngine(ABC):
             `(samples, classes)`.
         """
         sums, outputs = self._channel_sums(x, y)
+        return self._per_unit(structure, sums), self._probabilities(outputs)
+
+    def unit_magnitudes(
+        self, structure: ChannelStructure, x: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Magnitude of relevance of each unit, where every sample counts alike.
+
+        Relevance is 1 for the class of each sample, and not its score. What each channel gets of it
+        is summed over space; the magnitudes of these sums are added up over samples and over the
+        unit's channels.
+
+        Args:
+            structure: Of the model that the engine was made for.
+            x: As in `filter_relevance`.
+            y: As in `filter_relevance`.
+
+        Returns:
+            As `unit_relevance`.
+        """
+        sums, outputs = self._channel_magnitudes(x, y)
         return self._per_unit(structure, sums), self._probabilities(outputs)
 
     def input_relevance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:

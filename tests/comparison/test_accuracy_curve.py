@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from contextlib import closing
 from functools import partial
 
 import keras
@@ -18,10 +17,11 @@ from tiers import examples
 import keras_lrp_prune as klp
 from keras_lrp_prune.comparison.decisions import decide
 from keras_lrp_prune.comparison.method_curve import MethodCurve
-from keras_lrp_prune.comparison.methods import METHODS, Method, scored_by
+from keras_lrp_prune.comparison.methods import METHODS, Method
 from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.criteria.registry import LRP_METHODS
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.evaluation import class_accuracies
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
@@ -114,7 +114,7 @@ def test_each_rate_is_met_within_half_a_group(model, test_data, task, name):
     assert np.abs(found.reached - found.rates).max() <= rate_tolerance(*limited(task)) + 1e-9
     assert found.class_accuracy.shape == (4, 10)
     assert found.mean()[0] > 0.9 > found.mean()[-1]
-    by_relevance = name in ("accuracy-aware", "lrp.unique", "lrp-iterative", "lrp-one-shot", "pxp")
+    by_relevance = name in (*LRP_METHODS, "lrp.unique", "pxp")
     assert (found.engine == "native") == by_relevance
 
 
@@ -141,15 +141,12 @@ def test_one_shot_lrp_does_not_score_again(task):
     assert once.forward_equivalents(1.0) == pytest.approx(3 + min(once.scorings))
 
 
-def test_pxp_ranks_by_the_magnitude_of_relevance(task):
-    def scores(criterion, **options):
-        method = Method("one", criterion, analyzer_options=options)
-        with closing(scored_by(method, NATIVE).scorer(task.problem())) as scored:
-            return scored.scores(np.zeros(task.structure.n_units, bool)).by_class
-
-    signed = scores("lrp.epsilon", epsilon=1e-6)
-    assert (signed < 0).any()
-    np.testing.assert_array_equal(scores("pxp"), np.abs(signed))
+def test_pxp_scores_once_or_after_each_step(task):
+    once, again = (
+        decide(task, METHODS[name], [0.3, 0.6], engine=NATIVE) for name in ("pxp", "pxp-iterative")
+    )
+    assert (len(once.scorings), len(again.scorings)) == (1, 13)
+    assert (once.masks[1] != again.masks[1]).any()
 
 
 @pytest.mark.parametrize("name", ["lrp-iterative", "taylor", "l1", "accuracy-aware"])

@@ -19,7 +19,7 @@ from keras_lrp_prune.relevance.native.sweep import Sweep
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, OverSamples, scope
 
 Summary = Callable[[list[tuple[Any, Any]], Any], tuple[Any, Any]]
-_COMPILED = ("_own_class", "_every_class", "_log_odds", "_input")
+_COMPILED = ("_own_class", "_magnitudes", "_every_class", "_log_odds", "_input")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class NativeEngine(LRPEngine):
             )
 
         self._own_class = compiled(self._sweep.own_class)
+        self._magnitudes = compiled(self._sweep.own_class_magnitudes)
         self._every_class = compiled(self._sweep.every_class)
         self._log_odds = compiled(self._sweep.log_odds)
         self._input = compiled(self._sweep.of_input)
@@ -188,6 +189,12 @@ class NativeEngine(LRPEngine):
         self, x: np.ndarray, y: np.ndarray, *, every_class: bool = False
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         sums, outputs = (self._every_class if every_class else self._own_class)(x, y)
+        return self._by_layer(sums), outputs
+
+    def _channel_magnitudes(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        sums, outputs = self._magnitudes(x, y)
         return self._by_layer(sums), outputs
 
     def _by_layer(self, channels: np.ndarray) -> dict[str, np.ndarray]:

@@ -76,9 +76,26 @@ class Sweep:
             float64 `(classes, channels)`, the layers of `widths` side by side, and the outputs.
         """
         values = self._forward(x)
+        start = self._explained(values, tf.one_hot(y, self._n_classes))
+        relevance = self._back(values, self._shares(values), start)
+        return self._by_class(self._channels(relevance), y), values[self._output]
+
+    def own_class_magnitudes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Like `own_class`, of magnitudes, and each sample counts alike, whatever its score is.
+
+        Relevance starts at 1 for the class of each sample; of what a channel gets of it, summed
+        over space, the magnitude is taken.
+
+        Args:
+            x: Samples.
+            y: Classes; samples of class -1 do not count.
+
+        Returns:
+            As `own_class`.
+        """
+        values = self._forward(x)
         relevance = self._back(values, self._shares(values), tf.one_hot(y, self._n_classes))
-        sums = tf.math.unsorted_segment_sum(self._channels(relevance), y, self._n_classes)
-        return sums, values[self._output]
+        return self._by_class(tf.abs(self._channels(relevance)), y), values[self._output]
 
     def every_class(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Relevance of all channels for every class, summed over all samples.
@@ -98,7 +115,8 @@ class Sweep:
 
         def for_class(index: Tensor) -> Tensor:
             chosen = counts * tf.one_hot(index, self._n_classes)
-            return tf.reduce_sum(self._channels(self._back(values, shares, chosen)), 0)
+            start = self._explained(values, chosen)
+            return tf.reduce_sum(self._channels(self._back(values, shares, start)), 0)
 
         sums = tf.map_fn(
             for_class,
@@ -127,7 +145,8 @@ class Sweep:
         values = self._forward(x)
         scores = values[self._output]
         own, rivals = self._sides(scores, y)
-        relevance = self._back(values, self._shares(values), own - tf.nn.softmax(rivals))
+        start = self._explained(values, own - tf.nn.softmax(rivals))
+        relevance = self._back(values, self._shares(values), start)
         channels = tf.cast(self._channels(relevance), tf.float32)
         return (), tf.concat([channels, scores], -1)
 
@@ -170,8 +189,8 @@ class Sweep:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
         values = self._forward(x)
         y = tf.where(y < 0, tf.argmax(values[self._output], -1), y)
-        chosen = tf.one_hot(y, self._n_classes)
-        relevance = self._back(values, self._shares(values), chosen)
+        start = self._explained(values, tf.one_hot(y, self._n_classes))
+        relevance = self._back(values, self._shares(values), start)
         return (), relevance.get(self._source, tf.zeros_like(x))
 
     def mask(self, news: Mapping[str, np.ndarray]) -> None:
@@ -262,10 +281,14 @@ class Sweep:
             nonnegative=node.inputs[0] in self._nonnegative,
         )
 
-    def _back(self, values: Values, shares: Mapping[str, Redistribution], chosen: Tensor) -> Values:
-        """Relevance of every tensor that the chosen outputs (one-hot) depend on."""
+    def _explained(self, values: Values, chosen: Tensor) -> Tensor:
+        """The relevance of the chosen scores (one-hot, or how much each counts)."""
         scores = values[self._output]
-        relevance = {self._output: (tf.nn.relu(scores) if self._taylor else scores) * chosen}
+        return (tf.nn.relu(scores) if self._taylor else scores) * chosen
+
+    def _back(self, values: Values, shares: Mapping[str, Redistribution], start: Tensor) -> Values:
+        """Relevance of every tensor, given that of the scores."""
+        relevance = {self._output: start}
         for node in reversed(self._graph.nodes):
             passed = relevance.get(TensorRef(node.name))
             if node.is_input or passed is None:
@@ -300,6 +323,10 @@ class Sweep:
         if has_own_function(node.layer):
             _check_relevance(node, inputs, parts)
         return parts
+
+    def _by_class(self, channels: Tensor, y: Tensor) -> Tensor:
+        """Sums over the samples of each class."""
+        return tf.math.unsorted_segment_sum(channels, y, self._n_classes)
 
     def _channels(self, relevance: Values) -> Tensor:
         """Relevance of the layers of `widths` summed over space, float64 `(batch, channels)`."""
