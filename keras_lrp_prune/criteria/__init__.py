@@ -6,6 +6,7 @@ name. Reached as `klp.criteria`; importing it needs no TensorFlow.
 
 from keras_lrp_prune.criteria.activations import Activation, APoZ, Taylor
 from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, Scorer
+from keras_lrp_prune.criteria.group_taylor import GroupTaylor
 from keras_lrp_prune.criteria.lrp import LRP, PXP, LogOdds
 from keras_lrp_prune.criteria.norms import WeightNorm, over_kernels
 from keras_lrp_prune.criteria.problem import Problem
@@ -31,6 +32,7 @@ __all__ = [
     "Activation",
     "Contributions",
     "Criterion",
+    "GroupTaylor",
     "LogOdds",
     "ProbabilityScorer",
     "Problem",

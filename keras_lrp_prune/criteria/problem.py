@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
+from keras_lrp_prune.criteria.weight_gradients import WeightGradients
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.graph.generations import generation, weights_of
 from keras_lrp_prune.graph.heads import Head
@@ -73,6 +77,33 @@ class Problem(Generic[P_co]):
             weights = self.graph.layers[name].weights
             for weight, variable in variables.items():
                 variable.assign(weights[weight])
+
+    def weight_gradients(self) -> dict[str, dict[str, np.ndarray]]:
+        """Gradients of the loss by the weights of the working copy, as it is masked.
+
+        Costs a forward and a backward pass over the reference set.
+
+        Returns:
+            The gradients of the cross entropy, summed over the samples, by layer and by the graph's
+            names, of the weights' shapes; of weights that hold real numbers alone.
+
+        Example:
+        >>> class Sensitivity(klp.criteria.Scorer):
+        ...     def scores(self, removed):
+        ...         gradients = self.problem.weight_gradients()
+        ...         found = klp.criteria.over_kernels(
+        ...             self.problem.structure,
+        ...             kernel=lambda layer, weight: gradients[layer][weight],
+        ...             figure=lambda rows: abs(rows).sum(1),
+        ...         )
+        ...         return klp.criteria.Scores(found[None])
+        """
+        return self._gradients(self.reference.x, self.reference.y)
+
+    @cached_property
+    def _gradients(self) -> WeightGradients:
+        """Compiled once for all masks."""
+        return WeightGradients(self)
 
     def cross_entropy(self, y: Any, outputs: Any) -> Any:
         """The loss of each sample, whatever the model's outputs mean.

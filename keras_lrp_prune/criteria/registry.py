@@ -19,6 +19,7 @@ _FILES = (
     "lrp",
     "unique",
     "activations",
+    "group_taylor",
     "norms",
     "random_order",
 )
