@@ -12,7 +12,7 @@ from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.reading_layout import Layout
 from keras_lrp_prune.criteria.scores import RevisableScores
-from keras_lrp_prune.criteria.uniqueness import Reading
+from keras_lrp_prune.criteria.uniqueness import Reading, SharedReadings
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
 from keras_lrp_prune.recovery.least_squares import windows_read_by
@@ -32,14 +32,13 @@ class UniqueScores(RevisableScores):
     """Scores that follow when units go.
 
     Args:
-        readings: What the units that each layer reads add to samples, most of which share units
-            with no other.
-        values: Their sums, float64, shape `(samples, units)`.
+        groups: What units add to samples, those together that a layer reads together.
+        group_of: Which of them each unit is of, int, shape `(units,)`.
         y: Class of each sample.
     """
 
-    readings: Sequence[Reading] = ()
-    values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    groups: Sequence[SharedReadings] = ()
+    group_of: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     y: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
@@ -47,27 +46,35 @@ class UniqueScores(RevisableScores):
         """Those of all units.
 
         Args:
-            readings: See above.
+            readings: What the units that each layer reads add to samples.
             y: Class of each sample.
             shape: Numbers of classes and of units.
         """
-        values = np.zeros((len(y), shape[1]))
-        for reading in readings:
-            values[:, reading.units] += reading.contributions
-        return cls(_mean_squares(values, y, shape[0]), None, readings, values, y)
+        groups = SharedReadings.grouped(readings)
+        by_class, group_of = np.zeros(shape), np.full(shape[1], -1)
+        for number, group in enumerate(groups):
+            by_class[:, group.units] = _mean_squares(group.contributions, y, shape[0])
+            group_of[group.units] = number
+        return cls(by_class, None, groups, group_of, y)
+
+    @property
+    def values(self) -> np.ndarray:
+        """What each unit adds to each sample, float64, shape `(samples, units)`."""
+        found = np.zeros((len(self.y), self.by_class.shape[1]))
+        for group in self.groups:
+            found[:, group.units] = group.contributions
+        return found
 
     def revised(self, gone: np.ndarray) -> Self:
         """See `RevisableScores`; costs the products of those that share a layer with them."""
-        readings = [reading.without(gone) for reading in self.readings]
-        values, by_class = self.values.copy(), self.by_class.copy()
-        touched = np.zeros(by_class.shape[1], bool)
-        for before, after in zip(self.readings, readings, strict=True):
-            if after is not before:
-                values[:, before.units] += after.contributions - before.contributions
-                touched[before.units] = True
-        values[:, gone] = 0
-        by_class[:, touched] = _mean_squares(values[:, touched], self.y, len(by_class))
-        return replace(self, by_class=by_class, readings=readings, values=values)
+        groups, by_class = list(self.groups), self.by_class.copy()
+        for number in set(self.group_of[gone].tolist()) - {-1}:
+            groups[number] = groups[number].without(gone)
+            by_class[:, groups[number].units] = _mean_squares(
+                groups[number].contributions, self.y, len(by_class)
+            )
+        by_class[:, gone] = 0
+        return replace(self, by_class=by_class, groups=groups)
 
 
 class UniqueScorer(Scorer[ChannelStructure]):

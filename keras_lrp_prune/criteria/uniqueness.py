@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from keras_lrp_prune.recovery.second_moments import SecondMoments, without_number
+from keras_lrp_prune.recovery.second_moments import Inverse, SecondMoments
 
 
 class Products(Protocol):
@@ -102,14 +105,14 @@ class Unique:
     """Contributions of what others cannot make up for, as the layer can be refitted.
 
     Args:
-        inverse: Of the second moments on other samples, float64, shape `(channels, channels)`; the
-            units come first, behind them what stays in any case.
+        inverse: Of the second moments on other samples; the units come first, behind them what
+            stays in any case.
         sums: What is left of each unit times its entry on the diagonal of the inverse, times the
             gradient, float64, shape `(samples, units)`.
         products: Of these samples.
     """
 
-    inverse: np.ndarray
+    inverse: Inverse
     sums: np.ndarray
     products: Products
 
@@ -124,21 +127,21 @@ class Unique:
             n_units: How many of the channels are units.
         """
         inverse = moments.inverse(damping)
-        return cls(inverse, products.each(inverse[:, :n_units]), products)
+        return cls(inverse, products.each(inverse.whole[:, :n_units]), products)
 
     @property
     def contributions(self) -> np.ndarray:
         """See `Part`."""
-        scale = np.diag(self.inverse)[: self.sums.shape[1]]
+        scale = self.inverse.diagonal[: self.sums.shape[1]]
         return np.divide(self.sums, scale, out=np.zeros_like(self.sums), where=scale > 0)
 
     def without(self, column: int) -> Self:
         """See `Part`."""
-        direction = self.inverse[:, column]
+        direction = self.inverse.column(column)
         share = direction[: self.sums.shape[1]] / direction[column]
         sums = self.sums - self.products.along(direction) * share
         sums[:, column] = 0
-        return replace(self, inverse=without_number(self.inverse, column), sums=sums)
+        return replace(self, inverse=self.inverse.without(column), sums=sums)
 
 
 @dataclass(frozen=True)
@@ -163,14 +166,14 @@ class Reading:
     """What the units that one layer reads add to all samples.
 
     Args:
-        units: Their numbers, shape `(units,)`.
+        units: Their numbers, in ascending order, shape `(units,)`.
         parts: For each fold of the samples, in the order of the folds.
     """
 
     units: np.ndarray
     parts: Sequence[Part]
 
-    @property
+    @cached_property
     def contributions(self) -> np.ndarray:
         """float64, shape `(samples, units)`."""
         return np.concatenate([part.contributions for part in self.parts])
@@ -186,3 +189,47 @@ class Reading:
         for column in columns:
             parts = [part.without(column) for part in parts]
         return replace(self, parts=parts) if columns else self
+
+
+@dataclass(frozen=True)
+class SharedReadings:
+    """Layers that read some of the same units: mostly one, several where a sum is read.
+
+    Args:
+        readings: What the units add through each of them.
+    """
+
+    readings: Sequence[Reading]
+
+    @classmethod
+    def grouped(cls, readings: Sequence[Reading]) -> list[Self]:
+        """All readings, those that share units together."""
+        units = [reading.units for reading in readings]
+        number = np.repeat(np.arange(len(units)), [len(one) for one in units])
+        holds = np.concatenate([*units, np.zeros(0, np.int64)])
+        size = max(len(units), int(holds.max(initial=-1)) + 1)
+        graph = coo_array((np.ones(len(holds)), (number, len(units) + holds)), (2 * size, 2 * size))
+        group = connected_components(graph, directed=False)[1][: len(units)]
+        pairs = list(zip(group.tolist(), readings, strict=True))
+        return [
+            cls([one for its, one in pairs if its == own]) for own in dict.fromkeys(group.tolist())
+        ]
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """Their numbers, in ascending order, shape `(units,)`."""
+        return np.unique(np.concatenate([reading.units for reading in self.readings]))
+
+    @cached_property
+    def contributions(self) -> np.ndarray:
+        """What each unit adds to each sample in all, float64, shape `(samples, units)`."""
+        if len(self.readings) == 1:
+            return self.readings[0].contributions
+        found = np.zeros((len(self.readings[0].contributions), len(self.units)))
+        for reading in self.readings:
+            found[:, np.searchsorted(self.units, reading.units)] += reading.contributions
+        return found
+
+    def without(self, gone: np.ndarray) -> Self:
+        """The same when these units go too."""
+        return replace(self, readings=[reading.without(gone) for reading in self.readings])

@@ -66,30 +66,52 @@ class SecondMoments:
         left = np.concatenate([numbers, np.arange(width - self.places, width)])
         return SecondMoments(self.matrix[np.ix_(left, left)], self.places)
 
-    def inverse(self, damping: float) -> np.ndarray:
+    def inverse(self, damping: float) -> Inverse:
         """The inverse of the centred products, with something added to their diagonal.
-
-        Column `u` of it, over its entry `u`, takes what the other numbers tell of number `u` away
-        from it: `x H[:, u] / H[u, u]` is what is left of it, x being centred.
 
         Args:
             damping: What is added, as a share of the mean square of the numbers.
         """
         strength = damping * float(np.diag(self.products).mean()) or 1.0
-        return solved(self.centred, np.eye(len(self.products)), strength)
+        return Inverse.of(solved(self.centred, np.eye(len(self.products)), strength))
 
 
-def without_number(inverse: np.ndarray, number: int) -> np.ndarray:
-    """The inverse for the other numbers alone; zeros in the row and the column of that one.
+@dataclass(frozen=True)
+class Inverse:
+    """The inverse of second moments of the numbers that are left.
+
+    Column `u` of it, over its entry `u`, takes what the others tell of number `u` away from it:
+    `x H[:, u] / H[u, u]` is what is left of it, x being centred. When a number goes, what its
+    column has in common with the others goes from them; no more than that is kept, and columns are
+    computed as they are asked for.
 
     Args:
-        inverse: What `SecondMoments.inverse` returned, or this function.
-        number: Its index.
+        whole: Of all numbers, float64, shape `(numbers, numbers)`.
+        gone: For each number that is gone, its column over the square root of its entry on the
+            diagonal, at that time, shape `(gone, numbers)`.
+        diagonal: Zeros for those that are gone, shape `(numbers,)`.
     """
-    column = inverse[:, number]
-    found = inverse - np.outer(column, column / column[number])
-    found[number] = found[:, number] = 0
-    return found
+
+    whole: np.ndarray
+    gone: np.ndarray
+    diagonal: np.ndarray
+
+    @classmethod
+    def of(cls, whole: np.ndarray) -> Inverse:
+        """That of all numbers."""
+        return cls(whole, np.zeros((0, len(whole))), np.diag(whole).copy())
+
+    def column(self, number: int) -> np.ndarray:
+        """What the other numbers tell of one that is left, shape `(numbers,)`."""
+        found: np.ndarray = self.whole[:, number] - self.gone[:, number] @ self.gone
+        return found
+
+    def without(self, number: int) -> Inverse:
+        """That of the others; costs a product of each number with each that is gone."""
+        column = self.column(number) / np.sqrt(self.diagonal[number])
+        diagonal = np.maximum(self.diagonal - column**2, 0)
+        diagonal[number] = 0
+        return Inverse(self.whole, np.concatenate([self.gone, column[None]]), diagonal)
 
 
 def with_ones(x: np.ndarray) -> np.ndarray:

@@ -289,7 +289,8 @@ def test_revised_scores_follow_in_every_layer(name):
     gone = np.array([0, 3, 9])
     revised = scores.revised(gone[:1]).revised(gone[1:])
     shape = scores.by_class.shape
-    anew = type(scores).of([one.without(gone) for one in scores.readings], scores.y, shape)
+    readings = [one.without(gone) for group in scores.groups for one in group.readings]
+    anew = type(scores).of(readings, scores.y, shape)
     assert np.allclose(revised.by_class, anew.by_class, rtol=1e-6, atol=1e-12)
     assert (revised.by_class != scores.by_class).any()
     assert scores.values[:, gone].any()  # as they were
@@ -303,7 +304,8 @@ def test_samples_tell_nothing_of_themselves():
     assert sorted(np.bincount(folds).tolist()) == [4, 4]
     for label in range(CLASSES):
         assert set(folds[labels(8) == label].tolist()) == {0, 1}
-    (last,) = [one for one in scorer.scores(np.zeros(36, bool)).readings if len(one.units) == 12]
+    groups = scorer.scores(np.zeros(36, bool)).groups
+    (last,) = [one for group in groups for one in group.readings if len(one.units) == 12]
     assert np.abs(last.contributions).max() > 1e-3
 
 
