@@ -11,6 +11,7 @@ from keras_lrp_prune.criteria.lrp import LRP, PXP, LogOdds
 from keras_lrp_prune.criteria.norms import WeightNorm, over_kernels
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.random_order import Random
+from keras_lrp_prune.criteria.reconstruction import ChannelOBS, ThiNet
 from keras_lrp_prune.criteria.registry import (
     CRITERIA,
     register_criterion,
@@ -30,6 +31,7 @@ __all__ = [
     "PXP",
     "APoZ",
     "Activation",
+    "ChannelOBS",
     "Contributions",
     "Criterion",
     "GroupTaylor",
@@ -41,6 +43,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "Taylor",
+    "ThiNet",
     "UniqueContribution",
     "WeightNorm",
     "over_kernels",

@@ -18,6 +18,7 @@ from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, check_engine
 _FILES = (
     "lrp",
     "unique",
+    "reconstruction",
     "activations",
     "group_taylor",
     "norms",

@@ -22,6 +22,7 @@ from keras_lrp_prune.recovery.second_moments import SecondMoments
 
 if TYPE_CHECKING:
     from keras_lrp_prune.relevance.native.engine import Reader
+    from keras_lrp_prune.relevance.native.readings import Read
 
 _DAMPING = 0.01
 _FOLDS = 2
@@ -111,7 +112,7 @@ class UniqueScorer(Scorer[ChannelStructure]):
         )
         groups: dict[tuple[TensorRef, bool], list[Reader]] = {}
         for one in self._engine.readers(problem.structure):
-            key = one.tensor, _is_refitted(graph, one.call)
+            key = one.tensor, is_refitted(graph, one.call)
             groups.setdefault(key, []).append(one)
         self._layouts = [
             Layout.of(one.units, one.shape, one.axis, refitted=refitted)
@@ -150,13 +151,13 @@ class UniqueScorer(Scorer[ChannelStructure]):
         """See `Scorer`."""
         self._engine.close()
 
-    def _summary(self, readings: list[tuple[Any, Any]], y: Any) -> tuple[Any, Any]:
+    def _summary(self, readings: list[Read], y: Any) -> tuple[Any, Any]:
         """What is kept of a batch: sums for each layout, and everything of a sample in a row."""
         import tensorflow as tf
 
         counts = tf.cast(y >= 0, tf.float32)
         pairs = zip(self._layouts, readings, strict=True)
-        found = [layout.summary(*reading, counts) for layout, reading in pairs]
+        found = [layout.summary(one.value, one.gradient, counts) for layout, one in pairs]
         rows = [part for _, parts in found for part in parts]
         return [sums for sums, _ in found], tf.concat(rows, -1)
 
@@ -198,7 +199,7 @@ class UniqueScorer(Scorer[ChannelStructure]):
         return int(self.problem.memory // (copies * each))
 
 
-def _is_refitted(graph: ModelGraph, call: str) -> bool:
+def is_refitted(graph: ModelGraph, call: str) -> bool:
     """Whether the layer of a call can be refitted."""
     try:
         windows_read_by(graph, graph.by_name[call])

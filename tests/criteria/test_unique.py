@@ -162,7 +162,9 @@ def plain_contributions(model, x, y):
 
     def summary(readings, y):
         pairs = zip(layouts, readings, strict=True)
-        parts = [layout.summary(*one, tf.ones_like(y, tf.float32))[1][0] for layout, one in pairs]
+        parts = [
+            layout.summary(*one[:2], tf.ones_like(y, tf.float32))[1][0] for layout, one in pairs
+        ]
         return (), tf.concat(parts, -1)
 
     rows = engine.over_readings([[one] for one in readers], summary)(x, y)[1]
@@ -199,7 +201,7 @@ def test_the_gradient_is_that_through_the_reader_alone(name, number):
 
     layout = Layout.of(one.units, one.shape, one.axis, refitted=False)
     over = engine.over_readings(
-        [[one]], lambda readings, y: ((), layout.summary(*readings[0], tf.ones(6))[1][0])
+        [[one]], lambda readings, y: ((), layout.summary(*readings[0][:2], tf.ones(6))[1][0])
     )
     found = over(x, y)[1]
     for column, channels in enumerate(layout.channels.T[:3].tolist()):

@@ -14,11 +14,12 @@ from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, TensorRef
 from keras_lrp_prune.relevance.analyzers import make_composite
 from keras_lrp_prune.relevance.lrp_engine import LRPEngine
 from keras_lrp_prune.relevance.native.composites import Composite
+from keras_lrp_prune.relevance.native.readings import Read, called, contributions
 from keras_lrp_prune.relevance.native.support import check_supported
 from keras_lrp_prune.relevance.native.sweep import Sweep
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, OverSamples, scope
 
-Summary = Callable[[list[tuple[Any, Any]], Any], tuple[Any, Any]]
+Summary = Callable[[list[Any], Any], tuple[Any, Any]]
 _COMPILED = ("_own_class", "_magnitudes", "_every_class", "_log_odds", "_input")
 
 
@@ -148,29 +149,27 @@ class NativeEngine(LRPEngine):
         return tuple(found)
 
     def over_readings(self, groups: Sequence[Sequence[Reader]], summary: Summary) -> OverSamples:
-        """Compiles what is to be known of what is read, and how the log odds hang on it.
+        """Compiles what is to be known of what layers read, and how the log odds hang on it.
 
         A call costs a forward and a backward pass, and the summary. It sees the masks and the
         weights of now, without retracing.
 
         Args:
             groups: Some of `readers`, those of the same tensor together.
-            summary: `summary(readings, y) -> (sums, rows)`, as `OverSamples` takes them. A reading
-                is, for each group, the value that is read and the gradient of the log odds of each
-                sample's class by it, through these readers alone: float32, of their shape behind
-                the batch axis. Samples of class -1 must not count.
+            summary: `summary(readings, y) -> (sums, rows)`, as `OverSamples` takes them, of a
+                `Read` for each group. Samples of class -1 must not count.
         """
         calls = {reader.call for group in groups for reader in group}
         half = 2 if self._merged else 1  # one unit stands for z and -z: the log odds are 2 z
 
         def function(x: Any, y: Any) -> tuple[Any, Any]:
-            found, _ = self._sweep.readings(self._preprocess(x), y, calls)
+            found = called(self._sweep, self._preprocess(x), y, calls)
             readings = []
             for group in groups:
-                values, gradients = zip(
-                    *(found[reader.call][reader.index] for reader in group), strict=True
-                )
-                readings.append((values[0], tf.add_n(gradients) / half))
+                value = found[group[0].call].values[group[0].index]
+                gradients = [found[reader.call].gradients[reader.index] for reader in group]
+                made = [found[reader.call].made / half for reader in group]
+                readings.append(Read(value, tf.add_n(gradients) / half, made))
             return summary(readings, y)
 
         return OverSamples(
@@ -179,6 +178,50 @@ class NativeEngine(LRPEngine):
             batch_size=self._batch_size,
             strategy=self._strategy,
         )
+
+    def over_contributions(
+        self, readers: Sequence[Reader], shares: np.ndarray, summary: Summary
+    ) -> OverSamples:
+        """Compiles what is to be known of what channels add to outputs of layers that read them.
+
+        A call costs a forward pass and, for each instance, a transposed pass through each layer. It
+        sees the masks and the weights of now, without retracing. It takes the samples' own numbers
+        in the place of their classes.
+
+        Args:
+            readers: Some of `readers`.
+            shares: Which outputs, for each sample and reader: see `readings.contributions`, float,
+                shape `(readers, samples, instances)`.
+            summary: `summary(found, numbers) -> (sums, rows)`, as `OverSamples` takes them; found
+                is for each reader what its channels add, float32, shape
+                `(instances, batch, channels)`. Samples of a number below 0 must not count.
+        """
+        drawn = tf.constant(shares, tf.float32)
+
+        def function(x: Any, numbers: Any) -> tuple[Any, Any]:
+            values = self._sweep.forward(self._preprocess(x))
+            mine = tf.gather(drawn, tf.maximum(numbers, 0), axis=1)
+            found = []
+            for number, reader in enumerate(readers):
+                node = self._graph.by_name[reader.call]
+                inputs = [values[ref] for ref in node.inputs]
+                found.append(
+                    contributions(
+                        self._sweep, node, inputs, reader.index, reader.axis, mine[number]
+                    )
+                )
+            return summary(found, numbers)
+
+        return OverSamples(
+            function,
+            tf.TensorSpec((None, *self._samples), tf.float32),
+            batch_size=self._batch_size,
+            strategy=self._strategy,
+        )
+
+    def kernel(self, call: str) -> np.ndarray:
+        """The kernel of the layer of a call, as it is now, with zeros where it is masked."""
+        return self._sweep.kernel(self._graph.by_name[call].layer.name)
 
     def close(self) -> None:
         """Frees the working copy of the model."""

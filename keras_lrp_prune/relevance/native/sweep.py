@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ class Sweep:
     """
 
     def __init__(self, graph: ModelGraph, composite: Composite, widths: Mapping[str, int]) -> None:
-        self._graph = graph
+        self.graph = graph
         self._taylor = composite.taylor
         self._widths = widths
         self._rules: dict[str, Rule] = {
@@ -62,8 +62,8 @@ class Sweep:
         self._kept: dict[str, np.ndarray] = {}
         self._changed: dict[str, Mapping[str, np.ndarray]] = {}
         (self._source,) = references(graph.inputs)
-        (self._output,) = references(graph.outputs)
-        self._n_classes = graph.shape(self._output)[-1]
+        (self.output,) = references(graph.outputs)
+        self._n_classes = graph.shape(self.output)[-1]
 
     def own_class(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Relevance of all channels for the class of each sample, summed over each class.
@@ -75,10 +75,10 @@ class Sweep:
         Returns:
             float64 `(classes, channels)`, the layers of `widths` side by side, and the outputs.
         """
-        values = self._forward(x)
+        values = self.forward(x)
         start = self._explained(values, tf.one_hot(y, self._n_classes))
         relevance = self._back(values, self._shares(values), start)
-        return self._by_class(self._channels(relevance), y), values[self._output]
+        return self._by_class(self._channels(relevance), y), values[self.output]
 
     def own_class_magnitudes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Like `own_class`, of magnitudes, and each sample counts alike, whatever its score is.
@@ -93,9 +93,9 @@ class Sweep:
         Returns:
             As `own_class`.
         """
-        values = self._forward(x)
+        values = self.forward(x)
         relevance = self._back(values, self._shares(values), tf.one_hot(y, self._n_classes))
-        return self._by_class(tf.abs(self._channels(relevance)), y), values[self._output]
+        return self._by_class(tf.abs(self._channels(relevance)), y), values[self.output]
 
     def every_class(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Relevance of all channels for every class, summed over all samples.
@@ -109,7 +109,7 @@ class Sweep:
         Returns:
             As `own_class`.
         """
-        values = self._forward(x)
+        values = self.forward(x)
         shares = self._shares(values)
         counts = tf.cast(y >= 0, tf.float32)[:, None]
 
@@ -124,7 +124,7 @@ class Sweep:
             fn_output_signature=tf.float64,
             parallel_iterations=1,
         )
-        return sums, values[self._output]
+        return sums, values[self.output]
 
     def log_odds(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:
         """Relevance of all channels for the log odds of each sample's class, sample by sample.
@@ -142,53 +142,18 @@ class Sweep:
             Nothing to sum up, and float32 `(batch, channels + classes)`: the relevance of the
             layers of `widths` side by side, then the outputs.
         """
-        values = self._forward(x)
-        scores = values[self._output]
-        own, rivals = self._sides(scores, y)
+        values = self.forward(x)
+        scores = values[self.output]
+        own, rivals = self.sides(scores, y)
         start = self._explained(values, own - tf.nn.softmax(rivals))
         relevance = self._back(values, self._shares(values), start)
         channels = tf.cast(self._channels(relevance), tf.float32)
         return (), tf.concat([channels, scores], -1)
 
-    def readings(
-        self, x: Tensor, y: Tensor, calls: Collection[str]
-    ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], Tensor]:
-        """What some calls read, and the gradient of the log odds of each sample's class by it.
-
-        The gradient is that through the call alone, whoever else reads the same tensor. By the
-        z-rule, in ReLU networks, both multiplied are its relevance.
-
-        Args:
-            x: Samples.
-            y: Classes.
-            calls: Names of the calls.
-
-        Returns:
-            Name of a call to the value and the gradient of each of its inputs; and the outputs.
-        """
-        read: dict[str, list[Tensor]] = {}
-
-        def apart(node: Node, inputs: list[Tensor]) -> list[Tensor]:
-            if node.name not in calls:
-                return inputs
-            read[node.name] = [tf.identity(one) for one in inputs]
-            return read[node.name]
-
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            scores = self._forward(x, apart)[self._output]
-            own, rivals = self._sides(scores, y)
-            log_odds = tf.reduce_sum(own * scores, -1) - tf.reduce_logsumexp(rivals, -1)
-        zero = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(log_odds, read, unconnected_gradients=zero)
-        return {
-            name: list(zip(inputs, gradients[name], strict=True)) for name, inputs in read.items()
-        }, scores
-
     def of_input(self, x: Tensor, y: Tensor) -> tuple[tuple[()], Tensor]:
         """Relevance of the input, like `x`, for output `y` of each sample (-1: its highest)."""
-        values = self._forward(x)
-        y = tf.where(y < 0, tf.argmax(values[self._output], -1), y)
+        values = self.forward(x)
+        y = tf.where(y < 0, tf.argmax(values[self.output], -1), y)
         start = self._explained(values, tf.one_hot(y, self._n_classes))
         relevance = self._back(values, self._shares(values), start)
         return (), relevance.get(self._source, tf.zeros_like(x))
@@ -204,9 +169,13 @@ class Sweep:
         self._changed[layer] = weights
         self._assign(layer)
 
+    def kernel(self, layer: str) -> np.ndarray:
+        """The kernel of a linear layer as it is now, with zeros where it is masked."""
+        return np.asarray(self._live[layer].weights[0])
+
     def _assign(self, name: str) -> None:
         """Gives a layer its weights, with zeros where they are masked."""
-        layer = self._graph.layers[name]
+        layer = self.graph.layers[name]
         arrays = self._changed.get(name) or layer.arrays()
         if not has(layer, Trait.LINEAR):
             live = zip(self._live[name].weights, arrays.items(), strict=True)
@@ -225,27 +194,27 @@ class Sweep:
         if bias is not None:
             self._biases[name].assign(bias)
 
-    def _sides(self, scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def sides(self, scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One-hot, the own class of each sample; and the scores of its rivals alone."""
         own = tf.one_hot(y, self._n_classes)
         return own, tf.where(own > 0, scores.dtype.min, scores)
 
-    def _forward(
+    def forward(
         self,
         x: Tensor,
         seen: Callable[[Node, list[Tensor]], list[Tensor]] = lambda node, inputs: inputs,
     ) -> Values:
         """Every tensor; `seen` is told what each call reads, and says what it reads instead."""
         values = {self._source: x}
-        for node in self._graph.nodes:
+        for node in self.graph.nodes:
             if not node.is_input:
-                out = self._call(node, seen(node, [values[ref] for ref in node.inputs]))
+                out = self.call(node, seen(node, [values[ref] for ref in node.inputs]))
                 if node.layer.name in self._biases:
                     out += self._biases[node.layer.name]
                 values[TensorRef(node.name)] = out
         return values
 
-    def _call(self, node: Node, inputs: list[Tensor]) -> Tensor:
+    def call(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """The call of a layer (without bias) as a function of the tensors that it reads."""
         given = iter(inputs)
         args = map_references(lambda _: next(given), node.args)
@@ -256,7 +225,7 @@ class Sweep:
         """How each linear layer shares its relevance, given what went through it."""
         return {
             node.name: self._share(node, values)
-            for node in self._graph.nodes
+            for node in self.graph.nodes
             if node.name in self._rules
         }
 
@@ -283,13 +252,13 @@ class Sweep:
 
     def _explained(self, values: Values, chosen: Tensor) -> Tensor:
         """The relevance of the chosen scores (one-hot, or how much each counts)."""
-        scores = values[self._output]
+        scores = values[self.output]
         return (tf.nn.relu(scores) if self._taylor else scores) * chosen
 
     def _back(self, values: Values, shares: Mapping[str, Redistribution], start: Tensor) -> Values:
         """Relevance of every tensor, given that of the scores."""
-        relevance = {self._output: start}
-        for node in reversed(self._graph.nodes):
+        relevance = {self.output: start}
+        for node in reversed(self.graph.nodes):
             passed = relevance.get(TensorRef(node.name))
             if node.is_input or passed is None:
                 continue
@@ -309,7 +278,7 @@ class Sweep:
         """Relevance of what a layer without kernel read."""
         live = self._live[node.layer.name]
         inputs = [values[ref] for ref in node.inputs]
-        visit = Visit(self._graph, node, live, partial(self._call, node), inputs, passed)
+        visit = Visit(self.graph, node, live, partial(self.call, node), inputs, passed)
         if self._taylor and has(node.layer, Trait.ELEMENTWISE, Trait.ADDS):
             return along_gradient(visit)
         backward = backward_of(node.layer)
@@ -331,8 +300,8 @@ class Sweep:
     def _channels(self, relevance: Values) -> Tensor:
         """Relevance of the layers of `widths` summed over space, float64 `(batch, channels)`."""
         sums: dict[str, Tensor] = {}
-        n_samples = tf.shape(relevance[self._output])[0]
-        for node in self._graph.nodes:
+        n_samples = tf.shape(relevance[self.output])[0]
+        for node in self.graph.nodes:
             name = node.layer.name
             if name in self._widths:
                 values = relevance.get(TensorRef(node.name))
