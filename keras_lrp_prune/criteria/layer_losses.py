@@ -12,7 +12,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from keras_lrp_prune.criteria.scores import RevisableScores
-from keras_lrp_prune.recovery.second_moments import without_number
+from keras_lrp_prune.recovery.second_moments import Inverse
 
 
 class Losses(Protocol):
@@ -37,30 +37,31 @@ class MadeUpFor:
     `W_v - W_u H_vu / H_uu`.
 
     Args:
-        inverse: `H`, the inverse of the damped second moments, float64, shape
-            `(channels, channels)`; the units come first, behind them what stays in any case.
-        weights: The products `W_u' F W_v`, same shape.
+        inverse: `H`, that of the damped second moments; the units come first, behind them what
+            stays in any case.
+        weights: The products `W_u' F W_v`, float64, shape `(channels, channels)`.
         n_units: How many of the channels are units.
     """
 
-    inverse: np.ndarray
+    inverse: Inverse
     weights: np.ndarray
     n_units: int
 
     @property
     def each(self) -> np.ndarray:
         """See `Losses`."""
-        scale, squares = (np.diag(one)[: self.n_units] for one in (self.inverse, self.weights))
+        scale = self.inverse.diagonal[: self.n_units]
+        squares = np.diag(self.weights)[: self.n_units]
         return np.divide(squares, scale, out=np.zeros(self.n_units), where=scale > 0)
 
     def without(self, column: int) -> Self:
         """See `Losses`."""
-        direction = self.inverse[:, column] / self.inverse[column, column]
+        direction = self.inverse.column(column) / self.inverse.diagonal[column]
         shared = np.outer(direction, self.weights[column])
         square = self.weights[column, column] * np.outer(direction, direction)
         weights = self.weights - shared - shared.T + square
         weights[column] = weights[:, column] = 0
-        return replace(self, inverse=without_number(self.inverse, column), weights=weights)
+        return replace(self, inverse=self.inverse.without(column), weights=weights)
 
 
 @dataclass(frozen=True)

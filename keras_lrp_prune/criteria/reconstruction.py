@@ -18,9 +18,9 @@ class ChannelOBS(Criterion):
     The optimal brain surgeon (Hassibi and Stork 1993) over structures, as ZipLM (Kurtic et al.
     2023, arXiv:2302.04089) and SlimGPT (Ling et al. 2024, arXiv:2412.18110) have it: in closed
     form, one unit at a time, the inverse of the second moments downdated and the weights corrected
-    each time. Errors of outputs count by the squared gradient of the log odds of each sample's class, so
-    that layers compare. Where a kernel reads windows, a channel is made up for by others at the
-    same place of the window.
+    each time. Errors of outputs count by the squared gradient of the log odds of each sample's
+    class, so that layers compare. Where a kernel reads windows, a channel is made up for by others
+    at the same place of the window.
 
     A layer that cannot be refitted (grouped, or called in several places) makes up for nothing:
     there a unit counts with the mean square of what it adds to the log odds. `prune` refits what is
@@ -61,9 +61,9 @@ class ThiNet(Criterion):
 
     Greedy, as in ThiNet (Luo et al. 2017, arXiv:1707.06342): of each image and mirror image and
     each layer some outputs are drawn, each at one place of one channel. What goes next is what
-    changes them least, in squares, together with all that is gone. ThiNet takes the same share of each
-    layer; here errors are relative to the squared outputs of the layer, so that layers compare.
-    `prune` refits what is left at each step where there is a recovery.
+    changes them least, in squares, together with all that is gone. ThiNet takes the same share of
+    each layer; here errors are relative to the squared outputs of the layer, so that layers
+    compare. `prune` refits what is left at each step where there is a recovery.
 
     Args:
         instances: How many outputs are drawn of an image and layer.

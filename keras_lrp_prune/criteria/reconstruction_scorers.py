@@ -115,13 +115,13 @@ class ChannelOBSScorer(_ReadersScorer):
         """The losses of one layer with units that are left, in squares of the log odds."""
         if not layout.refitted:
             return Fixed(means[0][alive].astype(np.float64))
-        *moments, squares = means
+        products, by_place, count, squares = means
         left = np.concatenate([alive, np.arange(len(layout.units), layout.width)])
-        # Of one reading, as the moments of one image are of all its positions and places.
-        inverse = layout.rows * SecondMoments.of_sums(*moments).only(left).inverse(self._damping)
+        moments = SecondMoments.of_sums(products, by_place, float(count)).only(left)
         rows = _kernel_rows(self.engine.kernel(reader.call), layout)[:, left].astype(np.float64)
         weights = np.einsum("tco,o,tdo->cd", rows, squares, rows, optimize=True)
-        return MadeUpFor(inverse, weights, len(alive))
+        # The moments of an image are those of all its positions and places, each of which counts.
+        return MadeUpFor(moments.inverse(self._damping), weights / layout.rows, len(alive))
 
 
 def _kernel_rows(kernel: np.ndarray, layout: Layout) -> np.ndarray:

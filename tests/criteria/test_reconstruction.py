@@ -17,6 +17,7 @@ from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
+from keras_lrp_prune.recovery.second_moments import Inverse
 from keras_lrp_prune.runtime import Execution
 
 SCORERS = {
@@ -68,7 +69,7 @@ def test_what_others_make_up_for_is_the_error_of_the_regression(seed, channels, 
     weights, counts = rng.normal(size=(channels, 3)), rng.random(3)
     strength, order = 0.5, rng.permutation(channels)[: min(gone, channels - 1)]
     square = x.T @ x + strength * np.eye(channels)
-    losses = MadeUpFor(np.linalg.inv(square), (weights * counts) @ weights.T, channels)
+    losses = MadeUpFor(Inverse.of(np.linalg.inv(square)), (weights * counts) @ weights.T, channels)
     total = 0.0
     for number, column in enumerate(order):
         total += losses.each[column]
