@@ -32,6 +32,7 @@ from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
 from keras_lrp_prune.comparison.run_folder import write_json
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.recovery_choice import Recovery
+from keras_lrp_prune.examination.refit import Refitter
 from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.heads import linear_head
 
@@ -78,8 +79,11 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
     judged = task.samples(held_out, "held-out images")
     problem = task.problem(seed=seed)
 
+    def refitter(recovery: str | None) -> Refitter:
+        return Refitter(problem, Recovery(recovery), task.keras_module)
+
     def accuracies(removed: np.ndarray, recovery: str | None) -> list[float]:
-        models = RebuiltModels(task, problem, Recovery(recovery))
+        models = RebuiltModels(task, refitter(recovery))
         return models.class_accuracies(removed, judged).tolist()
 
     found: dict[str, Any] = {
@@ -95,7 +99,7 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
             task,
             METHOD,
             NETWORKS[name].rates,
-            recovery=Recovery("head" if refit_head else None),
+            refitter=refitter("head" if refit_head else None),
             seed=seed,
             engine=CriterionChoice(engine="native"),
         )

@@ -19,6 +19,7 @@ from keras_lrp_prune.comparison.rebuilt_models import RebuiltModels
 from keras_lrp_prune.examination.channel_limits import DEFAULT_LIMITS, ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.recovery_choice import FROZEN, Recovery
+from keras_lrp_prune.examination.refit import Refitter
 from keras_lrp_prune.examination.refitted_mask import refits_each_step
 from keras_lrp_prune.examination.steering import LinearHead, measured
 from keras_lrp_prune.examination.subject import read_subject
@@ -112,13 +113,14 @@ class Bench:
         )
         each_step = refits_each_step(scored_by(method, self._engine), self._recovery)
         refits_in_the_end = self._recovery.chosen is not None and not each_step
+        refitter = Refitter(self._subject.problem(seed), self._recovery, self._subject.keras_module)
         with progress.stage("pruning"):
             decisions = decide(
                 self._subject,
                 method,
                 self._rates,
                 engine=self._engine,
-                recovery=self._recovery,
+                refitter=refitter,
                 seed=seed,
                 on_steering=lambda steering: progress.name_mean(
                     measured(steering, refits=refits_in_the_end).short
@@ -126,8 +128,7 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._subject.structure.rate
-        problem = self._subject.problem(seed=seed)  # for the recovery: nothing is scored by it
-        models = RebuiltModels(self._subject, problem, self._recovery)
+        models = RebuiltModels(self._subject, refitter)
         with progress.stage("measuring"):
             accuracies = self._measured(decisions.masks, models, progress.advance)
         return MethodCurve(
@@ -181,13 +182,16 @@ class Bench:
     def _measured(
         self, masks: np.ndarray, models: RebuiltModels, on_part: Callable[[float], None]
     ) -> np.ndarray:
-        """Class accuracies at each rate; a rate with the same mask as the last is not measured."""
+        """Class accuracies at each rate; a rate with the same mask as another is not measured.
+
+        The last is the first: what was refitted last is known.
+        """
         found: list[np.ndarray] = []
-        for number, mask in enumerate(masks):
-            held = number > 0 and np.array_equal(mask, masks[number - 1])
-            found.append(found[-1] if held else models.class_accuracies(mask, self._test))
+        for number in reversed(range(len(masks))):
+            held = found and np.array_equal(masks[number], masks[number + 1])
+            found.append(found[-1] if held else models.class_accuracies(masks[number], self._test))
             on_part(len(found) / len(masks))
-        return np.stack(found)
+        return np.stack(found[::-1])
 
 
 def _digest(decisions: Decisions) -> str:

@@ -21,7 +21,8 @@ from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
-from keras_lrp_prune.examination.recovery_choice import FROZEN, Recovery
+from keras_lrp_prune.examination.recovery_choice import FROZEN
+from keras_lrp_prune.examination.refit import Refitter
 from keras_lrp_prune.examination.refitted_mask import (
     RefittedMask,
     refits_each_step,
@@ -70,7 +71,7 @@ def decide(
     rates: Sequence[float],
     *,
     engine: CriterionChoice = DEFAULT_CRITERION,
-    recovery: Recovery = FROZEN,
+    refitter: Refitter | None = None,
     seed: int = 0,
     on_steering: Callable[[str], None] = lambda steering: None,
     on_step: Callable[[Step], None] = lambda record: None,
@@ -84,14 +85,15 @@ def decide(
         method: How to prune.
         rates: Pruning rates, increasing.
         engine: What computes LRP, and where; the criterion is that of the method.
-        recovery: What will be refitted. Where it is the linear head, accuracies that steer are
-            those of heads fitted to what is left; and the criterion may have all of it refitted at
-            each step.
+        refitter: Refits what is left, if anything will. Where it is the linear head, accuracies
+            that steer are those of heads fitted to what is left; and the criterion may have all of
+            it refitted at each step.
         seed: For the criterion `"random"`.
         on_steering: Called, before the first step, with what steers.
         on_step: Called with the record of each step.
     """
     criterion = scored_by(method, engine)
+    recovery = FROZEN if refitter is None else refitter.recovery
     refits = refits_each_step(criterion, recovery)
     problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=not refits)
     scored = with_weights_apart(problem) if refits else problem
@@ -106,9 +108,7 @@ def decide(
         )
         on_steering(steering)
         trials = pace.selection.trials
-        mask = None
-        if refits:
-            mask = RefittedMask(problem, scored, scorer, recovery, subject.keras_module)
+        mask = RefittedMask(refitter, scored, scorer) if refitter and refits else None
         timed = _TimedExaminer(scored, scorer, method, steering, refit_head, trials, mask)
         start = time.perf_counter()
         loop = PruningLoop(

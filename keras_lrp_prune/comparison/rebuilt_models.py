@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
-from keras_lrp_prune.examination.recovery_choice import Recovery
+from keras_lrp_prune.examination.refit import Refitter
 from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.subject import Subject
-from keras_lrp_prune.graph.channels import ChannelStructure
 
 
 class RebuiltModels:
@@ -20,14 +18,11 @@ class RebuiltModels:
 
     Args:
         subject: The model.
-        problem: The model and its reference set, for the recovery; nothing is scored.
-        recovery: How what is left is refitted.
+        refitter: Refits what is left.
     """
 
-    def __init__(
-        self, subject: Subject, problem: Problem[ChannelStructure], recovery: Recovery
-    ) -> None:
-        self._subject, self._problem, self._recovery = subject, problem, recovery
+    def __init__(self, subject: Subject, refitter: Refitter) -> None:
+        self._subject, self._refitter = subject, refitter
 
     def class_accuracies(self, removed: np.ndarray, samples: ReferenceSet) -> np.ndarray:
         """Accuracy of each class.
@@ -40,5 +35,5 @@ class RebuiltModels:
             float64, shape `(classes,)`.
         """
         left = Remainder(self._subject, removed)
-        graph = left.recovered(self._problem, self._recovery).graph
+        graph = left.recovered(self._refitter).graph
         return left.class_accuracies(graph, samples)

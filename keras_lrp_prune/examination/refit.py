@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
-from keras_lrp_prune.examination.recovery_choice import RECOVERIES
+from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
 from keras_lrp_prune.examination.steering import LinearHead
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
-from keras_lrp_prune.recovery.least_squares import refit_layers
+from keras_lrp_prune.recovery.least_squares import LeastSquares
+from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.weights import Weights, with_weights
-from keras_lrp_prune.runtime import CompiledForward, from_chief
-from keras_lrp_prune.surgery.builder import build
+from keras_lrp_prune.runtime import from_chief
 from keras_lrp_prune.surgery.kept import kept_without
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+# Of the memory for what is kept of the samples, what is for weights found before.
+_SHARE = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Refitted:
 
     weights: Weights = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_bytes(self) -> int:
+        """What the weights take in memory."""
+        return sum(array.nbytes for layer in self.weights.values() for array in layer.values())
 
     def put_into(self, graph: ModelGraph, recovery: str | None) -> Recovered:
         """The model with these weights.
@@ -65,53 +74,99 @@ class Recovered:
     refused: str = ""
 
 
-def refitted(
-    problem: Problem[ChannelStructure],
-    removed: np.ndarray,
-    recovery: str | None,
-    keras: ModuleType,
-    *,
-    on_part: Callable[[float], None] = lambda part: None,
-) -> Refitted:
+class Refitter:
     """Refits what is left of a model, in closed form but for the head's logistic regression.
+
+    One serves a whole run: what the layers of the whole model compute is kept from refit to refit,
+    and the weights that were found last, as many as memory allows, so that a mask that comes back
+    costs nothing.
 
     Args:
         problem: The whole model, flat, and the reference set.
-        removed: Units that are gone, bool, shape `(units,)`.
-        recovery: One of `RECOVERIES`.
+        recovery: What is refitted.
         keras: The Keras that the model is of.
-        on_part: Called with the share of the layers that are refitted.
 
     Raises:
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
         ValueError: If layers are to be refitted to a single image.
     """
-    parts = RECOVERIES[recovery]
-    weights: Weights = {}
-    skipped: Mapping[str, str] = {}
-    if "least_squares" in parts:
-        refit = refit_layers(
+
+    def __init__(
+        self, problem: Problem[ChannelStructure], recovery: Recovery, keras: ModuleType
+    ) -> None:
+        self.problem, self.recovery, self._keras = problem, recovery, keras
+        parts = RECOVERIES[recovery.chosen]
+        self._head = LinearHead(problem, refit=True) if "head" in parts else None
+        self._layers = self._least_squares() if "least_squares" in parts else None
+        self._found: dict[bytes, Refitted] = {}
+        self._passes_of_heads = 0
+
+    @property
+    def passes(self) -> int:
+        """Forward passes over the reference set that refitting has cost so far."""
+        return self._passes_of_heads + (0 if self._layers is None else self._layers.passes)
+
+    def refitted(
+        self, removed: np.ndarray, *, on_part: Callable[[float], None] = lambda part: None
+    ) -> Refitted:
+        """The weights that suit what is left, whatever was refitted before.
+
+        Args:
+            removed: Units that are gone, bool, shape `(units,)`.
+            on_part: Called with the share of the layers that are refitted.
+        """
+        key = removed.tobytes()
+        found = self._found.pop(key, None) or self._refitted(removed, on_part)
+        self._found[key] = found
+        while sum(one.n_bytes for one in self._found.values()) > _SHARE * self.problem.memory:
+            oldest = next(iter(self._found))
+            if oldest == key:
+                break
+            del self._found[oldest]
+        return found
+
+    def _least_squares(self) -> LeastSquares:
+        problem = self.problem
+        return LeastSquares(
             problem.graph,
             problem.structure,
-            removed,
             problem.reference.x,
-            keras=keras,
+            keras=self._keras,
             batch_size=problem.batch_size,
-            include_head="head" not in parts,
+            memory=problem.memory,
+            include_head=self._head is None,
             seed=problem.seed,
-            on_part=on_part,
         )
-        weights, skipped = _from_chief(refit.weights, problem.strategy), refit.skipped
-    if "head" in parts:
-        head = LinearHead(problem, refit=True)
-        flat = with_weights(problem.graph, weights)
-        built = build(flat, kept_without(problem.structure, removed), keras)
-        features = keras.Model(built.model.inputs[0], built.tensors[head.tensor])
-        rows = CompiledForward(features, problem.batch_size)(problem.reference.x)
-        fitted = {head.name: head.spread(head.fitted(rows), removed)}
-        weights = {**weights, **_from_chief(fitted, problem.strategy)}
-        skipped = {name: reason for name, reason in skipped.items() if name != head.name}
-    return Refitted(weights, skipped)
+
+    def _network(self, removed: np.ndarray) -> Replay:
+        """What is left, to run over the reference samples."""
+        if self._layers is not None:
+            return self._layers.pruned(removed)
+        problem = self.problem
+        return Replay(
+            problem.graph,
+            kept_without(problem.structure, removed),
+            self._keras,
+            problem.reference.x,
+            batch_size=problem.batch_size,
+            memory=problem.memory,
+        )
+
+    def _refitted(self, removed: np.ndarray, on_part: Callable[[float], None]) -> Refitted:
+        strategy = self.problem.strategy
+        weights: Weights = {}
+        skipped: Mapping[str, str] = {}
+        network = self._network(removed)
+        if self._layers is not None:
+            refit = self._layers.refit(removed, network, on_part=on_part)
+            weights, skipped = _from_chief(refit.weights, strategy), refit.skipped
+        if (head := self._head) is not None:
+            self._passes_of_heads += self._layers is None
+            features = network.first(head.tensor, len(self.problem.reference.x))
+            fitted = {head.name: head.spread(head.fitted(features), removed)}
+            weights = {**weights, **_from_chief(fitted, strategy)}
+            skipped = {name: reason for name, reason in skipped.items() if name != head.name}
+        return Refitted(weights, skipped)
 
 
 def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:

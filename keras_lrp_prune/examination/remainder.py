@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
-from keras_lrp_prune.examination.recovery_choice import Recovery
-from keras_lrp_prune.examination.refit import Recovered, Refitted, refitted
+from keras_lrp_prune.examination.refit import Recovered, Refitter
 from keras_lrp_prune.examination.subject import Subject
-from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.runtime import CompiledForward
 from keras_lrp_prune.surgery.builder import rebuild
@@ -47,31 +44,22 @@ class Remainder:
 
     def recovered(
         self,
-        problem: Problem[ChannelStructure],
-        recovery: Recovery,
+        refitter: Refitter,
         *,
-        known: Refitted | None = None,
         floor: float | None = None,
         on_part: Callable[[float], None] = lambda part: None,
     ) -> Recovered:
         """Refits what is left.
 
         Args:
-            problem: The same model, flat, and the reference set.
-            recovery: What is refitted; with `"auto"` nothing is, if that would lose much of the
-                accuracy on the reference set, or cross the floor.
-            known: What that comes to, if it is known; then nothing is computed.
+            refitter: Of the same model. Where its recovery is `"auto"`, nothing is refitted if that
+                would lose much of the accuracy on the reference set, or cross the floor.
             floor: Harmonic mean accuracy below which `"auto"` does not refit.
             on_part: Called with the share of the layers that are refitted.
-
-        Raises:
-            UnsupportedModelError, ValueError: As `refitted` does.
         """
-        subject, chosen = self._subject, recovery.chosen
-        found = known or refitted(
-            problem, self._removed, chosen, subject.keras_module, on_part=on_part
-        )
-        done = found.put_into(subject.graph, chosen)
+        subject, recovery = self._subject, refitter.recovery
+        found = refitter.refitted(self._removed, on_part=on_part)
+        done = found.put_into(subject.graph, recovery.chosen)
         if not recovery.is_auto:
             return done
         before, after = self.harmonic_mean(subject.graph), self.harmonic_mean(done.graph)

@@ -107,7 +107,7 @@ def prune(
         round_to: Groups that lose channels keep a multiple of this many.
         batch_size: Samples per batch and replica; default: as many as the memory budget allows.
         memory_budget: Bytes that the activations of one batch may take on each replica, and what
-            `"lrp.unique"` keeps of the samples.
+            `"lrp.unique"` and the recovery each keep of the samples.
         strategy: A `tf.distribute` strategy whose replicas share the samples of each batch:
             mirrored, multi-worker mirrored or one device. All workers take the same decisions and
             return the same result; the chief alone writes checkpoints and shows progress.

@@ -21,14 +21,13 @@ from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace, own_selection
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware, refitted_steps
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
-from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
 from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.recovery_choice import Recovery
-from keras_lrp_prune.examination.refit import Recovered, Refitted
+from keras_lrp_prune.examination.refit import Recovered, Refitter
 from keras_lrp_prune.examination.refitted_mask import (
     RefittedMask,
     refits_each_step,
@@ -38,7 +37,6 @@ from keras_lrp_prune.examination.remainder import Remainder
 from keras_lrp_prune.examination.steering import Measured, chosen_steering, measured
 from keras_lrp_prune.examination.subject import Subject, read_subject
 from keras_lrp_prune.examination.target import Target
-from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.report.progress import PruningProgress
 from keras_lrp_prune.report.step_record import StepRecord
@@ -125,17 +123,15 @@ class SearchResult:
 
     Args:
         state: Where the loop ended.
-        problem: The model and the reference set, as the criterion saw them.
+        refitter: Refits what they leave.
         steering: What steered: `"as_is"` or `"cross_fit"`.
         engine: What computed LRP, if anything did.
-        refitted: The weights of what is left, if the last step has them already.
     """
 
     state: RunState
-    problem: Problem[ChannelStructure]
+    refitter: Refitter
     steering: str
     engine: str | None
-    refitted: Refitted | None = None
 
 
 def prepare(
@@ -185,11 +181,10 @@ def search(run: Prepared) -> SearchResult:
         )
         accuracy = _measured(run, steering)
         run.progress.name_mean(accuracy.short)
+        refitter = Refitter(problem, options.recovery, subject.keras_module)
         scored = with_weights_apart(problem) if run.refits else problem
         scorer = scorer_of(options.criterion.chosen, scored)
-        mask = None
-        if run.refits:
-            mask = RefittedMask(problem, scored, scorer, options.recovery, subject.keras_module)
+        mask = RefittedMask(refitter, scored, scorer) if run.refits else None
         with closing(scorer), run.progress.stage("pruning"):
             examiner = make_examiner(
                 scored,
@@ -213,8 +208,7 @@ def search(run: Prepared) -> SearchResult:
                 checkpoint=checkpoint,
                 on_step=run.progress.show,
             ).run()
-    known = None if mask is None else mask.known(state.removed)
-    return SearchResult(state, problem, steering, scorer.engine_name, known)
+    return SearchResult(state, refitter, steering, scorer.engine_name)
 
 
 def report(run: Prepared, found: SearchResult) -> PruningResult:
@@ -226,13 +220,7 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
         last = state.standing.harmonic_mean if frozen else None
         left = Remainder(subject, state.removed, masked=last)
         floor = run.options.target.min_accuracy
-        recovered = left.recovered(
-            found.problem,
-            recovery,
-            known=found.refitted,
-            floor=floor,
-            on_part=progress.advance,
-        )
+        recovered = left.recovered(found.refitter, floor=floor, on_part=progress.advance)
 
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
         before = subject.unpruned_probabilities(samples)

@@ -8,12 +8,12 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from threadpoolctl import threadpool_limits
 
 from keras_lrp_prune.arguments import checked
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
+from keras_lrp_prune.recovery.threads import one_thread
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, CompiledForward
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def best_strength(features: np.ndarray, y: np.ndarray, *, bias: bool = True) -> 
         return 1.0
     regression = LogisticRegression(**_REGRESSION, fit_intercept=bias)
     search = GridSearchCV(regression, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
-    with _one_thread():
+    with one_thread():
         search.fit(_in_few_numbers(features)[0], y)
     return float(search.best_params_["C"])
 
@@ -118,7 +118,7 @@ def fit_head(
         Weights `(features, classes)` and biases `(classes,)` of class logits; zeros without bias.
     """
     regression = LogisticRegression(C=strength, **_REGRESSION, fit_intercept=bias)
-    with _one_thread():
+    with one_thread():
         rows, basis = _in_few_numbers(features)
         regression.fit(rows, y)
     kernel = basis @ regression.coef_.T / _scale(features)
@@ -171,11 +171,6 @@ def held_out_probabilities(features: np.ndarray, heads: list[FoldHead]) -> np.nd
     for held_out, kernel, bias in heads:
         found[held_out] = softmax(features[held_out].astype(np.float64) @ kernel + bias, axis=1)
     return found
-
-
-def _one_thread() -> threadpool_limits:
-    """Limits BLAS to one thread: with small products, more of them only wait for each other."""
-    return threadpool_limits(1, user_api="blas")
 
 
 def _folds(y: np.ndarray) -> StratifiedKFold | None:

@@ -10,7 +10,7 @@ of the other branches, and a concatenation passes on what its branches reach.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from types import ModuleType
@@ -23,16 +23,14 @@ from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.model_graph import LayerSpec, ModelGraph, Node, TensorRef, references
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
-from keras_lrp_prune.recovery.patches import NoWindows, Windows, front_part, width, windows_of
+from keras_lrp_prune.recovery.patches import NoWindows, Windows, front_part, windows_of
 from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.ridge import Products, Rows, Samples, best_correction
+from keras_lrp_prune.recovery.targets import Target, Targets
+from keras_lrp_prune.recovery.threads import threads_for
 from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, DEFAULT_MEMORY
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
-# The most windows that a layer is fitted to, and the largest window (in numbers) for which it is
-# fitted to so many.
-_MOST_ROWS = 8_192
-_WIDEST = 4_608
 _HELD_OUT = 0.2
 
 
@@ -46,7 +44,8 @@ class Refit:
             them.
         skipped: Layers that read removed channels but keep their weights, with the reason.
         ridges: Refitted layer to the strength of its penalty, relative to the mean eigenvalue of
-            the Gram matrix of its inputs; `None` where the old weights did best on held-out images.
+            the Gram matrix of its inputs; `None` where the old weights did best on held-out images,
+            or its outputs lack no more than rounding.
     """
 
     weights: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -54,157 +53,216 @@ class Refit:
     ridges: dict[str, float | None] = field(default_factory=dict)
 
 
-def refit_layers(
-    graph: ModelGraph,
-    structure: ChannelStructure,
-    removed: np.ndarray,
-    x: np.ndarray,
-    *,
-    keras: ModuleType,
-    batch_size: int = DEFAULT_BATCH_SIZE,
-    memory: float = DEFAULT_MEMORY,
-    include_head: bool = False,
-    seed: int = 0,
-    on_part: Callable[[float], None] = lambda part: None,
-) -> Refit:
-    """Finds weights with which a pruned network comes close to the whole one.
+class LeastSquares:
+    """Finds weights with which pruned networks come close to the whole one they come from.
 
     Convolutions, dense layers and the pointwise part of separable convolutions; a layer without
     bias in front of a batch norm shifts its moving mean. The ridge of each layer is chosen by the
-    error on a fifth of the images. Costs two forward passes over `x` of the unpruned and two of
-    the pruned network (images and mirror images), and the algebra: seconds for VGG16 at 32x32
-    with 100 images.
+    error on a fifth of the images. A refit costs two forward passes over `x` of the pruned network
+    (images and mirror images), the first one two of the whole network too (and so may another one,
+    see `Targets`), and the algebra: seconds for VGG16 at 32x32 with 100 images.
 
-    Memory: the activations between two layers, of both networks, are kept on the host, if they
-    take no more than `memory`; else the part of the network in front of them is computed again for
-    each layer. A layer is fitted to at most 8,192 windows drawn at random. With `d` numbers in
-    a window and `n` windows it takes a few times `8 * d * min(d, n)` bytes (170 MB for 512
-    channels and 3x3); beyond 512 channels and 3x3, so few windows are drawn that it is no more.
+    What comes out of a refit hangs on what is removed alone, whatever was refitted before.
+
+    Memory: what the layers of the whole network are to compute is kept on the host if it takes no
+    more than half of `memory`; activations between two layers likewise, else the part of the
+    network in front of them is computed again for each layer. A layer is fitted to at most 8,192
+    windows drawn at random. With `d` numbers in a window and `n` windows it takes a few times
+    `8 * d * min(d, n)` bytes (170 MB for 512 channels and 3x3); beyond 512 channels and 3x3, so few
+    windows are drawn that it is no more.
 
     Args:
-        graph: The unpruned model, nested or flat, with one input.
+        graph: The unpruned model, nested or flat, with one input; its weights must stay.
         structure: Its channel structure.
-        removed: bool, shape `(units,)`.
         x: Reference images, preprocessed, shape `(n, ...)`, at least two. Images
             `(n, height, width, channels)` are mirrored; others are taken as they are.
         keras: The Keras module to run the networks with.
         batch_size: Samples that are run at once.
-        memory: Bytes of activations to keep on the host.
+        memory: Bytes to keep on the host.
         include_head: Whether the layer that makes the class scores is refitted too, to its logits.
         seed: For the images held out and the windows drawn.
-        on_part: Called with the share of the layers that are done.
-
-    Returns:
-        A `Refit`; the model itself is not changed.
 
     Raises:
         ValueError: If there are fewer than two images.
 
     Example:
-    >>> refit = refit_layers(graph, structure, removed, x, keras=keras)
-    >>> small = rebuild(with_weights(graph, refit.weights), kept, keras)
-    """
-    if len(x) < 2:
-        raise ValueError(f"Refitting by least squares takes at least two images, not {len(x)}.")
-    flat = graph.flat()
-    refit = Refit()
-    todo = list(_to_refit(flat, structure, removed, include_head, refit.skipped))
-    if not todo:
-        return refit
-    images = with_mirror_images(flat, x)
-    kept = kept_without(structure, removed)
-    whole, pruned = (
-        Replay(flat, what, keras, images, batch_size=batch_size, memory=memory / 2)
-        for what in (Kept(), kept)
-    )
-    held_out = _held_out(len(x), len(images), seed)
-    for number, (node, windows) in enumerate(todo):
-        on_part(number / len(todo))
-        fit = _LayerFit(flat, node, windows, kept, whole, pruned, keras)
-        fitting, holding = fit.samples(held_out, np.random.default_rng([seed, number]))
-        if not np.isfinite(fitting.error()):
-            refit.skipped[node.layer.name] = "outputs on the reference images are not finite"
-            continue
-        correction, ridge = best_correction(fitting, holding, bias=fit.shifts is not None)
-        refit.ridges[node.layer.name] = ridge
-        if correction is not None:
-            refit.weights.update(fit.apply(correction))
-    on_part(1.0)
-    return refit
-
-
-class _LayerFit:
-    """One layer of the whole and of the pruned network.
-
-    Attributes:
-        shifts: The layer and the weight that shift its outputs, if there are any, and the sign.
+    >>> layers = LeastSquares(graph, structure, x, keras=keras)
+    >>> first, second = (layers.refit(removed) for removed in masks)
     """
 
     def __init__(
         self,
         graph: ModelGraph,
-        node: Node,
+        structure: ChannelStructure,
+        x: np.ndarray,
+        *,
+        keras: ModuleType,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        memory: float = DEFAULT_MEMORY,
+        include_head: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if len(x) < 2:
+            raise ValueError(f"Refitting by least squares takes at least two images, not {len(x)}.")
+        self._graph, self._structure, self._keras = graph.flat(), structure, keras
+        self._x = x
+        self._n_images = len(self._images())
+        self._held_out = _held_out(len(x), self._n_images, seed)
+        self._batch_size, self._memory = batch_size, memory / 2
+        self._head = None if include_head else _head(self._graph)
+        everything = np.ones(structure.n_units, bool)
+        self._targets = Targets(
+            self._graph,
+            self._to_refit(everything, {}),
+            self._images,
+            keras,
+            n_images=self._n_images,
+            batch_size=batch_size,
+            memory=memory,
+            seed=seed,
+        )
+        self._refits = 0
+
+    @property
+    def passes(self) -> int:
+        """Forward passes over `x` so far, of images and mirror images."""
+        return (self._refits + self._targets.runs) * self._n_images // len(self._x)
+
+    def pruned(self, removed: np.ndarray) -> Replay:
+        """The network without some units, to run over the images and their mirror images."""
+        kept = kept_without(self._structure, removed)
+        return Replay(
+            self._graph,
+            kept,
+            self._keras,
+            self._images(),
+            batch_size=self._batch_size,
+            memory=self._memory,
+        )
+
+    def refit(
+        self,
+        removed: np.ndarray,
+        pruned: Replay | None = None,
+        *,
+        on_part: Callable[[float], None] = lambda part: None,
+    ) -> Refit:
+        """Refits what some units leave.
+
+        Args:
+            removed: bool, shape `(units,)`.
+            pruned: What the method `pruned` gives for them; its layers get the weights, and it can
+                be run on.
+            on_part: Called with the share of the layers that are done.
+        """
+        refit = Refit()
+        todo = self._to_refit(removed, refit.skipped)
+        if not todo:
+            return refit
+        kept = kept_without(self._structure, removed)
+        pruned = pruned or self.pruned(removed)
+        self._targets.prepare(todo)
+        self._refits += 1
+        for number, (name, windows) in enumerate(todo.items()):
+            on_part(number / len(todo))
+            fit = _LayerFit(self._graph, name, windows, kept, pruned, self._keras)
+            target = self._targets.of(name)
+            with threads_for(fit.multiplications(target)):
+                samples, lacking = fit.samples(target, self._held_out)
+                if not np.isfinite(lacking):
+                    refit.skipped[fit.layer] = "outputs on the reference images are not finite"
+                    continue
+                is_near = lacking <= target.rounding
+                correction, ridge = (None, None) if is_near else best_correction(samples)
+            refit.ridges[fit.layer] = ridge
+            if correction is not None:
+                refit.weights.update(fit.apply(correction))
+        on_part(1.0)
+        return refit
+
+    def _images(self) -> np.ndarray:
+        """Images and mirror images; made each time, because they take twice the memory of `x`."""
+        return with_mirror_images(self._graph, self._x)
+
+    def _to_refit(self, removed: np.ndarray, skipped: dict[str, str]) -> dict[str, Windows]:
+        """Calls of layers that read removed channels; adds to `skipped` those left as they are."""
+        found = {}
+        for node in self._graph.nodes:
+            read = (self._structure.tensor_units[ref] for ref in node.inputs)
+            if not _has_kernel(node) or not any(selects(removed, units).any() for units in read):
+                continue
+            try:
+                if node.name == self._head:
+                    raise NoWindows("output: the class scores")
+                found[node.name] = windows_read_by(self._graph, node)
+            except NoWindows as reason:
+                skipped[node.layer.name] = str(reason)
+        return found
+
+
+class _LayerFit:
+    """One layer of a pruned network.
+
+    Attributes:
+        layer: Its name.
+    """
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        call: str,
         windows: Windows,
         kept: Kept,
-        whole: Replay,
         pruned: Replay,
         keras: ModuleType,
     ) -> None:
-        self.shifts = _shifts(graph, node)
-        self._node = node
-        self._windows = windows
-        self._graph = graph
-        self._kept = kept
-        self._pruned = pruned
-        self._replays = whole, pruned
-        self._fronts = [
-            front_part(node.layer, replay.layers[node.layer.name], keras)
-            for replay in self._replays
-        ]
-        kernels = [_live(replay, node.layer)[windows.kernel] for replay in self._replays]
-        filters = _left(kept, node.layer, windows.kernel)[-1]
-        self._old, self._new = (
-            np.asarray(kernel, np.float64).reshape(width(kernel), -1) for kernel in kernels
-        )
-        self._old = self._old[:, filters]
+        node = graph.by_name[call]
+        self.layer = node.layer.name
+        self._call, self._graph, self._windows = call, graph, windows
+        self._kept, self._pruned = kept, pruned
+        self._shifts = _shifts(graph, node)
+        self._filters = _left(kept, node.layer, windows.kernel)[-1]
+        self._front = front_part(node.layer, pruned.layers[self.layer], keras)
+        self._shape = tuple(_live(pruned, node.layer)[windows.kernel].shape)
+        self._n_inputs = prod(self._shape[:-1])
 
-    def samples(self, held_out: np.ndarray, rng: np.random.Generator) -> tuple[Samples, Samples]:
+    def multiplications(self, target: Target) -> float:
+        """How many the products of what it reads take."""
+        n_rows = len(target.chosen)
+        return float(self._n_inputs * n_rows * min(self._n_inputs, n_rows))
+
+    def samples(self, target: Target, held_out: np.ndarray) -> tuple[Samples, float]:
         """What the layer reads in the pruned network, and what its outputs lack.
 
         Args:
+            target: What they are to match.
             held_out: bool, shape `(images,)`.
-            rng: Draws the windows.
 
         Returns:
-            The samples to fit to, and those of the images held out.
+            The samples to fit to, and what the outputs lack in all, root mean square as a share of
+            what they are to be.
         """
-        passes = zip(*(replay.up_to(self._node.name) for replay in self._replays), strict=True)
-        for (batch, before), (_, now) in passes:
-            before, now = (
-                np.asarray(front(x)) for front, x in zip(self._fronts, (before, now), strict=True)
-            )
-            if batch.start == 0:
-                each = prod(self._windows.counts(now.shape))
-                chosen = _drawn(each * len(held_out), len(self._new), rng)
-                parts = _parts(len(chosen), self._new.shape)
-            first, last = np.searchsorted(chosen, (each * batch.start, each * batch.stop))
-            mine = chosen[first:last]
-            seen = self._windows.rows(now, mine - each * batch.start)
-            with np.errstate(invalid="ignore"):  # the caller checks that the error is finite
-                target = self._windows.rows(before, mine - each * batch.start) @ self._old
-                missing = target - seen @ self._new
-            held = held_out[mine // each]
-            for part, which in zip(parts, (~held, held), strict=True):
-                part.add(seen[which], missing[which])
-        return parts
+        kernel = _live(self._pruned, self._graph.layers[self.layer])[self._windows.kernel]
+        matrix = np.asarray(kernel, np.float64).reshape(self._n_inputs, -1)
+        samples, asked, lacking = self._empty(len(target.chosen)), 0.0, 0.0
+        held_out = held_out[target.images]
+        for batch, now in self._pruned.up_to(self._call):
+            rows, places = target.within(batch)
+            seen = self._windows.rows(np.asarray(self._front(now)), places)
+            with np.errstate(invalid="ignore", over="ignore"):  # the caller sees that
+                wanted = target.outputs[rows][:, self._filters].astype(np.float64)
+                missing = wanted - seen @ matrix
+                asked += float((wanted**2).sum())
+                lacking += float((missing**2).sum())
+                samples.add(seen, missing, held_out[rows])
+        return samples, float(np.sqrt(lacking / (asked or 1.0)))
 
     def apply(self, correction: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """Corrects the pruned network; returns the weights that are new, in their old shapes."""
-        name, kernel = self._node.layer.name, self._windows.kernel
-        shape = _live(self._pruned, self._node.layer)[kernel].shape
-        changes = [(name, kernel, correction[:-1].reshape(shape))]
-        if self.shifts is not None:
-            layer, weight, sign = self.shifts
+        name, kernel = self.layer, self._windows.kernel
+        changes = [(name, kernel, correction[:-1].reshape(self._shape))]
+        if self._shifts is not None:
+            layer, weight, sign = self._shifts
             changes.append((layer, weight, sign * correction[-1]))
         news: dict[str, dict[str, np.ndarray]] = {}
         for layer, weight, change in changes:
@@ -216,26 +274,12 @@ class _LayerFit:
             news.setdefault(layer, {})[weight] = whole
         return news
 
-
-def _to_refit(
-    graph: ModelGraph,
-    structure: ChannelStructure,
-    removed: np.ndarray,
-    include_head: bool,
-    skipped: dict[str, str],
-) -> Iterator[tuple[Node, Windows]]:
-    """Calls of layers that read removed channels; fills `skipped` with those left as they are."""
-    head = None if include_head else _head(graph)
-    for node in graph.nodes:
-        lost = any(selects(removed, structure.tensor_units[ref]).any() for ref in node.inputs)
-        if not lost or not _has_kernel(node):
-            continue
-        try:
-            if node.name == head:
-                raise NoWindows("output: the class scores")
-            yield node, windows_read_by(graph, node)
-        except NoWindows as reason:
-            skipped[node.layer.name] = str(reason)
+    def _empty(self, n_rows: int) -> Samples:
+        """No samples yet, of the kind that takes less memory."""
+        bias = self._shifts is not None
+        if n_rows < self._n_inputs:
+            return Rows(bias=bias)
+        return Products(self._n_inputs, self._shape[-1], bias=bias)
 
 
 def windows_read_by(graph: ModelGraph, node: Node) -> Windows:
@@ -298,21 +342,6 @@ def _left(kept: Kept, layer: LayerSpec, weight: str) -> list[np.ndarray]:
     cuts = kept.positions.get(layer.name, {}).get(weight, {})
     shape = layer.weights[weight].shape
     return [cuts.get(axis, np.arange(size)) for axis, size in enumerate(shape)]
-
-
-def _parts(n_rows: int, shape: tuple[int, ...]) -> tuple[Samples, Samples]:
-    """Two empty sets of samples, of the kind that takes less memory."""
-    if n_rows < shape[0]:
-        return Rows(), Rows()
-    return Products(*shape), Products(*shape)
-
-
-def _drawn(total: int, n_inputs: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of the windows to fit to, sorted: all, or as many as the memory is meant for."""
-    most = _MOST_ROWS if n_inputs <= _WIDEST else _WIDEST**2 // n_inputs
-    if total <= most:
-        return np.arange(total)
-    return np.sort(rng.choice(total, most, replace=False, shuffle=False))
 
 
 def _held_out(n: int, n_with_mirrored: int, seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from keras_lrp_prune.graph.generations import weights_of
 from keras_lrp_prune.graph.layer_types import Trait, has
@@ -39,15 +40,16 @@ class Windows:
             for size, reach, stride, padded in zip(*sizes, strict=True)
         )
 
-    def rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    def rows(self, x: np.ndarray, chosen: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
         """What the kernel sees in some windows.
 
         Args:
             x: The input, shape `(n, ..., channels)`.
             chosen: Numbers of windows, the first sample's first, int64, shape `(m,)`.
+            dtype: Of what is returned.
 
         Returns:
-            float64, shape `(m, prod(size) * channels)`, in the order of the kernel.
+            Shape `(m, prod(size) * channels)`, in the order of the kernel.
         """
         counts = self.counts(x.shape)
         if x.ndim == 2:  # of a dense layer: one window
@@ -60,7 +62,7 @@ class Windows:
         starts = (at * stride for at, stride in zip(place, self.strides, strict=True))
         steps = (slice(None, None, step) for step in self.dilation)
         seen = view[(slice(None), *(slice(None) for _ in axes), *steps)][(sample, *starts)]
-        return seen.reshape(len(chosen), -1).astype(np.float64)
+        return seen.reshape(len(chosen), -1).astype(dtype, copy=False)
 
     @property
     def _reach(self) -> tuple[int, ...]:

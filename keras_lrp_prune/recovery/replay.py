@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras_lrp_prune.graph.model_graph import (
     map_references,
     references,
 )
-from keras_lrp_prune.surgery.builder import build
+from keras_lrp_prune.surgery.builder import Built, build
 from keras_lrp_prune.surgery.kept import Kept
 
 Values = dict[TensorRef, Any]
@@ -29,7 +30,7 @@ class Replay:
     once; where it takes more memory than allowed, it is computed again from what was kept last.
 
     Args:
-        graph: A flat model with one input; it is built anew and stays as it is.
+        graph: A flat model with one input; it is built anew, once it is run, and stays as it is.
         kept: What is left of each layer.
         keras: The module to build with.
         x: Samples, shape `(n, ...)`.
@@ -47,20 +48,31 @@ class Replay:
         batch_size: int,
         memory: float,
     ) -> None:
-        import tensorflow as tf
-
-        built = build(graph, kept, keras)
-        self.layers: Mapping[str, Any] = built.layers
+        self._graph, self._kept, self._keras = graph, kept, keras
         self._nodes = graph.nodes
-        self._kept = kept
         self._own_mode_first = keras.__name__ == "tf_keras"
         self._batch_size = batch_size
         self._memory = memory
         (source,) = references(graph.inputs)
-        self._done = 0
-        dtype = tf.as_dtype(built.model.inputs[0].dtype).as_numpy_dtype
-        self._stored: dict[TensorRef, np.ndarray] = {source: x.astype(dtype, copy=False)}
+        self._done, self._n_samples = 0, len(x)
+        self._stored: dict[TensorRef, np.ndarray] = {source: x}
         self._outputs = list(references(graph.outputs))
+
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """The layers by name; they may be changed as long as no call of them was passed."""
+        return self._built.layers
+
+    @cached_property
+    def _built(self) -> Built:
+        return build(self._graph, self._kept, self._keras)
+
+    @cached_property
+    def _dtype(self) -> Any:
+        """What the model takes."""
+        import tensorflow as tf
+
+        return tf.as_dtype(self._built.model.inputs[0].dtype).as_numpy_dtype
 
     def up_to(self, name: str) -> Iterator[tuple[slice, Any]]:
         """What the call named so reads, batch by batch.
@@ -73,27 +85,43 @@ class Replay:
         """
         end = next(index for index, node in enumerate(self._nodes) if node.name == name)
         (wanted,) = self._nodes[end].inputs
-        n_samples = len(next(iter(self._stored.values())))
         later = self._read_from(end)
         store: dict[TensorRef, np.ndarray] | None = {}
-        for start in range(0, n_samples, self._batch_size):
-            batch = slice(start, min(start + self._batch_size, n_samples))
+        for batch in self._batches(self._n_samples):
             values = self._run(batch, end)
             yield batch, values[wanted]
             left = {ref: np.asarray(values[ref]) for ref in later if ref in values}
-            if start == 0 and _bytes(left, n_samples) > self._memory:
+            if batch.start == 0 and _bytes(left, self._n_samples) > self._memory:
                 store = None
             if store is not None:
                 for ref, array in left.items():
                     if ref not in store:
-                        store[ref] = np.empty((n_samples, *array.shape[1:]), array.dtype)
+                        store[ref] = np.empty((self._n_samples, *array.shape[1:]), array.dtype)
                     store[ref][batch] = array
         if store is not None:
             self._stored, self._done = store, end
 
+    def first(self, ref: TensorRef, n_samples: int) -> np.ndarray:
+        """A tensor that no call reads that comes before those that were asked for.
+
+        Args:
+            ref: The tensor.
+            n_samples: For how many of the samples.
+        """
+        end = next(index for index, node in enumerate(self._nodes) if node.name == ref.node) + 1
+        end = max(end, self._done)
+        batches = self._batches(n_samples)
+        return np.concatenate([np.asarray(self._run(batch, end)[ref]) for batch in batches])
+
+    def _batches(self, n_samples: int) -> Iterator[slice]:
+        for start in range(0, n_samples, self._batch_size):
+            yield slice(start, min(start + self._batch_size, n_samples))
+
     def _run(self, batch: slice, end: int) -> Values:
         """Every tensor from what is kept up to a call, which is left out."""
         values: Values = {ref: array[batch] for ref, array in self._stored.items()}
+        if not self._done:
+            values = {ref: array.astype(self._dtype, copy=False) for ref, array in values.items()}
         for node in self._nodes[self._done : end]:
             if node.is_input:
                 continue

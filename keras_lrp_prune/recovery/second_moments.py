@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve
+from scipy.linalg import cho_solve, cholesky
+
+from keras_lrp_prune.recovery.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,9 @@ def with_ones(x: np.ndarray) -> np.ndarray:
 
 def solved(square: np.ndarray, right: np.ndarray, strength: float) -> np.ndarray:
     """Solves a symmetric system with something added to its diagonal."""
-    import tensorflow as tf
-
     square = square.copy()
     square.flat[:: len(square) + 1] += strength
-    # Not LAPACK's: where cores are shared, its threads wait for each other many times as long.
-    factor = np.asarray(tf.linalg.cholesky(square))
+    with one_thread():  # where cores are shared, several wait for each other many times as long
+        # As the square is symmetric, its transpose lies in memory as LAPACK works on it in place.
+        factor = cholesky(square.T, lower=True, overwrite_a=True, check_finite=False)
     return cho_solve((factor, True), right, check_finite=False)

@@ -1,5 +1,7 @@
 """A network refitted to each mask: masked, it is what is rebuilt; what was there before is gone."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import keras_lrp_prune as klp
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.registry import chosen_criterion
 from keras_lrp_prune.examination.recovery_choice import Recovery
-from keras_lrp_prune.examination.refit import refitted
+from keras_lrp_prune.examination.refit import Refitter
 from keras_lrp_prune.examination.refitted_mask import (
     RefittedMask,
     refits_each_step,
@@ -32,13 +34,16 @@ class Refitting:
         self.problem = self.subject.problem()
         self.apart = with_weights_apart(self.problem)
         self.scorer = scorer_of(chosen_criterion(criterion, engine="native"), self.apart)
-        self.mask = RefittedMask(self.problem, self.apart, self.scorer, Recovery(recovery), keras)
+        self.mask = RefittedMask(self.refitter(), self.apart, self.scorer)
+
+    def refitter(self):
+        return Refitter(self.problem, Recovery(self.recovery), keras)
 
     def outputs(self):
         return np.asarray(self.problem.working().model(self.x, training=False))
 
     def rebuilt(self, removed):
-        found = refitted(self.problem, removed, self.recovery, keras)
+        found = self.refitter().refitted(removed)
         graph = found.put_into(self.subject.graph, self.recovery).graph
         return rebuild(graph, kept_without(self.subject.structure, removed), keras)
 
@@ -82,6 +87,19 @@ def test_the_way_does_not_matter():
     assert np.array_equal(network.outputs(), other.outputs())
     scores = [each.scorer.scores(removed).by_class for each in (network, other)]
     assert np.array_equal(*scores)
+
+
+def test_a_mask_that_comes_back_is_not_refitted_again_unless_memory_is_short():
+    network = Refitting("sequential")
+    structure = network.subject.structure
+    masks = [random_removal(structure, share) for share in (0.2, 0.4, 0.6)]
+    for memory, kept in ((2**30, [True, True, True]), (1, [False, False, True])):
+        refitter = Refitter(
+            replace(network.problem, memory=memory), Recovery("least_squares"), keras
+        )
+        found = [refitter.refitted(mask) for mask in masks]
+        same = [refitter.refitted(masks[number]) is found[number] for number in (2, 1, 0)]
+        assert same == kept[::-1]
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "l1", "lrp.log_odds"])

@@ -9,8 +9,8 @@ from pruning_models import digits, digits_model, reference, train_pooled_model
 from trained import trained
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.examination import refitted_mask, remainder
 from keras_lrp_prune.pruning import stages
+from keras_lrp_prune.recovery.least_squares import LeastSquares
 
 QUIET = {"criterion": "lrp.unique", "verbose": 0}
 
@@ -90,14 +90,13 @@ def test_it_keeps_more_than_refitting_in_the_end(pooled, result):
 
 def test_the_last_refit_is_not_made_twice(pooled, result, monkeypatch):
     calls = []
-    refit = refitted_mask.refitted
+    refit = LeastSquares.refit
 
     def counted(*arguments, **options):
         calls.append(arguments)
         return refit(*arguments, **options)
 
-    for module in (refitted_mask, remainder):
-        monkeypatch.setattr(module, "refitted", counted)
+    monkeypatch.setattr(LeastSquares, "refit", counted)
     found = klp.prune(pooled, reference(), 0.2, recovery="least_squares", **QUIET)
     assert len(calls) == len(found.history) - 1 == 2
     assert found.settings["recovery"] == "least_squares"
@@ -135,8 +134,9 @@ def test_a_curve_is_measured_and_its_passes_are_counted(pooled):
     curve = klp.accuracy_curve(
         pooled, reference(), (x, y), "lrp.unique", [0, 0.3, 0.6], recovery="least_squares"
     )
-    # Six steps: images and mirror images of both networks, and what is judged, the whole one too.
-    assert curve.forward_passes == 6 * 4 + 7 and curve.scoring_passes == 6
+    # Six steps: images and mirror images of what is left, and what is judged, the whole one too;
+    # images and mirror images of the whole one, once.
+    assert curve.forward_passes == 6 * 2 + 7 + 2 and curve.scoring_passes == 6
     assert curve.class_accuracy[1].mean() > 0.85
     frozen = klp.accuracy_curve(pooled, reference(), (x, y), "lrp.unique", [0, 0.3])
     assert frozen.forward_passes == 4

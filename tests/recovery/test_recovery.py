@@ -29,7 +29,7 @@ from tiers import examples
 from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.prunables.channel_mask import ChannelMask
 from keras_lrp_prune.recovery.head import fit_head
-from keras_lrp_prune.recovery.least_squares import refit_layers
+from keras_lrp_prune.recovery.least_squares import LeastSquares
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.weights import with_weights
 from keras_lrp_prune.surgery.builder import build, rebuild
@@ -39,7 +39,7 @@ from keras_lrp_prune.surgery.kept import Kept, kept_without
 def refit(model, removed, x, **options):
     graph, structure = analysed(model)
     options = {"keras": keras, "batch_size": 16, "include_head": True, **options}
-    return refit_layers(graph, structure, removed, x, **options)
+    return LeastSquares(graph, structure, x, **options).refit(removed)
 
 
 def recovered(model, removed, weights):
@@ -185,8 +185,27 @@ class TestRefit:
         assert first.ridges == second.ridges
         assert largest_change(first.weights, second.weights) < 1e-7
 
+    @pytest.mark.parametrize(("memory", "runs"), [(1e9, 2), (0, 4)])
+    def test_what_was_refitted_before_does_not_matter(self, monkeypatch, memory, runs):
+        """With what the whole network computes kept, and without memory for it: bit for bit."""
+        monkeypatch.setattr("keras_lrp_prune.recovery.targets._MOST_ROWS", 100)
+        model = make_live(sequential())
+        x = images(model, 12)
+        graph, structure = analysed(model)
+        options = {"keras": keras, "batch_size": 16}
+        layers = LeastSquares(graph, structure, x, **options, memory=memory)
+        assert set(layers.refit(removal(model, first=[0])).ridges) == {"second"}
+        for share in (0.2, 0.6, 0.3):
+            removed = random_removal(structure, share)
+            found = layers.refit(removed)
+            fresh = LeastSquares(graph, structure, x, **options).refit(removed)
+            assert set(found.ridges) == {"second", "hidden"} and found.ridges == fresh.ridges
+            assert largest_change(found.weights, fresh.weights) == 0
+        # Images and mirror images: of what was left four times, and of the whole network.
+        assert layers.passes == 2 * (4 + runs)
+
     def test_the_seed_decides(self, monkeypatch):
-        monkeypatch.setattr("keras_lrp_prune.recovery.least_squares._MOST_ROWS", 400)
+        monkeypatch.setattr("keras_lrp_prune.recovery.targets._MOST_ROWS", 400)
         model = make_live(vgg())
         x = images(model, 12)
         _, structure = analysed(model)
@@ -237,7 +256,7 @@ class TestRefit:
         assert set(found.weights) == {"second"}
 
     def test_wide_layers_get_fewer_windows(self, monkeypatch):
-        monkeypatch.setattr("keras_lrp_prune.recovery.least_squares._WIDEST", 40)
+        monkeypatch.setattr("keras_lrp_prune.recovery.targets._WIDEST", 40)
         model = make_live(vgg())
         x = images(model, 24)
         _, structure = analysed(model)
@@ -254,9 +273,10 @@ class TestRefit:
         legacy = rebuild(graph, Kept(), tf_keras)
         removed = random_removal(structure, 0.4)
         x = images(model, 24)
-        options = {"removed": removed, "x": x, "batch_size": 16}
-        found = refit_layers(read_model(legacy), structure, keras=tf_keras, **options)
-        same = refit_layers(graph, structure, keras=keras, **options)
+        found, same = (
+            LeastSquares(graph, structure, x, keras=module, batch_size=16).refit(removed)
+            for graph, module in ((read_model(legacy), tf_keras), (graph, keras))
+        )
         assert found.ridges == same.ridges
         assert largest_change(found.weights, same.weights) < 1e-2
 

@@ -10,6 +10,7 @@ from tiers import examples
 from keras_lrp_prune.graph.model_graph import LayerSpec
 from keras_lrp_prune.recovery.patches import windows_of
 from keras_lrp_prune.recovery.ridge import RIDGES, Products, Rows, best_correction
+from keras_lrp_prune.recovery.second_moments import with_ones
 
 
 class TestWindows:
@@ -52,56 +53,77 @@ class TestWindows:
         np.testing.assert_allclose(rows @ layer.kernel.numpy(), expected, atol=1e-12)
 
 
+def both_kinds(n_inputs, n_outputs, bias=True):
+    return Rows(bias=bias), Products(n_inputs, n_outputs, bias=bias)
+
+
+def fitted(x, missing, ridge, bias):
+    """What minimises the penalised error, by the general least squares of NumPy."""
+    mean_x, mean_e = (array.mean(0) * bias for array in (x, missing))
+    x, missing = x - mean_x, missing - mean_e
+    strength = np.sqrt(ridge * (x**2).sum() / x.shape[1])
+    rows = np.vstack([x, strength * np.eye(x.shape[1])])
+    right = np.vstack([missing, np.zeros((x.shape[1], missing.shape[1]))])
+    kernel = np.linalg.lstsq(rows, right)[0]
+    return np.vstack([kernel, mean_e - mean_x @ kernel])
+
+
 class TestRidge:
     @given(
         seed=st.integers(0, 1000),
-        n_rows=st.integers(2, 30),
+        n_rows=st.integers(4, 30),
         n_inputs=st.integers(1, 20),
         bias=st.booleans(),
         ridge=st.sampled_from(RIDGES),
     )
     @examples(60)
-    def test_both_ways_minimise_the_same(self, seed, n_rows, n_inputs, bias, ridge):
+    def test_both_ways_minimise_what_is_asked_for(self, seed, n_rows, n_inputs, bias, ridge):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(n_rows, n_inputs)) + rng.normal(size=n_inputs)
         missing = rng.normal(size=(n_rows, 3))
-        found = []
-        for samples in (Rows(), Products(n_inputs, 3)):
+        held_out = rng.permutation(n_rows) < rng.integers(1, n_rows - 1)
+        of_others = fitted(x[~held_out], missing[~held_out], ridge, bias)
+        left = missing[held_out] - with_ones(x[held_out]) @ of_others
+        for samples in both_kinds(n_inputs, 3, bias):
             for part in np.array_split(np.arange(n_rows), 2):
-                samples.add(x[part], missing[part])
-            found.append(samples.solver(bias)(ridge))
-            left = missing - x @ found[-1][:-1] - found[-1][-1]
-            np.testing.assert_allclose(samples.error(found[-1]), (left**2).sum(), atol=1e-9)
-            np.testing.assert_allclose(samples.error(), (missing**2).sum())
-            assert bias or not found[-1][-1].any()
-        np.testing.assert_allclose(*found, atol=1e-7)
-        # The gradient of the penalised error vanishes.
-        centred = x - x.mean(0) * bias
-        strength = ridge * (centred**2).sum() / n_inputs
-        np.testing.assert_allclose(x.T @ left, strength * found[1][:-1], atol=1e-7)
-        np.testing.assert_allclose(left.sum(0) * bias, 0, atol=1e-7)
+                samples.add(x[part], missing[part], held_out[part])
+            np.testing.assert_allclose(samples.error(), (missing[held_out] ** 2).sum())
+            np.testing.assert_allclose(samples.trial(ridge), (left**2).sum(), rtol=1e-6)
+            found = samples.correction(ridge)
+            np.testing.assert_allclose(found, fitted(x, missing, ridge, bias), atol=1e-6)
+            assert bias or not found[-1].any()
+
+    @pytest.mark.parametrize("noise", [0, 0.3, 1, 3])
+    def test_the_ridge_is_the_best_of_all(self, noise):
+        """The search tries only some of them."""
+        rng = np.random.default_rng(0)
+        x, kernel = rng.normal(size=(200, 30)) * np.logspace(0, -2, 30), rng.normal(size=(30, 2))
+        missing = x @ kernel + noise * rng.normal(size=(200, 2))
+        for samples in both_kinds(30, 2):
+            samples.add(x, missing, np.arange(200) >= 150)
+            errors = [samples.trial(ridge) for ridge in RIDGES]
+            correction, ridge = best_correction(samples)
+            assert ridge == RIDGES[int(np.argmin(errors))]
+            np.testing.assert_array_equal(correction, samples.correction(ridge))
 
     def test_noise_gets_a_strong_ridge_and_structure_a_weak_one(self):
         rng = np.random.default_rng(0)
         x, kernel = rng.normal(size=(200, 30)), rng.normal(size=(30, 2))
         for noise, ridges in ((0, RIDGES[:1]), (3, RIDGES[3:])):
             missing = x @ kernel + noise * rng.normal(size=(200, 2)) * 10
-            parts = Rows(), Rows()
-            for part, rows in zip(parts, (slice(150), slice(150, None)), strict=True):
-                part.add(x[rows], missing[rows])
-            assert best_correction(*parts, bias=True)[1] in (*ridges, None)
+            for samples in both_kinds(30, 2):
+                samples.add(x, missing, np.arange(200) >= 150)
+                assert best_correction(samples)[1] in (*ridges, None)
 
     @pytest.mark.parametrize("constant", [0.0, 1e4])
-    @pytest.mark.parametrize("kind", [Rows, lambda: Products(4, 2)])
-    def test_inputs_that_do_not_vary_leave_the_bias(self, constant, kind):
-        samples = kind()
-        samples.add(np.full((10, 4), constant), np.full((10, 2), 3.0))
-        for ridge in RIDGES:
-            assert samples.error(samples.solver(True)(ridge)) < 1e-6
+    def test_inputs_that_do_not_vary_leave_the_bias(self, constant):
+        for samples in both_kinds(4, 2):
+            samples.add(np.full((10, 4), constant), np.full((10, 2), 3.0), np.arange(10) >= 7)
+            for ridge in RIDGES:
+                assert samples.trial(ridge) < 1e-6
 
     def test_nothing_missing_changes_nothing(self):
         x = np.random.default_rng(0).normal(size=(10, 4))
-        parts = Rows(), Rows()
-        for part in parts:
-            part.add(x, np.zeros((10, 2)))
-        assert best_correction(*parts, bias=True) == (None, None)
+        for samples in both_kinds(4, 2):
+            samples.add(x, np.zeros((10, 2)), np.arange(10) >= 7)
+            assert best_correction(samples) == (None, None)
