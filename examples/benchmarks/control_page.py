@@ -22,7 +22,7 @@ from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import plot_curves
 
 DEFAULT, BASELINE = "accuracy-aware", "lrp-iterative"
-LRP_BASELINES = (BASELINE, "lrp-one-shot", "pxp")
+LRP_BASELINES = (BASELINE, "lrp-one-shot", "pxp", "pxp-iterative")
 FROZEN = "frozen"
 COLUMNS = ("AUC", "Harmonic", "Worst", "At 30 %", "At 50 %", "At 70 %", "Passes")
 # Of several tasks, the mean; a task alone otherwise.
