@@ -172,7 +172,7 @@ class _TimedExaminer:
             steering,
             refit_head=refit_head,
             trials=trials,
-            mask=mask,
+            refitted=mask,
         )
         self._mask = mask
         unpruned = np.zeros(problem.structure.n_units, bool)
@@ -180,6 +180,7 @@ class _TimedExaminer:
         examined.evaluate(unpruned)
         self._examined = examined
         self._evaluations: list[float] = []
+        self._evaluation_passes = 0
         self.scores = examined.scores
         self.scorings = self._evaluations if self._in_one_pass else timed.seconds
 
@@ -188,10 +189,12 @@ class _TimedExaminer:
         start = time.perf_counter()
         found = self._examined.evaluate(removed)
         self._evaluations.append(time.perf_counter() - start)
+        # Where what is left is refitted, that gives its accuracies too.
+        self._evaluation_passes += self._mask is None or not removed.any()
         return found
 
     @property
     def forward_passes(self) -> int:
         """Number of forward passes, those of the criterion not included."""
         refits = 0 if self._mask is None else self._mask.passes
-        return refits + (0 if self._in_one_pass else len(self._evaluations))
+        return refits + (0 if self._in_one_pass else self._evaluation_passes)

@@ -7,6 +7,7 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.examination.refitted_mask import RefittedMask
 from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.generations import keras_of
@@ -48,13 +49,14 @@ class OnePass:
 class TwoPasses:
     """The masked working model gives the accuracies, and the scorer the scores.
 
-    An evaluation costs a forward pass over the reference set, scores what they cost.
+    An evaluation costs a forward pass over the reference set, scores what they cost; that of a
+    network that is refitted costs the refit.
 
     Args:
         problem: The model and the reference set.
         scorer: Scores the units of the masked working model.
         steering: Turns what the working model computes into class probabilities.
-        mask: On the working model; default: the problem's.
+        refitted: Masks and refits the working model, if that is what is judged.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class TwoPasses:
         problem: Problem[Prunable],
         scorer: Scorer[Prunable],
         steering: Steering,
-        mask: Mask | None = None,
+        refitted: RefittedMask | None = None,
     ) -> None:
         working = problem.working()
-        self._mask = problem.mask() if mask is None else mask
+        self._refitted = refitted
+        self._mask: Mask = refitted or problem.mask()
         with scope(problem.strategy):
             reader = keras_of(working.model).Model(
                 working.model.inputs[0], working.tensors[steering.tensor]
@@ -91,9 +94,14 @@ class TwoPasses:
     def _rows_of(self, removed: np.ndarray) -> np.ndarray:
         key = removed.tobytes()
         if key not in self._rows:
-            self._mask.set(removed)
-            self._rows[key] = self._forward(self._reference.x)
+            self._rows[key] = self._computed(removed)
         return self._rows[key]
+
+    def _computed(self, removed: np.ndarray) -> np.ndarray:
+        if self._refitted is not None and removed.any():
+            return self._refitted.rows(removed, self._steering.tensor)
+        self._mask.set(removed)
+        return self._forward(self._reference.x)
 
 
 def make_examiner(
@@ -103,7 +111,7 @@ def make_examiner(
     *,
     refit_head: bool,
     trials: bool = False,
-    mask: Mask | None = None,
+    refitted: RefittedMask | None = None,
 ) -> OnePass | TwoPasses:
     """The cheapest way to judge candidates that gives what is asked for.
 
@@ -113,13 +121,13 @@ def make_examiner(
         steering: `"as_is"` or `"cross_fit"`.
         refit_head: Whether the heads of `"cross_fit"` are fitted anew for each candidate.
         trials: Whether candidates are evaluated that are not scored.
-        mask: On the working model, if it is not the problem's.
+        refitted: Masks and refits the working model, if what is judged is refitted.
 
     Raises:
         UnsupportedModelError: If the model has no linear head where one is needed.
     """
     if steering == "cross_fit":
-        return TwoPasses(problem, scorer, CrossFit(LinearHead(problem, refit_head)), mask)
-    if isinstance(scorer, ProbabilityScorer) and not trials and mask is None:
+        return TwoPasses(problem, scorer, CrossFit(LinearHead(problem, refit_head)), refitted)
+    if isinstance(scorer, ProbabilityScorer) and not trials and refitted is None:
         return OnePass(problem, scorer)
-    return TwoPasses(problem, scorer, AsIs(problem), mask)
+    return TwoPasses(problem, scorer, AsIs(problem), refitted)

@@ -14,8 +14,9 @@ import numpy as np
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
 from keras_lrp_prune.examination.steering import LinearHead
-from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.graph.channels import ChannelStructure, selects
+from keras_lrp_prune.graph.heads import linear_head
+from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
 from keras_lrp_prune.recovery.least_squares import LeastSquares
 from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.weights import Weights, with_weights
@@ -37,15 +38,20 @@ class Refitted:
     Args:
         weights: Layer of the flat graph to weight to its values, in the shapes of the whole layer.
         skipped: Layers that could not be refitted, with the reason.
+        rows: What the refitted network computes for the reference samples, with zeros for channels
+            that are gone: the features that a linear head reads, if there is one, and the model's
+            outputs, unless the head is fitted anew.
     """
 
     weights: Weights = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[TensorRef, np.ndarray] = field(default_factory=dict)
 
     @property
     def n_bytes(self) -> int:
-        """What the weights take in memory."""
-        return sum(array.nbytes for layer in self.weights.values() for array in layer.values())
+        """What it takes in memory."""
+        weights = (array for layer in self.weights.values() for array in layer.values())
+        return sum(array.nbytes for array in (*weights, *self.rows.values()))
 
     def put_into(self, graph: ModelGraph, recovery: str | None) -> Recovered:
         """The model with these weights.
@@ -154,19 +160,41 @@ class Refitter:
 
     def _refitted(self, removed: np.ndarray, on_part: Callable[[float], None]) -> Refitted:
         strategy = self.problem.strategy
+        if self._head is None and (self._layers is None or not removed.any()):
+            return Refitted()
         weights: Weights = {}
         skipped: Mapping[str, str] = {}
         network = self._network(removed)
         if self._layers is not None:
             refit = self._layers.refit(removed, network, on_part=on_part)
             weights, skipped = _from_chief(refit.weights, strategy), refit.skipped
+        rows = self._rows(network)
         if (head := self._head) is not None:
             self._passes_of_heads += self._layers is None
-            features = network.first(head.tensor, len(self.problem.reference.x))
-            fitted = {head.name: head.spread(head.fitted(features), removed)}
+            fitted = {head.name: head.spread(head.fitted(rows[head.tensor]), removed)}
             weights = {**weights, **_from_chief(fitted, strategy)}
             skipped = {name: reason for name, reason in skipped.items() if name != head.name}
-        return Refitted(weights, skipped)
+        return Refitted(
+            weights, skipped, {ref: self._spread(ref, rows[ref], removed) for ref in rows}
+        )
+
+    def _rows(self, network: Replay) -> dict[TensorRef, np.ndarray]:
+        """What accuracies and heads are computed from, without what is gone."""
+        graph = self.problem.graph
+        refs = [] if self._head is not None else list(references(graph.outputs))
+        if (name := linear_head(graph)) is not None:
+            refs += [node.inputs[0] for node in graph.nodes if node.layer.name == name]
+        found = network.first(refs, len(self.problem.reference.x))
+        arrays = {"": {str(number): rows for number, rows in enumerate(found)}}
+        same = _from_chief(arrays, self.problem.strategy)[""]
+        return dict(zip(refs, same.values(), strict=True))
+
+    def _spread(self, ref: TensorRef, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
+        """Rows with zeros for the channels that are gone."""
+        left = ~selects(removed, self.problem.structure.tensor_units[ref])
+        found = np.zeros((*rows.shape[:-1], len(left)), rows.dtype)
+        found[..., left] = rows
+        return found
 
 
 def _from_chief(weights: Weights, strategy: tf.distribute.Strategy | None) -> Weights:

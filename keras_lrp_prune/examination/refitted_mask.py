@@ -11,6 +11,7 @@ from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.refit import Refitted, Refitter
 from keras_lrp_prune.graph.channels import ChannelStructure
+from keras_lrp_prune.graph.model_graph import TensorRef
 from keras_lrp_prune.recovery.weights import with_own_weights
 
 
@@ -45,6 +46,17 @@ class RefittedMask:
     ) -> None:
         self._refitter, self._apart, self._scorer = refitter, apart, scorer
         self._removed = np.zeros(apart.structure.n_units, bool)
+
+    def rows(self, removed: np.ndarray, tensor: TensorRef) -> np.ndarray:
+        """What the network refitted to these units computes for the reference samples.
+
+        It is not masked for that, nor is it run: refitting gives it.
+
+        Args:
+            removed: bool, shape `(units,)`; at least one.
+            tensor: The features that a linear head reads, or the outputs.
+        """
+        return self._refitter.refitted(removed).rows[tensor]
 
     @property
     def passes(self) -> int:

@@ -192,7 +192,7 @@ def search(run: Prepared) -> SearchResult:
                 steering,
                 refit_head=options.recovery.refits_head,
                 trials=selection.trials,
-                mask=mask,
+                refitted=mask,
             )
             floor = options.target.min_accuracy
             state = PruningLoop(

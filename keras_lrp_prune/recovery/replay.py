@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -101,17 +101,21 @@ class Replay:
         if store is not None:
             self._stored, self._done = store, end
 
-    def first(self, ref: TensorRef, n_samples: int) -> np.ndarray:
-        """A tensor that no call reads that comes before those that were asked for.
+    def first(self, refs: Sequence[TensorRef], n_samples: int) -> list[np.ndarray]:
+        """Tensors that are made, or read, behind the calls that were asked for.
 
         Args:
-            ref: The tensor.
+            refs: The tensors.
             n_samples: For how many of the samples.
         """
-        end = next(index for index, node in enumerate(self._nodes) if node.name == ref.node) + 1
-        end = max(end, self._done)
-        batches = self._batches(n_samples)
-        return np.concatenate([np.asarray(self._run(batch, end)[ref]) for batch in batches])
+        makers = {ref.node for ref in refs}
+        end = max(number for number, node in enumerate(self._nodes, 1) if node.name in makers)
+        parts: list[list[np.ndarray]] = [[] for _ in refs]
+        for batch in self._batches(n_samples):
+            values = self._run(batch, max(end, self._done))
+            for part, ref in zip(parts, refs, strict=True):
+                part.append(np.asarray(values[ref]))
+        return [np.concatenate(part) for part in parts]
 
     def _batches(self, n_samples: int) -> Iterator[slice]:
         for start in range(0, n_samples, self._batch_size):

@@ -66,6 +66,10 @@ def test_masked_it_is_what_is_rebuilt(name, recovery):
     found, small = network.outputs(), network.rebuilt(removed)
     assert difference(found, small(network.x)) <= 1e-4
     assert difference(found, before) > 1e-2
+    # What it is judged by is what refitting gives along with the weights.
+    working, (tensor, *_) = network.problem.working(), network.refitter().refitted(removed).rows
+    inside = keras.Model(working.model.inputs[0], working.tensors[tensor])
+    assert difference(network.mask.rows(removed, tensor), inside(network.x)) <= 1e-4
     # What is scored is the network that is refitted.
     subject = read_subject(small, (network.x, np.arange(16) % CLASSES))
     fresh = klp.criteria.UniqueContribution().scorer(subject.problem())
