@@ -49,7 +49,10 @@ class Task:
 def torch_pruning_taylor(task: Task) -> Networks:
     """`GroupTaylorImportance` without its normaliser, scored again at each step."""
     network = deepcopy(task.network).requires_grad_()
-    *_, head = (one for one in network.modules() if isinstance(one, nn.Linear | nn.Conv2d))
+    *others, head = (one for one in network.modules() if isinstance(one, nn.Linear | nn.Conv2d))
+    total = sum(len(one.weight) for one in others)
+    # As many as here: they round up.
+    nearest = [max(round(total * rate) - 0.5, 0) / total for rate in task.rates]
     pruner = torch_pruning.pruner.BasePruner(
         network,
         task.x[:1],
@@ -57,6 +60,7 @@ def torch_pruning_taylor(task: Task) -> Networks:
         global_pruning=True,
         pruning_ratio=task.rates[-1],
         iterative_steps=len(task.rates) - 1,
+        iterative_pruning_ratio_scheduler=lambda *_: nearest,
         ignored_layers=[head],
     )
     yield network

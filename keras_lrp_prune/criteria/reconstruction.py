@@ -33,10 +33,10 @@ class ChannelOBS(Criterion):
         TypeError, ValueError: For a damping that is no positive number.
 
     Example:
-    >>> result = klp.prune(model, (x, y), 0.7, criterion=klp.criteria.ChannelOBS(damping=0.01))
+    >>> result = klp.prune(model, (x, y), 0.7, criterion=klp.criteria.ChannelOBS(damping=0.1))
     """
 
-    damping: float = 0.1
+    damping: float = 0.01
 
     name = "obs"
     help = "what the layers that read it lose once their weights make up for it"
