@@ -96,7 +96,7 @@ REPLICAS = {
     ),
     "other criteria": (
         *("prune by lrp.log_odds", "prune by lrp.unique"),
-        *("prune by taylor", "prune by activation"),
+        *("prune by taylor", "prune by activation", "scores"),
     ),
 }
 
@@ -185,6 +185,11 @@ def test_a_run_keeps_the_filters_that_one_device_keeps(replicas, criterion):
         assert found["soft accuracies"] <= SUMMATION_ORDER
         assert found["outputs"] <= SUMMATION_ORDER
         assert found["engine"] == ("native" if criterion.startswith("lrp") else None)
+
+
+def test_scores_are_those_of_one_device(replicas):
+    for name, found in replicas("scores").items():
+        assert found <= 1e-3, name
 
 
 @pytest.mark.parametrize("criterion", [LRP, "taylor"])

@@ -47,9 +47,10 @@ from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.registry import chosen_criterion
 from keras_lrp_prune.data import reference_set
 from keras_lrp_prune.examination.examiners import make_examiner
+from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.heads import read_head
 from keras_lrp_prune.relevance.native.engine import NativeEngine
-from keras_lrp_prune.runtime import CompiledForward, OverSamples, is_chief
+from keras_lrp_prune.runtime import CompiledForward, Execution, OverSamples, is_chief
 from keras_lrp_prune.selection.limits import Limits
 
 REPLICAS = (2, 3)
@@ -310,6 +311,20 @@ def traces_of_a_run() -> dict[str, int]:
     return {"steps": len(state.history), "traces": scorer.engine.traces}
 
 
+def scores() -> dict[str, float]:
+    """Scores of other criteria, on one device and by two replicas in uneven batches."""
+    model, x, y = problem()
+    found = {}
+    for name in ("pxp", "taylor.group", "obs", "thinet"):
+        by = []
+        for strategy in (None, mirrored(2)):
+            asked = read_subject(model, (x, y), execution=Execution(5, 2**30, strategy)).problem()
+            scorer = chosen_criterion(name).scorer(asked)
+            by.append(scorer.scores(np.zeros(asked.structure.n_units, bool)).by_class)
+        found[name] = difference(*by)
+    return found
+
+
 def legacy() -> dict[str, Any]:
     """A model of legacy Keras."""
     model = legacy_model()
@@ -361,7 +376,7 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
         section.__name__: section
         for section in (
             *(relevance, made_in_scope, one_device_strategy, forward, shares, any_split),
-            *(traces, traces_of_a_run, legacy, errors),
+            *(traces, traces_of_a_run, scores, legacy, errors),
         )
     },
     f"prune by {LRP}": partial(pruned, LRP, (2,)),
