@@ -19,6 +19,7 @@ from keras_lrp_prune.recovery.least_squares import windows_read_by
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.patches import NoWindows
 from keras_lrp_prune.recovery.second_moments import SecondMoments
+from keras_lrp_prune.recovery.threads import one_thread
 
 if TYPE_CHECKING:
     from keras_lrp_prune.relevance.native.engine import Reader
@@ -69,11 +70,12 @@ class UniqueScores(RevisableScores):
     def revised(self, gone: np.ndarray) -> Self:
         """See `RevisableScores`; costs the products of those that share a layer with them."""
         groups, by_class = list(self.groups), self.by_class.copy()
-        for number in set(self.group_of[gone].tolist()) - {-1}:
-            groups[number] = groups[number].without(gone)
-            by_class[:, groups[number].units] = _mean_squares(
-                groups[number].contributions, self.y, len(by_class)
-            )
+        with one_thread():
+            for number in set(self.group_of[gone].tolist()) - {-1}:
+                groups[number] = groups[number].without(gone)
+                by_class[:, groups[number].units] = _mean_squares(
+                    groups[number].contributions, self.y, len(by_class)
+                )
         by_class[:, gone] = 0
         return replace(self, by_class=by_class, groups=groups)
 
@@ -139,7 +141,8 @@ class UniqueScorer(Scorer[ChannelStructure]):
             sums.append(self._added(found, x[left], y[left]))
             rows.append(of_samples)
             classes.append(y[kept])
-        readings = self._readings(sums, rows, removed)
+        with one_thread():
+            readings = self._readings(sums, rows, removed)
         shape = reference.n_classes, structure.n_units
         return UniqueScores.of(readings, np.concatenate(classes), shape)
 

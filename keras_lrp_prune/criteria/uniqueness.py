@@ -64,7 +64,10 @@ class ByPosition:
 
     def each(self, directions: np.ndarray) -> np.ndarray:
         """See `Products`."""
-        left = self.values @ directions.astype(np.float32)
+        n, positions, channels = self.values.shape
+        # One product, and not one for each sample.
+        rows = self.values.reshape(-1, channels) @ directions.astype(np.float32)
+        left = rows.reshape(n, positions, -1)
         return np.einsum("spu,spu->su", left, self.gradients, dtype=np.float64)
 
 
