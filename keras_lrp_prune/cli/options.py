@@ -68,9 +68,9 @@ PerClassOption = Annotated[
 CriterionOption = Annotated[
     str | None,
     typer.Option(
-        help="What scores filters: lrp.log_odds, an LRP analyzer, "
+        help="What scores filters: lrp.unique, lrp.log_odds, an LRP analyzer, "
         + alternatives([f"{name} ({CRITERIA[name].help})" for name in BASELINES])
-        + "; default lrp.log_odds.",
+        + "; default lrp.unique where layers are refitted, else lrp.log_odds.",
     ),
 ]
 RecoveryOption = Annotated[

@@ -111,7 +111,9 @@ class Bench:
             class_names=self._subject.class_names,
             enabled=verbose > 0 and is_chief(self._subject.strategy),
         )
-        each_step = refits_each_step(scored_by(method, self._engine), self._recovery)
+        each_step = refits_each_step(
+            scored_by(method, self._engine, self._recovery), self._recovery
+        )
         refits_in_the_end = self._recovery.chosen is not None and not each_step
         refitter = Refitter(self._subject.problem(seed), self._recovery, self._subject.keras_module)
         with progress.stage("pruning"):

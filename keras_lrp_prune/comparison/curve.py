@@ -95,6 +95,8 @@ def accuracy_curve(
         execution=Execution(batch_size, memory_budget, strategy, seed, verbose),
         class_names=class_names,
     )
-    scored_by(chosen, conditions.engine)  # an error before any work, if there is one
+    scored_by(
+        chosen, conditions.engine, conditions.recovery
+    )  # an error before any work, if there is one
     bench = Bench(model, reference, test, conditions)
     return bench.curve(chosen, conditions.execution.seed, conditions.execution.verbose)

@@ -16,6 +16,7 @@ from keras_lrp_prune.control.goals import RateGoal
 from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
+from keras_lrp_prune.control.schedules import default_schedule
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
@@ -92,10 +93,11 @@ def decide(
         on_steering: Called, before the first step, with what steers.
         on_step: Called with the record of each step.
     """
-    criterion = scored_by(method, engine)
     recovery = FROZEN if refitter is None else refitter.recovery
+    criterion = scored_by(method, engine, recovery)
     refits = refits_each_step(criterion, recovery)
-    problem, pace = subject.problem(seed), make_pace(method.schedule(), trials=not refits)
+    schedule = method.schedule() if method.schedule else default_schedule(refits=refits)
+    problem, pace = subject.problem(seed), make_pace(schedule, trials=not refits)
     scored = with_weights_apart(problem) if refits else problem
     # Heads are fitted to know accuracies; where nothing reads those, none are needed.
     refit_head = recovery.refits_head and pace.reads_accuracies

@@ -9,10 +9,11 @@ from typing import Any
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.control.pace import own_selection
-from keras_lrp_prune.control.schedules import AccuracyAware, EqualSteps, refitted_steps
+from keras_lrp_prune.control.schedules import EqualSteps
 from keras_lrp_prune.criteria.criterion import Criterion, is_plain
 from keras_lrp_prune.criteria.registry import CRITERIA, compared, registered_config
 from keras_lrp_prune.examination.criterion_choice import DEFAULT_CRITERION, CriterionChoice
+from keras_lrp_prune.examination.recovery_choice import FROZEN, Recovery
 
 _LRP = "lrp.sequential_preset_a"
 _ALL_AT_ONCE = partial(EqualSteps, 1.0)
@@ -25,7 +26,7 @@ class Method:
     Args:
         name: What tables and files call it: letters, digits, `-`, `_` and `.`.
         criterion: A name or an object, as in `prune`; `None`: its default.
-        schedule: Makes a fresh schedule, as in `prune`; a class will do.
+        schedule: Makes a fresh schedule, as in `prune`; a class will do. `None`: that of `prune`.
         analyzer_options: As in `prune`.
         scored_once: Whether the filters are scored on the unpruned model only, and not again
             after each step.
@@ -42,7 +43,7 @@ class Method:
 
     name: str
     criterion: str | Criterion | None
-    schedule: Callable[[], Any] = EqualSteps
+    schedule: Callable[[], Any] | None = EqualSteps
     analyzer_options: Mapping[str, Any] = field(default_factory=dict)
     scored_once: bool = False
 
@@ -56,7 +57,7 @@ class Method:
                 f"unlike {self.name!r}."
             )
         is_one = hasattr(self.schedule, "get_config") and not isinstance(self.schedule, type)
-        if is_one or not callable(self.schedule):
+        if is_one or not (self.schedule is None or callable(self.schedule)):
             raise TypeError(
                 f"schedule makes a fresh schedule for each run, such as AccuracyAware or "
                 f"partial(AccuracyAware, pool=0); {self.schedule!r} is one itself."
@@ -64,11 +65,11 @@ class Method:
 
     def describe(self) -> dict[str, Any]:
         """What makes it the same method, whatever its name, as plain data."""
-        made, schedule = self.criterion, self.schedule()
+        made, schedule = self.criterion, self.schedule and self.schedule()
         return {
             "criterion": made.get_config() if isinstance(made, Criterion) else made,
             **registered_config(made),
-            "schedule": schedule.get_config(),
+            "schedule": schedule and schedule.get_config(),
             **own_selection(schedule),
             "analyzer_options": dict(self.analyzer_options),
             "scored_once": self.scored_once,
@@ -78,7 +79,7 @@ class Method:
 _OF_LRP: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("accuracy-aware", None, AccuracyAware),
+        Method("accuracy-aware", None, None),
         # Yeom et al. 2021, arXiv:1912.08881: relevance with all classes alike, computed anew after
         # each step. They have one rule for all layers; the preset, another for dense layers, keeps
         # more of the accuracy.
@@ -99,7 +100,7 @@ class Methods(Mapping[str, Method]):
         if name not in compared("channels"):
             raise KeyError(name)
         if CRITERIA[name].refits_each_step:
-            return Method(name, name, refitted_steps)
+            return Method(name, name, None)
         if CRITERIA[name].one_shot:
             return Method(name, name, _ALL_AT_ONCE, scored_once=True)
         return Method(name, name)
@@ -134,12 +135,15 @@ def make_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-def scored_by(method: Method, engine: CriterionChoice = DEFAULT_CRITERION) -> Criterion:
+def scored_by(
+    method: Method, engine: CriterionChoice = DEFAULT_CRITERION, recovery: Recovery = FROZEN
+) -> Criterion:
     """What scores filters for a method.
 
     Args:
         method: The method.
         engine: What computes LRP, and where.
+        recovery: What will be refitted.
 
     Raises:
         ValueError: As `prune` does.
@@ -147,5 +151,10 @@ def scored_by(method: Method, engine: CriterionChoice = DEFAULT_CRITERION) -> Cr
     made = CRITERIA.get(method.criterion) if isinstance(method.criterion, str) else None
     if made is not None and "lrp" not in made.needs:
         engine = DEFAULT_CRITERION  # what computes LRP is said for all methods of a comparison
-    choice = replace(engine, criterion=method.criterion, analyzer_options=method.analyzer_options)
+    choice = replace(
+        engine,
+        criterion=method.criterion,
+        analyzer_options=method.analyzer_options,
+        refits_layers=recovery.refits_layers,
+    )
     return choice.chosen

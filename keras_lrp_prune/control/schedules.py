@@ -295,15 +295,23 @@ class AccuracyAware(PruningSchedule):
         return cls(**(config["config"] if "class_name" in config else config))
 
 
-def refitted_steps(final_sparsity: float = FINAL_SPARSITY) -> AccuracyAware:
-    """The default where what is left is refitted at each step: fewer, larger ones, no trials.
+# Where what is left is refitted at each step: fewer and larger steps, and no trials.
+_REFITTED: Mapping[str, Any] = {
+    "initial_step": 0.1,
+    "rate": "equal",
+    "trials": False,
+    "pool": 0.0,
+}
+
+
+def default_schedule(*, refits: bool, final_sparsity: float = FINAL_SPARSITY) -> AccuracyAware:
+    """The schedule of `prune` where none is given.
 
     Args:
+        refits: Whether what is left is refitted at each step.
         final_sparsity: As that of `AccuracyAware`.
     """
-    return AccuracyAware(
-        initial_step=0.1, rate="equal", trials=False, pool=0.0, final_sparsity=final_sparsity
-    )
+    return AccuracyAware(final_sparsity=final_sparsity, **(_REFITTED if refits else {}))
 
 
 class EqualSteps(PruningSchedule):

@@ -11,6 +11,7 @@ from typing import Any
 from keras_lrp_prune.arguments import one_of
 from keras_lrp_prune.criteria.criterion import KINDS, NEEDS, Criterion, is_plain
 from keras_lrp_prune.criteria.lrp import LOG_ODDS
+from keras_lrp_prune.criteria.unique import UniqueContribution
 from keras_lrp_prune.graph.plain import checked_config
 from keras_lrp_prune.relevance.analyzers import DEFAULT_ANALYZER, check_engine
 
@@ -125,16 +126,18 @@ def chosen_criterion(
     analyzer_options: Mapping[str, Any] | None = None,
     engine: str = "auto",
     worker_python: str | None = None,
+    refits_layers: bool = False,
     works_on: str = "channels",
 ) -> Criterion:
     """The criterion that arguments of `prune` ask for.
 
     Args:
         criterion: A name, an object, or `None`: of those that the engine can compute, the one
-            that keeps accuracy best.
+            that keeps accuracy best, where layers are refitted or where they are not.
         analyzer_options: Keyword arguments of an analyzer that is given by its name.
         engine: What computes LRP, for one that is given by its name.
         worker_python: Interpreter that has iNNvestigate, likewise.
+        refits_layers: Whether layers are refitted, so that others can make up for what goes.
         works_on: What it is to score.
 
     Raises:
@@ -145,7 +148,8 @@ def chosen_criterion(
     """
     check_engine(engine)
     if criterion is None:
-        criterion = DEFAULT_ANALYZER if engine == "innvestigate" else LOG_ODDS
+        native = UniqueContribution.name if refits_layers else LOG_ODDS
+        criterion = DEFAULT_ANALYZER if engine == "innvestigate" else native
     if isinstance(criterion, str):
         one_of("criterion", criterion, CRITERIA)
         _check_takes_engine(CRITERIA[criterion], engine, worker_python)

@@ -18,10 +18,11 @@ class CriterionChoice(Checked):
 
     Args:
         criterion: As in `prune`; `None`: of those that the engine can compute, the one that keeps
-            accuracy best.
+            accuracy best, where layers are refitted or where they are not.
         analyzer_options: Keyword arguments of an analyzer that is given by its name.
         engine: What computes LRP, for a criterion that is given by its name.
         worker_python: Interpreter that has iNNvestigate, likewise.
+        refits_layers: Whether layers are refitted, so that others can make up for what goes.
 
     Raises:
         TypeError, ValueError: For arguments outside their ranges, an unknown criterion or engine,
@@ -32,6 +33,7 @@ class CriterionChoice(Checked):
     analyzer_options: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "auto"
     worker_python: str | None = None
+    refits_layers: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +47,7 @@ class CriterionChoice(Checked):
             analyzer_options=self.analyzer_options,
             engine=self.engine,
             worker_python=self.worker_python,
+            refits_layers=self.refits_layers,
         )
 
     @property

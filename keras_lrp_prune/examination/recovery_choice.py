@@ -49,5 +49,10 @@ class Recovery:
         """Whether the linear head is fitted anew."""
         return "head" in RECOVERIES[self.chosen]
 
+    @property
+    def refits_layers(self) -> bool:
+        """Whether layers are fitted to what they computed in the whole model."""
+        return "least_squares" in RECOVERIES[self.chosen]
+
 
 FROZEN = Recovery(None)

@@ -47,12 +47,14 @@ def prune(
 ) -> PruningResult:
     """Removes the filters that a task does not need, and returns a smaller plain model.
 
-    Step by step, several choices of filters of low relevance are masked, the class accuracies on
-    the reference set are measured, and the choice with the highest harmonic mean stands. They also
+    Step by step, the filters that add least to the log odds of the samples' classes beyond what
+    others can make up for are masked, what is left is refitted to what the whole model computed, in
+    closed form (`recovery`), and the class accuracies on the reference set are measured. These
     steer which filters go next (order), and with `min_accuracy` or a schedule in adaptive steps how
-    many (rate). In the end what is left is refitted to what the whole model computed, in closed
-    form (`recovery`). A step costs one LRP pass and up to six forward passes over the reference
-    set; the model itself is not changed.
+    many (rate). With all weights frozen (`recovery=None`), several choices are masked at each step,
+    and the one that leaves the highest harmonic mean stands. A step costs an LRP pass over images
+    and mirror images and five forward passes, or frozen one LRP pass and up to six forward passes;
+    the model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
@@ -70,33 +72,34 @@ def prune(
             that a second run can end elsewhere). All are met, and one would not be if the last
             filters that went together were put back.
         min_accuracy: A floor: pruning stops before the harmonic mean accuracy on the reference set
-            falls below it. The accuracy is that of the steps in `history`: of the masked model,
-            before its layers are refitted in the end (with `"auto"` only if it stays above the
-            floor), so that the model that is returned is mostly better; of the refitted model where
-            the criterion has it refitted at each step; or of cross-fitted heads where these steer.
+            falls below it. The accuracy is that of the steps in `history`: of the refitted model
+            where the criterion has it refitted at each step, as the default has; else of the masked
+            model, before its layers are refitted in the end (with `"auto"` only if it stays above
+            the floor), so that the model that is returned is mostly better; or of cross-fitted
+            heads where these steer.
         validation: Held-out samples like `reference`: reported, steers nothing.
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
             dataset by `keras.utils.image_dataset_from_directory`), else numbers.
-        schedule: A TFMOT pruning schedule (step: number of proposals made), default
-            `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT; where the
-            criterion has what is left refitted at each step, equal steps of 10 % without trials.
+        schedule: A TFMOT pruning schedule (step: number of proposals made). Default: where the
+            criterion has what is left refitted at each step, equal steps of 10 % without trials;
+            else `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT.
         criterion: What scores filters: a name from `klp.criteria.CRITERIA` (such as an LRP
             analyzer's), or an object, which has the options, the engine and the interpreter of its
-            own. Default: `"lrp.log_odds"` (LRP of the log odds of each sample's class, by the
-            native engine), or with `engine="innvestigate"` `"lrp.sequential_preset_a"`.
-            `"lrp.unique"` scores what recovery cannot make up for, and has what is left refitted at
-            each step.
+            own. Default: where layers are refitted `"lrp.unique"` (what each filter adds to the log
+            odds of each sample's class that others cannot make up for; what is left is refitted at
+            each step), else `"lrp.log_odds"` (LRP of these log odds), both by the native engine; or
+            with `engine="innvestigate"` `"lrp.sequential_preset_a"`.
         analyzer_options: Keyword arguments of the analyzer that is named.
         engine: What computes LRP: `"innvestigate"` (the library itself, in a worker process),
             `"native"` (the same results, faster, and for more layers) or `"auto"`: iNNvestigate
-            where it is installed and exact on the model, else native. `"lrp.log_odds"` is always
-            native.
+            where it is installed and exact on the model, else native. `"lrp.unique"` and
+            `"lrp.log_odds"` are always native.
         recovery: Which of the weights that are left are refitted, without training. `"auto"`: the
             best in general, `"least_squares"`, unless it loses more than a quarter of the harmonic
             mean accuracy on the reference set or crosses `min_accuracy`: then the weights stay.
-            `"least_squares"`: after the last step, layers are fitted to the outputs that they had
-            in the whole model; the result names those without a closed form.
+            `"least_squares"`: layers are fitted to the outputs that they had in the whole model, at
+            each step or after the last one; the result names those without a closed form.
             `"head"`: the linear head on the pooled features is fitted anew, on the reference set,
             after the last step, and heads that did not see the sample, fitted for each candidate,
             steer and choose among the schedule's trials. `"head+least_squares"`: both. `None`: all
@@ -143,10 +146,13 @@ def prune(
     >>> result.model.save("small.keras")
     >>> half = klp.prune(model, (x, y), budget={"flops": 0.5, "params": 0.4})
     """
+    refit = Recovery(recovery)
     options = PruneOptions(
         target=Target(target_rate, budget, min_accuracy),
-        criterion=CriterionChoice(criterion, analyzer_options or {}, engine, worker_python),
-        recovery=Recovery(recovery),
+        criterion=CriterionChoice(
+            criterion, analyzer_options or {}, engine, worker_python, refit.refits_layers
+        ),
+        recovery=refit,
         limits=ChannelLimits(protect, min_channels, round_to),
         execution=Execution(batch_size, memory_budget, strategy, seed, verbose),
         schedule=schedule,

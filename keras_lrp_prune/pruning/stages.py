@@ -19,7 +19,7 @@ from keras_lrp_prune.control.checkpoint import Checkpoint, RunState, claimed
 from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace, own_selection
-from keras_lrp_prune.control.schedules import FINAL_SPARSITY, AccuracyAware, refitted_steps
+from keras_lrp_prune.control.schedules import FINAL_SPARSITY, default_schedule
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
@@ -57,7 +57,7 @@ class PruneOptions(Checked):
         recovery: What is refitted in the end.
         limits: What stays.
         execution: How it is computed.
-        schedule: How much goes at each step; `None`: `AccuracyAware()`.
+        schedule: How much goes at each step; `None`: the default.
         checkpoint_dir: Folder where each step is saved, if anywhere.
     """
 
@@ -153,7 +153,7 @@ def prepare(
     goal = options.target.goal(subject.structure, subject.limits, shares)
     if pace is None:
         end = max(FINAL_SPARSITY, goal.rate)
-        schedule = refitted_steps(end) if refits else AccuracyAware(final_sparsity=end)
+        schedule = default_schedule(refits=refits, final_sparsity=end)
         pace = make_pace(schedule, trials=not refits)
     progress = PruningProgress(
         lambda step: goal.progress(step.rate, step.left),

@@ -42,7 +42,7 @@ def choose(
     """
     weights = order.class_weights(class_accuracies)
     if isinstance(scores, RevisableScores):
-        return lowest_one_by_one(prunable, removed, scores, weights, rate, limits)
+        return lowest_one_by_one(prunable, removed, scores, weights, gains, rate, limits)
     combined, known = scores.combined(weights), scores.contributions
     if known is None or not pool:
         return lowest_scored(prunable, removed, combined, rate, limits)

@@ -12,10 +12,13 @@ import numpy as np
 
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits
-from keras_lrp_prune.selection.ranking import Bundle, cheapest_first, lowest_scored, nearest
-
-# The gain of a unit that gains nothing, so that it can be divided by.
-_LEAST_GAIN = 1e-12
+from keras_lrp_prune.selection.ranking import (
+    LEAST_GAIN,
+    Bundle,
+    cheapest_first,
+    lowest_scored,
+    nearest,
+)
 
 
 def balanced(
@@ -69,7 +72,7 @@ def _elected(bundles: list[Bundle], lost: np.ndarray, gained: np.ndarray, need: 
     sizes = np.array([bundle.size for bundle in bundles])
     odd = {bundle.group: index for index, bundle in enumerate(bundles) if bundle.odd}
     waits_for = np.array([-1 if one.odd else odd.get(one.group, -1) for one in bundles])
-    gained = np.maximum(gained, _LEAST_GAIN)
+    gained = np.maximum(gained, LEAST_GAIN)
     squared, along = (lost**2).sum(1), np.zeros(len(bundles))
     taken = np.zeros(len(bundles), bool)
     elected: list[int] = []

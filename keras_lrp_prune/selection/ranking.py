@@ -11,6 +11,9 @@ from keras_lrp_prune.criteria.scores import RevisableScores
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 
+# The gain of a unit that gains nothing, so that it can be divided by.
+LEAST_GAIN = 1e-12
+
 
 def propose(
     prunable: Prunable,
@@ -52,22 +55,28 @@ def lowest_one_by_one(
     removed: np.ndarray,
     scores: RevisableScores,
     class_weights: np.ndarray,
+    gains: np.ndarray,
     rate: float,
     limits: Limits,
 ) -> list[Bundle]:
-    """Like `lowest_scored`, with the scores of the others revised whenever a bundle goes.
+    """The units with the lowest scores for what they gain, one bundle after another.
+
+    Like `lowest_scored`, with the scores of the others revised whenever a bundle goes.
 
     Args:
         prunable: What can go.
         removed: Units that are gone already, bool, shape `(units,)`.
         scores: How much units matter.
         class_weights: Weight of each class, shape `(classes,)`.
+        gains: What is gained by each unit, such as its size or FLOPs, shape `(units,)`.
         rate: Pruning rate to reach.
         limits: What every group keeps.
     """
     sizes, goal = prunable.unit_sizes, rate * prunable.unit_sizes.sum()
     missing = goal - sizes[removed].sum()
-    gone, combined = removed, scores.combined(class_weights)
+    # Bundles are ranked by their scores for their sizes.
+    worth = sizes / np.maximum(gains, LEAST_GAIN)
+    gone, combined = removed, worth * scores.combined(class_weights)
 
     def first_of(number: int) -> Bundle | None:
         return next(_of_group(prunable, number, gone, combined, limits), None)
@@ -85,7 +94,7 @@ def lowest_one_by_one(
         missing -= best.size
         gone = also_removed(gone, [best])
         scores, before = scores.revised(best.units), combined
-        combined = scores.combined(class_weights)
+        combined = worth * scores.combined(class_weights)
         changed = group_of[combined != before]
         for number in {best.group, *np.unique(changed).tolist()}:
             firsts[number] = first_of(number)

@@ -211,13 +211,19 @@ def test_what_gains_more_may_cost_more():
 # In prune().
 
 
-def test_it_is_the_default(model):
-    result = klp.prune(model, reference(), 0.3, verbose=0)
-    assert (result.settings["criterion"], result.settings["engine"]) == ("lrp.log_odds", "native")
-    by_name = klp.prune(model, reference(), 0.3, criterion="lrp.log_odds", verbose=0)
+@pytest.mark.parametrize(("recovery", "name"), [("auto", "lrp.unique"), (None, "lrp.log_odds")])
+def test_the_default_hangs_on_whether_layers_are_refitted(model, recovery, name):
+    result, by_name = (
+        klp.prune(model, reference(), 0.3, recovery=recovery, criterion=criterion, verbose=0)
+        for criterion in (None, name)
+    )
+    assert (result.settings["criterion"], result.settings["engine"]) == (name, "native")
     assert [record.rate for record in by_name.history] == [record.rate for record in result.history]
-    innvestigate = klp.prune(model, reference(), 0.2, engine="innvestigate", verbose=0)
-    assert innvestigate.settings["criterion"] == "lrp.sequential_preset_a"
+
+
+def test_innvestigate_has_a_default_of_its_own(model):
+    result = klp.prune(model, reference(), 0.2, engine="innvestigate", verbose=0)
+    assert result.settings["criterion"] == "lrp.sequential_preset_a"
 
 
 def test_innvestigate_has_no_log_odds(model):
@@ -235,7 +241,8 @@ def test_parts_can_be_switched_off(model):
     make = klp.schedules.AccuracyAware
     parts = [{"trials": False}, {"pool": 0}, {"order": "uniform"}, {}]
     results = [
-        klp.prune(model, reference(), 0.6, schedule=make(**part), verbose=0) for part in parts
+        klp.prune(model, reference(), 0.6, schedule=make(**part), recovery=None, verbose=0)
+        for part in parts
     ]
     kept = {str({k: v.tolist() for k, v in result.kept.items()}) for result in results}
     assert len(kept) == len(parts)
@@ -249,7 +256,7 @@ def test_schedules_of_tfmot_get_the_same_election(model):
     from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PolynomialDecay
 
     def kept(rate, schedule):
-        result = klp.prune(model, reference(), rate, schedule=schedule, verbose=0)
+        result = klp.prune(model, reference(), rate, schedule=schedule, recovery=None, verbose=0)
         return {layer: filters.tolist() for layer, filters in result.kept.items()}
 
     one_step = klp.schedules.AccuracyAware(initial_step=0.1, rate="equal")

@@ -48,9 +48,11 @@ def steps(draw):
 @given(steps())
 def test_scores_that_stay_take_the_same_units(step):
     structure, removed, by_class, rate, limits = step
-    weights = np.array([0.5, 1.5])
-    found = lowest_one_by_one(structure, removed, Following(by_class), weights, rate, limits)
-    wanted = lowest_scored(structure, removed, weights @ by_class, rate, limits)
+    weights, sizes = np.array([0.5, 1.5]), structure.unit_sizes
+    gains = sizes * (1.0 + np.arange(structure.n_units) % 3)
+    found = lowest_one_by_one(structure, removed, Following(by_class), weights, gains, rate, limits)
+    worth = sizes / gains
+    wanted = lowest_scored(structure, removed, worth * (weights @ by_class), rate, limits)
     assert (also_removed(removed, found) == also_removed(removed, wanted)).all()
     assert [one.group for one in found] == [one.group for one in wanted]
 
@@ -60,7 +62,8 @@ def test_scores_that_stay_take_the_same_units(step):
 def test_each_one_is_the_lowest_of_its_time(step, growth):
     structure, removed, by_class, rate, limits = step
     scores, gone = Following(by_class, growth=growth), removed
-    found = lowest_one_by_one(structure, removed, scores, np.ones(2), rate, limits)
+    sizes = structure.unit_sizes
+    found = lowest_one_by_one(structure, removed, scores, np.ones(2), sizes, rate, limits)
     assert bool(found) == bool(lowest_scored(structure, removed, by_class[0], rate, limits))
     for bundle in found:
         combined = scores.combined(np.ones(2))

@@ -21,7 +21,7 @@ def pruned_by(method, model, data, target, **options):
         data,
         target,
         criterion=method.criterion,
-        schedule=method.schedule(),
+        schedule=method.schedule and method.schedule(),
         engine="native",
         verbose=0,
         **options,
