@@ -105,3 +105,20 @@ def test_what_tells_a_run_from_others_stays_as_it_was_when_it_began(tmp_path):
         name: value for name, value in first.items() if name != "recovery"
     }
     json.dumps(first)
+
+
+@pytest.mark.parametrize(
+    ("recovery", "name"),
+    [
+        ("auto", "lrp.unique"),
+        ("least_squares", "lrp.unique"),
+        ("head+least_squares", "lrp.unique"),
+        ("head", "lrp.log_odds"),
+        (None, "lrp.log_odds"),
+    ],
+)
+def test_the_default_criterion_hangs_on_whether_layers_are_refitted(recovery, name):
+    refits = Recovery(recovery).refits_layers
+    assert CriterionChoice(refits_layers=refits).chosen.name == name
+    innvestigate = CriterionChoice(engine="innvestigate", refits_layers=refits)
+    assert innvestigate.chosen.name == "lrp.sequential_preset_a"
