@@ -37,7 +37,7 @@ from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.heads import linear_head
 
 RATES = (0.3, 0.5, 0.7)
-# The default, but in steps of 10 %: half of the work.
+# The default for frozen weights, but in steps of 10 %: half of the work.
 METHOD = klp.Method("accuracy-aware", None, partial(klp.schedules.AccuracyAware, initial_step=0.1))
 # Which units go depends on whether the head will be fitted anew, and on nothing else.
 OPTIONS: Mapping[bool, tuple[str | None, ...]] = {

@@ -28,7 +28,7 @@ runs. `prune(recovery="auto")`, the default, is `"least_squares"`; this is what 
 mean accuracy on the reference set; figures below are of least squares.)
 
 - Decisions are taken on the reference set, drawn anew from training images for each seed, by the
-  default in steps of 10 %. They are judged on *other training images*, which are neither in the
+  default for frozen weights, in steps of 10 %. They are judged on *other training images*, which are neither in the
   reference set nor among those that a network below was trained on for this page (VGG16 and the
   backbone of MobileNet came as they are); never on test images.
 - Figures are the harmonic mean of the class accuracies, in percent of that of the unpruned network,
