@@ -67,7 +67,7 @@ def test_auto_takes_native_where_the_dialect_refuses(caplog):
     assert "'multiply" in log and "Choose" not in log
 
 
-@pytest.mark.parametrize("options", [{"criterion": "lrp.gamma"}, {}], ids=str)
+@pytest.mark.parametrize("options", [{"criterion": "lrp.gamma"}, {"recovery": None}], ids=str)
 def test_auto_takes_native_for_an_analyzer_of_its_own(caplog, options):
     model = live(BUILDERS["vgg"])
     engine, log = settings_and_log(caplog, model, **options)
@@ -79,7 +79,8 @@ def test_auto_takes_native_for_an_analyzer_of_its_own(caplog, options):
 
 @pytest.mark.parametrize("name", ["vgg", "mobilenet_v2", "shared"])
 def test_prune_with_native(caplog, name):
-    engine, log = settings_and_log(caplog, live(BUILDERS[name]), engine="native")
+    model = live(BUILDERS[name])
+    engine, log = settings_and_log(caplog, model, engine="native", recovery=None)
     assert engine == "native" and "LRP engine: native (as asked for)" in log
 
 
