@@ -28,9 +28,9 @@ runs. `prune(recovery="auto")`, the default, is `"least_squares"`; this is what 
 mean accuracy on the reference set; figures below are of least squares.)
 
 - Decisions are taken on the reference set, drawn anew from training images for each seed, by the
-  default for frozen weights, in steps of 10 %. They are judged on *other training images*, which are neither in the
-  reference set nor among those that a network below was trained on for this page (VGG16 and the
-  backbone of MobileNet came as they are); never on test images.
+  default for frozen weights, in steps of 10 %. They are judged on *other training images*, which
+  are neither in the reference set nor among those that a network below was trained on for this page
+  (VGG16 and the backbone of MobileNet came as they are); never on test images.
 - Figures are the harmonic mean of the class accuracies, in percent of that of the unpruned network,
   in the mean of the rates 30, 50 and 70 % (VGG16 and MobileNet: 30 and 50 %).
 - *Head*: `own`, the network's; `fitted`, by `with_linear_head` on the reference set; `none`, no
