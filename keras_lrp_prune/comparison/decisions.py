@@ -97,7 +97,7 @@ def decide(
     criterion = scored_by(method, engine, recovery)
     refits = refits_each_step(criterion, recovery)
     schedule = method.schedule() if method.schedule else default_schedule(refits=refits)
-    problem, pace = subject.problem(seed), make_pace(schedule, trials=not refits)
+    problem, pace = subject.problem(seed), make_pace(schedule, trials=True)
     scored = with_weights_apart(problem) if refits else problem
     # Heads are fitted to know accuracies; where nothing reads those, none are needed.
     refit_head = recovery.refits_head and pace.reads_accuracies
@@ -120,7 +120,7 @@ def decide(
             counts=subject.counts,
             goal=RateGoal(subject.structure, subject.limits, 0.0),
             limits=subject.limits,
-            trials=Trials(timed) if trials else None,
+            trials=Trials(timed, refits=refits) if trials else None,
             on_step=on_step,
         )
         masks = _from_rate_to_rate(loop, rates)

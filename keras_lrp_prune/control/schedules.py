@@ -295,13 +295,8 @@ class AccuracyAware(PruningSchedule):
         return cls(**(config["config"] if "class_name" in config else config))
 
 
-# Where what is left is refitted at each step: fewer and larger steps, and no trials.
-_REFITTED: Mapping[str, Any] = {
-    "initial_step": 0.1,
-    "rate": "equal",
-    "trials": False,
-    "pool": 0.0,
-}
+# Where what is left is refitted at each step, there are fewer and larger ones.
+_REFITTED_STEP = 0.1
 
 
 def default_schedule(*, refits: bool, final_sparsity: float = FINAL_SPARSITY) -> AccuracyAware:
@@ -311,7 +306,9 @@ def default_schedule(*, refits: bool, final_sparsity: float = FINAL_SPARSITY) ->
         refits: Whether what is left is refitted at each step.
         final_sparsity: As that of `AccuracyAware`.
     """
-    return AccuracyAware(final_sparsity=final_sparsity, **(_REFITTED if refits else {}))
+    if refits:
+        return AccuracyAware(initial_step=_REFITTED_STEP, final_sparsity=final_sparsity)
+    return AccuracyAware(final_sparsity=final_sparsity)
 
 
 class EqualSteps(PruningSchedule):

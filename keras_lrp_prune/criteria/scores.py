@@ -66,7 +66,14 @@ class RevisableScores(Scores, ABC):
     """Scores that follow, without a pass, when units go.
 
     Units go one bundle at a time then, by the scores of that time.
+
+    Args:
+        plain: Scores of the same units, whatever others can make up for, with the contributions
+            that they come from: where there are trials, those are elected in another proposal
+            whose contributions cancel out. `None`: there is no other proposal.
     """
+
+    plain: Scores | None = None
 
     @abstractmethod
     def revised(self, gone: np.ndarray) -> Self:

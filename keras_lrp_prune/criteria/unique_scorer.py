@@ -11,7 +11,12 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.reading_layout import Layout
-from keras_lrp_prune.criteria.scores import RevisableScores
+from keras_lrp_prune.criteria.scores import (
+    Contributions,
+    RevisableScores,
+    Scores,
+    relative_to_group,
+)
 from keras_lrp_prune.criteria.uniqueness import Reading, SharedReadings
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
@@ -57,7 +62,7 @@ class UniqueScores(RevisableScores):
         for number, group in enumerate(groups):
             by_class[:, group.units] = _mean_squares(group.contributions, y, shape[0])
             group_of[group.units] = number
-        return cls(by_class, None, groups, group_of, y)
+        return cls(by_class, groups=groups, group_of=group_of, y=y)
 
     @property
     def values(self) -> np.ndarray:
@@ -143,8 +148,9 @@ class UniqueScorer(Scorer[ChannelStructure]):
             classes.append(y[kept])
         with one_thread():
             readings = self._readings(sums, rows, removed)
-        shape = reference.n_classes, structure.n_units
-        return UniqueScores.of(readings, np.concatenate(classes), shape)
+        shape, y = (reference.n_classes, structure.n_units), np.concatenate(classes)
+        plain = _plain(readings, y, structure, reference.n_classes)
+        return replace(UniqueScores.of(readings, y, shape), plain=plain)
 
     def refresh(self) -> None:
         """See `Scorer`; costs no pass and no retracing."""
@@ -209,6 +215,17 @@ def is_refitted(graph: ModelGraph, call: str) -> bool:
     except NoWindows:
         return False
     return True
+
+
+def _plain(
+    readings: Sequence[Reading], y: np.ndarray, structure: ChannelStructure, n_classes: int
+) -> Scores:
+    """Scores by contributions whatever others can make up for, as those of `LogOdds`."""
+    values = np.zeros((len(y), structure.n_units))
+    for reading in readings:
+        values[:, reading.units] += reading.plain
+    squares = _mean_squares(values, y, n_classes)
+    return Scores(relative_to_group(structure, squares, order=2), Contributions(values, y))
 
 
 def _mean_squares(values: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:

@@ -22,6 +22,11 @@ from keras_lrp_prune.recovery.second_moments import Inverse, SecondMoments
 class Products(Protocol):
     """Values of channels times gradients by channels, summed over the positions of each sample."""
 
+    @property
+    def own(self) -> np.ndarray:
+        """The values of each unit's channel times its gradient, float64, `(samples, units)`."""
+        ...
+
     def along(self, direction: np.ndarray) -> np.ndarray:
         """The values in one direction times the gradient by each unit's channel.
 
@@ -57,6 +62,12 @@ class ByPosition:
     values: np.ndarray
     gradients: np.ndarray
 
+    @property
+    def own(self) -> np.ndarray:
+        """See `Products`."""
+        values = self.values[..., : self.gradients.shape[-1]]
+        return np.einsum("spu,spu->su", values, self.gradients, dtype=np.float64)
+
     def along(self, direction: np.ndarray) -> np.ndarray:
         """See `Products`."""
         weights = self.values @ direction.astype(np.float32)
@@ -81,6 +92,12 @@ class ByPair:
 
     sums: np.ndarray
 
+    @property
+    def own(self) -> np.ndarray:
+        """See `Products`."""
+        units = np.arange(self.sums.shape[-1])
+        return self.sums[:, units, units].astype(np.float64)
+
     def along(self, direction: np.ndarray) -> np.ndarray:
         """See `Products`."""
         return direction.astype(np.float32) @ self.sums
@@ -96,6 +113,11 @@ class Part(Protocol):
     @property
     def contributions(self) -> np.ndarray:
         """float64, shape `(samples, units)`; zeros for units that are gone."""
+        ...
+
+    @property
+    def plain(self) -> np.ndarray:
+        """The same, whatever others can make up for."""
         ...
 
     def without(self, column: int) -> Self:
@@ -138,6 +160,11 @@ class Unique:
         scale = self.inverse.diagonal[: self.sums.shape[1]]
         return np.divide(self.sums, scale, out=np.zeros_like(self.sums), where=scale > 0)
 
+    @property
+    def plain(self) -> np.ndarray:
+        """See `Part`; of deviations from the mean, which a bias makes up for."""
+        return self.products.own
+
     def without(self, column: int) -> Self:
         """See `Part`."""
         direction = self.inverse.column(column)
@@ -156,6 +183,11 @@ class Plain:
     """
 
     contributions: np.ndarray
+
+    @property
+    def plain(self) -> np.ndarray:
+        """See `Part`."""
+        return self.contributions
 
     def without(self, column: int) -> Self:
         """See `Part`."""
@@ -180,6 +212,11 @@ class Reading:
     def contributions(self) -> np.ndarray:
         """float64, shape `(samples, units)`."""
         return np.concatenate([part.contributions for part in self.parts])
+
+    @property
+    def plain(self) -> np.ndarray:
+        """The same, whatever others can make up for."""
+        return np.concatenate([part.plain for part in self.parts])
 
     def without(self, gone: np.ndarray) -> Self:
         """The same when these units go too; itself if it has none of them.

@@ -144,7 +144,7 @@ def prepare(
 ) -> Prepared:
     """Reads and checks everything that a run needs; arguments and errors are those of `prune`."""
     refits = refits_each_step(options.criterion.chosen, options.recovery)
-    pace = None if options.schedule is None else make_pace(options.schedule, trials=not refits)
+    pace = None if options.schedule is None else make_pace(options.schedule, trials=True)
     subject = read_subject(
         model, reference, options.limits, options.execution, class_names=class_names
     )
@@ -154,7 +154,7 @@ def prepare(
     if pace is None:
         end = max(FINAL_SPARSITY, goal.rate)
         schedule = default_schedule(refits=refits, final_sparsity=end)
-        pace = make_pace(schedule, trials=not refits)
+        pace = make_pace(schedule, trials=True)
     progress = PruningProgress(
         lambda step: goal.progress(step.rate, step.left),
         class_names=subject.class_names,
@@ -202,7 +202,7 @@ def search(run: Prepared) -> SearchResult:
                 counts=subject.counts,
                 goal=run.goal,
                 limits=subject.limits,
-                trials=Trials(examiner, floor) if selection.trials else None,
+                trials=Trials(examiner, floor, refits=run.refits) if selection.trials else None,
                 min_accuracy=floor,
                 accuracy=accuracy.full,
                 checkpoint=checkpoint,

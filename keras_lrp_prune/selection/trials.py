@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.criteria.scores import RevisableScores, Scores
 from keras_lrp_prune.evaluation import DECIMALS, harmonic_mean_accuracy
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 
@@ -22,17 +22,22 @@ class Trials:
     """Gives several ways to choose, and picks the best of the proposals that they lead to.
 
     The ways: units ranked by their scores in the model as it is, in the unpruned one, and by the
-    mean of both, each with an election and without. A step costs an evaluation for each that
-    proposes something else, at most six.
+    mean of both, each with an election and without; where an evaluation refits what is left, in the
+    model as it is alone. With scores that follow when units go, they go one by one, or by an
+    election among their plain contributions. A step costs an evaluation for each way that proposes
+    something else, at most six.
 
     Args:
         examiner: Evaluates proposals.
         min_accuracy: A floor for the harmonic mean accuracy: a proposal below it is picked only if
             all are below it.
+        refits: Whether each evaluation refits what is left.
     """
 
-    def __init__(self, examiner: Examiner, min_accuracy: float | None = None) -> None:
-        self._examiner = examiner
+    def __init__(
+        self, examiner: Examiner, min_accuracy: float | None = None, *, refits: bool = False
+    ) -> None:
+        self._examiner, self._refits = examiner, refits
         self._floor = 0.0 if min_accuracy is None else min_accuracy
         self._unpruned: Scores | None = None
 
@@ -46,6 +51,11 @@ class Trials:
             removed: Units that are gone, bool, shape `(units,)`.
             pool: Share that stands for election where there is one.
         """
+        if isinstance(scores, RevisableScores):
+            elected = [] if scores.plain is None else [(scores.plain, pool)]
+            return [(scores, 0.0), *elected]
+        if self._refits:
+            return list(product((scores,), dict.fromkeys((pool, 0.0))))
         shares: tuple[float, ...] = (1.0, 0.5, 0.0)
         if not removed.any():
             self._unpruned, shares = scores, (1.0,)

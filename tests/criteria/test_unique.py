@@ -375,3 +375,25 @@ def test_mirror_images_count_and_share_a_fold_with_their_images():
     scorers = [UniqueScorer(problem) for problem in mirrored]
     found = [scorer.scores(np.zeros(36, bool)).by_class for scorer in scorers]
     assert difference(*found) <= 1e-3 * found[0].max()
+
+
+@pytest.mark.parametrize("positions", [1, 50])
+def test_plain_contributions_are_deviations_from_the_mean_whatever_others_tell(positions):
+    values, gradients = arrays(0, 20, positions, 5)
+    _, found = reading(values, gradients, np.array([4, 0, -1, 2, 7]))
+    columns = [1, 3, 0, 4]  # in the order of the units
+    wanted = ((values - values.mean((0, 1))) * gradients).sum(1)[:, columns]
+    assert found.plain == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+    _, fixed = reading(values, gradients, np.arange(5), refitted=False)
+    assert fixed.plain == pytest.approx((values * gradients).sum(1), rel=1e-3, abs=1e-3)
+
+
+def test_plain_scores_compare_within_groups_and_those_that_are_gone_have_none():
+    model = make_live(BUILDERS["resnet_v1"]())
+    _, structure = analysed(model)
+    removed = random_removal(structure, 0.3)
+    plain = scores_of(model, removed=removed).plain
+    assert not plain.contributions.values[:, removed].any()
+    for group in structure.groups:
+        per_filter = plain.by_class[:, group.units].mean(0) / structure.unit_sizes[group.units]
+        assert np.linalg.norm(per_filter) == pytest.approx(1)

@@ -30,10 +30,10 @@ def same_weights(one, other):
     return all(np.array_equal(a, b) for a, b in arrays)
 
 
-def test_steps_of_a_tenth_without_trials_and_what_they_say_is_what_comes_out(result):
+def test_steps_are_a_tenth_the_better_of_two_and_say_what_comes_out(result):
     rates = [record.rate for record in result.history]
     assert rates == pytest.approx(np.arange(0, 0.61, 0.1), abs=0.02)
-    assert not result.settings["trials"] and result.settings["engine"] == "native"
+    assert result.settings["trials"] and result.settings["engine"] == "native"
     last, after = result.history[-1], result.reference["after"]
     assert last.harmonic_mean == pytest.approx(after["harmonic_mean"], abs=1e-6)
     assert last.class_accuracies == pytest.approx(after["recall"], abs=1e-6)
@@ -88,17 +88,18 @@ def test_it_keeps_more_than_refitting_in_the_end(pooled, result):
     assert found > other - 0.02 and found > 0.8
 
 
-def test_the_last_refit_is_not_made_twice(pooled, result, monkeypatch):
-    calls = []
+def test_no_mask_is_refitted_twice(pooled, monkeypatch):
+    masks = []
     refit = LeastSquares.refit
 
-    def counted(*arguments, **options):
-        calls.append(arguments)
-        return refit(*arguments, **options)
+    def noted(self, removed, *arguments, **options):
+        masks.append(removed.tobytes())
+        return refit(self, removed, *arguments, **options)
 
-    monkeypatch.setattr(LeastSquares, "refit", counted)
+    monkeypatch.setattr(LeastSquares, "refit", noted)
     found = klp.prune(pooled, reference(), 0.2, recovery="least_squares", **QUIET)
-    assert len(calls) == len(found.history) - 1 == 2
+    # Two steps, and at most two proposals for each.
+    assert 2 == len(found.history) - 1 <= len(masks) <= 4 and len(set(masks)) == len(masks)
     assert found.settings["recovery"] == "least_squares"
 
 
@@ -134,9 +135,10 @@ def test_a_curve_is_measured_and_its_passes_are_counted(pooled):
     curve = klp.accuracy_curve(
         pooled, reference(), (x, y), "lrp.unique", [0, 0.3, 0.6], recovery="least_squares"
     )
-    # Six steps: images and mirror images of what is left, which is judged by them; of the whole
-    # network, once; and how accurate that is.
-    assert curve.forward_passes == 6 * 2 + 2 + 1 and curve.scoring_passes == 6
+    # Six steps, up to two proposals for each: images and mirror images of what is left, which is
+    # judged by them; of the whole network, once; and how accurate that is.
+    proposals, odd = divmod(curve.forward_passes - 2 - 1, 2)
+    assert 6 < proposals <= 12 and not odd and curve.scoring_passes == 6
     assert curve.class_accuracy[1].mean() > 0.85
     frozen = klp.accuracy_curve(pooled, reference(), (x, y), "lrp.unique", [0, 0.3])
     # With frozen weights, it goes by the schedule for those: six steps with trials.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from structures import LIMITS, structure_of
 from tiers import examples
 
-from keras_lrp_prune.criteria.scores import RevisableScores
+from keras_lrp_prune.criteria.scores import RevisableScores, Scores
 from keras_lrp_prune.selection.choice import choose
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.order import HarmonicOrder
@@ -101,10 +101,17 @@ def test_what_follows_changes_what_goes():
     assert gone(10) == [0, 2, 4]
 
 
-def test_trials_take_them_as_they_are_and_mixed_with_those_before():
-    trials = Trials(examiner=None)
-    first, now = Following(np.ones((1, 3)), growth=1), Following(np.zeros((1, 3)), growth=1)
-    trials.ways(first, np.zeros(3, bool), 0.2)
-    ways = trials.ways(now, np.array([True, False, False]), 0.0)
-    assert [one is now for one, _ in ways] == [True, False, False]
-    assert [isinstance(one, RevisableScores) for one, _ in ways] == [True, False, False]
+def test_trials_take_them_one_by_one_or_elect_by_plain_contributions():
+    trials, plain = Trials(examiner=None), Scores(np.ones((1, 3)))
+    for gone in (np.zeros(3, bool), np.array([True, False, False])):
+        alone = Following(np.ones((1, 3)), growth=1)
+        assert trials.ways(alone, gone, 0.2) == [(alone, 0.0)]
+        both = replace(alone, plain=plain)
+        assert trials.ways(both, gone, 0.2) == [(both, 0.0), (plain, 0.2)]
+
+
+def test_where_each_evaluation_refits_the_unpruned_model_is_not_scored_again():
+    trials, scores = Trials(examiner=None, refits=True), Scores(np.ones((1, 3)))
+    for gone in (np.zeros(3, bool), np.array([True, False, False])):
+        assert trials.ways(scores, gone, 0.2) == [(scores, 0.2), (scores, 0.0)]
+        assert trials.ways(scores, gone, 0.0) == [(scores, 0.0)]
