@@ -63,8 +63,9 @@ class AccuracyAware(PruningSchedule):
             at least 99 % of the reference set right, as it was fitted on it.
         trials: Whether several ways to choose are tried at each step: filters ranked by their
             scores in the model as it is, in the unpruned one, and by the mean of both, each with
-            and without an election; those go that leave the highest accuracy. It costs up to six
-            forward passes a step. `None`: in `prune`, but not in training.
+            and without an election, or where what is left is refitted, in the model as it is
+            alone; those go that leave the highest accuracy. It costs up to six forward passes a
+            step, or up to two refits. `None`: in `prune`, but not in training.
 
     Raises:
         TypeError: For an argument of another type.

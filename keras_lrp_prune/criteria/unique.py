@@ -26,7 +26,8 @@ class UniqueContribution(NativeLRP):
 
     Layers that cannot be refitted (grouped and shared ones) lose all of the contribution. `prune`
     refits what is left at each step where there is a recovery, in steps of 10 %, and scores and
-    judges the network as it is then.
+    judges the network as it is then: units that go one by one against those that an election by
+    contributions as they are would take.
 
     Args:
         engine: `"auto"` or `"native"`.

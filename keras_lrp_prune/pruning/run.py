@@ -47,14 +47,13 @@ def prune(
 ) -> PruningResult:
     """Removes the filters that a task does not need, and returns a smaller plain model.
 
-    Step by step, the filters that add least to the log odds of the samples' classes beyond what
-    others can make up for are masked, what is left is refitted to what the whole model computed, in
-    closed form (`recovery`), and the class accuracies on the reference set are measured. These
-    steer which filters go next (order), and with `min_accuracy` or a schedule in adaptive steps how
-    many (rate). With all weights frozen (`recovery=None`), several choices are masked at each step,
-    and the one that leaves the highest harmonic mean stands. A step costs an LRP pass over images
-    and mirror images and five forward passes, or frozen one LRP pass and up to six forward passes;
-    the model itself is not changed.
+    Step by step, choices of filters that add little to the log odds of the samples' classes, beyond
+    what others can make up for, are masked, what each leaves is refitted to what the whole model
+    computed, in closed form (`recovery`), and the choice with the highest harmonic mean of the
+    class accuracies on the reference set stands. These also steer which filters go next (order),
+    and with `min_accuracy` or a schedule in adaptive steps how many (rate). A step costs an LRP
+    pass over images and mirror images and four forward passes, or with all weights frozen
+    (`recovery=None`) one LRP pass and up to six forward passes; the model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with
@@ -81,9 +80,9 @@ def prune(
         class_names: Names of the classes in the order of the model's outputs, for progress, tables
             and plots; default: those of the reference set, if it has them (an image folder, or a
             dataset by `keras.utils.image_dataset_from_directory`), else numbers.
-        schedule: A TFMOT pruning schedule (step: number of proposals made). Default: where the
-            criterion has what is left refitted at each step, equal steps of 10 % without trials;
-            else `AccuracyAware()`, whose order, pool and trials also hold for those of TFMOT.
+        schedule: A TFMOT pruning schedule (step: number of proposals made). Default:
+            `AccuracyAware()`, in steps of 10 % where the criterion has what is left refitted at
+            each step; its order, pool and trials also hold for those of TFMOT.
         criterion: What scores filters: a name from `klp.criteria.CRITERIA` (such as an LRP
             analyzer's), or an object, which has the options, the engine and the interpreter of its
             own. Default: where layers are refitted `"lrp.unique"` (what each filter adds to the log
