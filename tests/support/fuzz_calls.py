@@ -202,14 +202,14 @@ CALLS: Mapping[str, Call] = {
         {
             "name": ["'own-1.a_b'"],
             "criterion": ["'l1'", "None"],
-            "schedule": ["schedules.EqualSteps", "lambda: schedules.EqualSteps(1)"],
+            "schedule": ["schedules.EqualSteps", "None", "lambda: schedules.EqualSteps(1)"],
             "analyzer_options": ["{}", "{'epsilon': 0.1}"],
             "scored_once": ["True"],
         },
         {
             "name": ("None", "3", "''", "'a/b'", "'a b'", "b'a'"),
             "criterion": ("3", "['l1']", "klp.criteria.Taylor"),
-            "schedule": ("3", "None", "'equal'", "schedules.EqualSteps()"),
+            "schedule": ("3", "'equal'", "schedules.EqualSteps()"),
             "analyzer_options": ("None", *OPTIONS),
             "scored_once": FLAGS,
         },
