@@ -135,7 +135,9 @@ runs. Tasks, figures and protocol are those of [the comparison with all weights
 frozen](control.md); here what is left is [refitted](how-it-works.md#recovery-without-training) on
 the reference set at each rate, for every method alike. What `prune` refits by default, and why, is
 on [a page of its own](recovery-choice.md). *Over frozen*: AUC of `$default` against
-that of `$baseline` with all weights frozen, on the same seeds.
+that of `$baseline` with all weights frozen, on the same seeds. Where layers are refitted, the
+`$default` of these tables is the default for frozen weights; how much more the default for
+refitted layers keeps stands [beside its description](how-it-works.md#unique-contributions).
 
 ![Accuracy over the pruning rate, VGG16 on five classes, the head refitted](images/recovery.png)
 
