@@ -315,7 +315,7 @@ def scores() -> dict[str, float]:
     """Scores of other criteria, on one device and by two replicas in uneven batches."""
     model, x, y = problem()
     found = {}
-    for name in ("pxp", "taylor.group", "obs", "thinet"):
+    for name in ("taylor.group", "thinet"):
         by = []
         for strategy in (None, mirrored(2)):
             asked = read_subject(model, (x, y), execution=Execution(5, 2**30, strategy)).problem()

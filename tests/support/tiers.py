@@ -44,6 +44,8 @@ SLOW = {
         r"test_native_parity\.py::test_options_equal_innvestigate\[(?!lrp\.(epsilon|alpha_beta))",
         r"test_refresh\.py::test_new_weights_and_the_mask_that_stays\[innvestigate-resnet_v2",
         r"test_distribution\.py::test_(a_run|the_result).*\[(?!lrp\.sequential_preset_a)",
+        r"test_distribution\.py::test_scores_are_those_of_one_device",
+        r"test_refitted_mask\.py::test_other_criteria_score_it_too\[(?!lrp\.log_odds)",
         r"test_callback_states\.py::test_training_goes_on_after_a_crash\[(?!7-True)",
         r"test_callbacks\.py::test_masked_equals_rebuilt_after_training\[(?!vgg)",
         r"test_callbacks\.py::test_criteria_see_the_weights_of_now\["
