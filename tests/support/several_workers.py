@@ -65,7 +65,13 @@ class Worker:
 
     def prune(self, model: keras.Model | None = None, **options: Any) -> klp.PruningResult:
         """A run on all workers, unless told otherwise."""
-        given = {"target_rate": 0.4, "batch_size": 5, "strategy": self.strategy, "verbose": 0}
+        given = {
+            "target_rate": 0.4,
+            "criterion": "lrp.log_odds",
+            "batch_size": 5,
+            "strategy": self.strategy,
+            "verbose": 0,
+        }
         return klp.prune(model or self.model, (self.x, self.y), **{**given, **options})
 
     def environment(self) -> dict[str, Any]:
