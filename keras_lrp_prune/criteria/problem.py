@@ -93,7 +93,7 @@ class Problem(Generic[P_co]):
         ...         gradients = self.problem.weight_gradients()
         ...         found = klp.criteria.over_kernels(
         ...             self.problem.structure,
-        ...             kernel=lambda layer, weight: gradients[layer][weight],
+        ...             kernel=lambda layer, weight: gradients[layer].get(weight),
         ...             figure=lambda rows: abs(rows).sum(1),
         ...         )
         ...         return klp.criteria.Scores(found[None])

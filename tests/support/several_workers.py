@@ -67,7 +67,7 @@ class Worker:
         """A run on all workers, unless told otherwise."""
         given = {
             "target_rate": 0.4,
-            "criterion": "lrp.log_odds",
+            "schedule": klp.schedules.AccuracyAware(),
             "batch_size": 5,
             "strategy": self.strategy,
             "verbose": 0,
