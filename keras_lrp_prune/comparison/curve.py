@@ -95,8 +95,7 @@ def accuracy_curve(
         execution=Execution(batch_size, memory_budget, strategy, seed, verbose),
         class_names=class_names,
     )
-    scored_by(
-        chosen, conditions.engine, conditions.recovery
-    )  # an error before any work, if there is one
+    # An error before any work, if there is one.
+    scored_by(chosen, conditions.engine, conditions.recovery)
     bench = Bench(model, reference, test, conditions)
     return bench.curve(chosen, conditions.execution.seed, conditions.execution.verbose)

@@ -264,9 +264,8 @@ def compare(
     began = time.monotonic()
     conditions = Conditions.of(rates, options)
     for method in chosen:
-        scored_by(
-            method, conditions.engine, conditions.recovery
-        )  # an error before any work, if there is one
+        # An error before any work, if there is one.
+        scored_by(method, conditions.engine, conditions.recovery)
     strategy = conditions.execution.strategy
     if folder is not None and is_chief(strategy):
         check_writable(Path(folder))

@@ -10,6 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from keras_lrp_prune.criteria.uniqueness import ByPair, ByPosition, Part, Plain, Products, Unique
+from keras_lrp_prune.graph.model_graph import ModelGraph
+from keras_lrp_prune.recovery.least_squares import windows_read_by
+from keras_lrp_prune.recovery.patches import NoWindows
 from keras_lrp_prune.recovery.second_moments import SecondMoments
 
 Tensor = Any
@@ -198,3 +201,12 @@ class Layout:
     def bytes_kept(self) -> int:
         """Bytes that are kept of a sample."""
         return _FLOAT * self.kept
+
+
+def is_refitted(graph: ModelGraph, call: str) -> bool:
+    """Whether the layer of a call can be refitted."""
+    try:
+        windows_read_by(graph, graph.by_name[call])
+    except NoWindows:
+        return False
+    return True

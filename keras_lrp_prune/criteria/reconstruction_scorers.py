@@ -17,8 +17,7 @@ from keras_lrp_prune.criteria.layer_losses import (
     MadeUpFor,
 )
 from keras_lrp_prune.criteria.problem import Problem
-from keras_lrp_prune.criteria.reading_layout import Layout
-from keras_lrp_prune.criteria.unique_scorer import is_refitted
+from keras_lrp_prune.criteria.reading_layout import Layout, is_refitted
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.second_moments import SecondMoments

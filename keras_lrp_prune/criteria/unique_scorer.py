@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
-from keras_lrp_prune.criteria.reading_layout import Layout
+from keras_lrp_prune.criteria.reading_layout import Layout, is_refitted
 from keras_lrp_prune.criteria.scores import (
     Contributions,
     RevisableScores,
@@ -19,10 +19,8 @@ from keras_lrp_prune.criteria.scores import (
 )
 from keras_lrp_prune.criteria.uniqueness import Reading, SharedReadings
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef
-from keras_lrp_prune.recovery.least_squares import windows_read_by
+from keras_lrp_prune.graph.model_graph import TensorRef
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
-from keras_lrp_prune.recovery.patches import NoWindows
 from keras_lrp_prune.recovery.second_moments import SecondMoments
 from keras_lrp_prune.recovery.threads import one_thread
 
@@ -206,15 +204,6 @@ class UniqueScorer(Scorer[ChannelStructure]):
         each = 2 * sum(layout.bytes_kept for layout in self._layouts)
         copies = 2  # of what is kept, that of units that are left is copied
         return int(self.problem.memory // (copies * each))
-
-
-def is_refitted(graph: ModelGraph, call: str) -> bool:
-    """Whether the layer of a call can be refitted."""
-    try:
-        windows_read_by(graph, graph.by_name[call])
-    except NoWindows:
-        return False
-    return True
 
 
 def _plain(
