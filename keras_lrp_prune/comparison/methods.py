@@ -142,14 +142,16 @@ def scored_by(
 
     Args:
         method: The method.
-        engine: What computes LRP, and where.
+        engine: What computes LRP, and where, for criteria that are given by name; an object has
+            its own.
         recovery: What will be refitted.
 
     Raises:
         ValueError: As `prune` does.
     """
-    made = CRITERIA.get(method.criterion) if isinstance(method.criterion, str) else None
-    if made is not None and "lrp" not in made.needs:
+    named = CRITERIA.get(method.criterion) if isinstance(method.criterion, str) else None
+    is_object = named is None and method.criterion is not None
+    if is_object or (named is not None and "lrp" not in named.needs):
         engine = DEFAULT_CRITERION  # what computes LRP is said for all methods of a comparison
     choice = replace(
         engine,

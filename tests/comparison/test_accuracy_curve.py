@@ -206,6 +206,16 @@ def test_method_of_ones_own(model, test_data):
     assert found.method == "gentle" and found.reached[-1] == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_criterion_that_is_an_object_has_its_own_engine(model, test_data):
+    """So that one stands beside others whose LRP a comparison has computed natively."""
+    steps = partial(EqualSteps, 0.1)
+    by_name, by_object = (
+        curve(model, test_data, Method("own", criterion, steps))
+        for criterion in ("l1", klp.criteria.CRITERIA["l1"])
+    )
+    assert by_object.decisions == by_name.decisions
+
+
 def test_runs_share_no_schedule(model, test_data):
     """A schedule that a run has used would hold what that run has seen."""
     shared = klp.schedules.AccuracyAware()
