@@ -17,6 +17,7 @@ from keras_lrp_prune.control.pace import Pace
 from keras_lrp_prune.criteria.scores import Scores
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
+from keras_lrp_prune.selection.exchange import is_worth_it, with_some_back
 from keras_lrp_prune.selection.limits import Limits
 from keras_lrp_prune.selection.ranking import Bundle
 from keras_lrp_prune.selection.trials import Trials
@@ -209,8 +210,35 @@ class PruningLoop:
         choices = [self._to_the_end(step, ranked, rate, pool) for ranked, pool in ways]
         best, evaluation = self.trials.best([step.with_all(bundles) for bundles in choices])
         proposal = step.proposal(choices[best])
-        whole = (proposal == step.with_all(choices[best])).all()
-        return proposal, evaluation if whole else None
+        if not (proposal == step.with_all(choices[best])).all():
+            evaluation = None
+        return self._exchanged(step, scores, rate, proposal, evaluation)
+
+    def _exchanged(
+        self,
+        step: NextStep,
+        scores: Scores,
+        rate: float,
+        proposal: np.ndarray,
+        evaluation: Evaluation | None,
+    ) -> tuple[np.ndarray, Evaluation | None]:
+        """The proposal, or what is chosen anew once some of what went is back, if that is better.
+
+        Where scores tell what would come back. Costs scores and two evaluations.
+        """
+        assert self.trials is not None
+        if not is_worth_it(self.prunable, proposal):
+            return proposal, evaluation
+        if (worth := self.trials.worth_of_gone(scores, proposal)) is None:
+            return proposal, evaluation
+        wider = with_some_back(self.prunable, proposal, step.combined(worth), self.limits)
+        if (wider == proposal).all():
+            return proposal, evaluation
+        anew = replace(step, removed=wider)
+        found = anew.bundles(self.examiner.scores(wider), max(rate, self._rate(proposal)), pool=0.0)
+        proposals = [proposal, anew.proposal(found)]
+        best, of_best = self.trials.best(proposals)
+        return proposals[best], of_best or evaluation
 
     def _to_the_end(self, step: NextStep, scores: Scores, rate: float, pool: float) -> list[Bundle]:
         """What would go to reach that rate; if too little were left to the goal, that as well."""

@@ -60,6 +60,10 @@ class NextStep:
             class_accuracies=self.class_accuracies,
         )
 
+    def combined(self, by_class: np.ndarray) -> np.ndarray:
+        """One score for each unit from those of the classes, shape `(units,)`."""
+        return Scores(by_class).combined(self.selection.order.class_weights(self.class_accuracies))
+
     def with_all(self, bundles: list[Bundle]) -> np.ndarray:
         """The units that would be gone when all these go, bool, shape `(units,)`."""
         return also_removed(self.removed, bundles)

@@ -83,6 +83,20 @@ class RevisableScores(Scores, ABC):
             gone: Their numbers, int, shape `(units that go,)`; their own scores have no meaning.
         """
 
+    def restored(self, removed: np.ndarray) -> np.ndarray | None:
+        """How much each of the units that are gone would matter if it alone came back.
+
+        Asked of the scores of the unpruned model, after others were given.
+
+        Args:
+            removed: Units that are gone by now, bool, shape `(units,)`.
+
+        Returns:
+            float64, shape `(classes, units)`, of no meaning for other units; `None`: that is not
+            known, so that what is gone stays gone.
+        """
+        return None
+
 
 def relative_to_group(prunable: Prunable, scores: np.ndarray, order: int) -> np.ndarray:
     """Divides each group's scores by their norm of that order, so that layers compare.

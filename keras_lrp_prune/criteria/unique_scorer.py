@@ -82,6 +82,15 @@ class UniqueScores(RevisableScores):
         by_class[:, gone] = 0
         return replace(self, by_class=by_class, groups=groups)
 
+    def restored(self, removed: np.ndarray) -> np.ndarray:
+        """See `RevisableScores`; costs the products of all units."""
+        found = np.zeros((len(self.y), self.by_class.shape[1]))
+        with one_thread():
+            for group in self.groups:
+                for reading in group.readings:
+                    found[:, reading.units] += reading.restored(removed)
+        return _mean_squares(found, self.y, len(self.by_class))
+
 
 class UniqueScorer(Scorer[ChannelStructure]):
     """Unique contributions on one problem.
@@ -202,7 +211,8 @@ class UniqueScorer(Scorer[ChannelStructure]):
     def _most_samples(self) -> int:
         """Of how many samples, with their mirror images, the memory holds what is kept."""
         each = 2 * sum(layout.bytes_kept for layout in self._layouts)
-        copies = 2  # of what is kept, that of units that are left is copied
+        # That of the unpruned model stays, and of any other that of units that are left is copied.
+        copies = 3
         return int(self.problem.memory // (copies * each))
 
 

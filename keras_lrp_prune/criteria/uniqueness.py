@@ -120,6 +120,17 @@ class Part(Protocol):
         """The same, whatever others can make up for."""
         ...
 
+    def restored(self, gone: np.ndarray) -> np.ndarray:
+        """What each of some units would add if it were the only one of them that is left.
+
+        Args:
+            gone: bool, shape `(units,)`; none of them has been taken out of this.
+
+        Returns:
+            float64, shape `(samples, units)`; zeros for the other units.
+        """
+        ...
+
     def without(self, column: int) -> Self:
         """The same when that unit goes too."""
         ...
@@ -165,6 +176,13 @@ class Unique:
         """See `Part`; of deviations from the mean, which a bias makes up for."""
         return self.products.own
 
+    def restored(self, gone: np.ndarray) -> np.ndarray:
+        """See `Part`."""
+        columns = np.flatnonzero(gone)
+        directions = np.zeros((len(self.inverse.whole), len(gone)))
+        directions[:, columns] = self.inverse.restored(columns)
+        return self.products.each(directions)
+
     def without(self, column: int) -> Self:
         """See `Part`."""
         direction = self.inverse.column(column)
@@ -188,6 +206,10 @@ class Plain:
     def plain(self) -> np.ndarray:
         """See `Part`."""
         return self.contributions
+
+    def restored(self, gone: np.ndarray) -> np.ndarray:
+        """See `Part`."""
+        return self.contributions * gone
 
     def without(self, column: int) -> Self:
         """See `Part`."""
@@ -217,6 +239,18 @@ class Reading:
     def plain(self) -> np.ndarray:
         """The same, whatever others can make up for."""
         return np.concatenate([part.plain for part in self.parts])
+
+    def restored(self, removed: np.ndarray) -> np.ndarray:
+        """What each of some units would add if it were the only one of them that is left.
+
+        Args:
+            removed: bool, shape `(all units,)`; none of them has been taken out of this.
+
+        Returns:
+            float64, shape `(samples, units)`; zeros for the other units.
+        """
+        gone = removed[self.units]
+        return np.concatenate([part.restored(gone) for part in self.parts])
 
     def without(self, gone: np.ndarray) -> Self:
         """The same when these units go too; itself if it has none of them.

@@ -108,6 +108,21 @@ class Inverse:
         found: np.ndarray = self.whole[:, number] - self.gone[:, number] @ self.gone
         return found
 
+    def restored(self, numbers: np.ndarray) -> np.ndarray:
+        """What takes away from each of some numbers what those beside them tell of it.
+
+        It is as `H[:, u] / H[u, u]` would be if the others of them were gone.
+
+        Args:
+            numbers: Their indices, shape `(some,)`; nothing is gone yet.
+
+        Returns:
+            Shape `(numbers, some)`.
+        """
+        columns = self.whole[:, numbers]
+        found: np.ndarray = np.linalg.solve(columns[numbers], columns.T).T
+        return found
+
     def without(self, number: int) -> Inverse:
         """That of the others; costs a product of each number with each that is gone."""
         column = self.column(number) / np.sqrt(self.diagonal[number])

@@ -51,17 +51,15 @@ class Trials:
             removed: Units that are gone, bool, shape `(units,)`.
             pool: Share that stands for election where there is one.
         """
+        if not removed.any():
+            self._unpruned = scores
         if isinstance(scores, RevisableScores):
             elected = [] if scores.plain is None else [(scores.plain, pool)]
             return [(scores, 0.0), *elected]
         if self._refits:
             return list(product((scores,), dict.fromkeys((pool, 0.0))))
-        shares: tuple[float, ...] = (1.0, 0.5, 0.0)
-        if not removed.any():
-            self._unpruned, shares = scores, (1.0,)
-        elif self._unpruned is None:
-            self._unpruned = self._examiner.scores(np.zeros_like(removed))
-        before = self._unpruned.by_class
+        before = self._of_unpruned(removed).by_class
+        shares = (1.0, 0.5, 0.0) if removed.any() else (1.0,)
         mixed = (
             Scores(share * scores.by_class + (1 - share) * before, scores.contributions)
             for share in shares[1:]
@@ -88,6 +86,29 @@ class Trials:
             (number, self._examiner.evaluate(proposals[number])) for number in different.values()
         ]
         return max(tried, key=lambda each: self._value(each[1]))
+
+    def worth_of_gone(self, scores: Scores, proposal: np.ndarray) -> np.ndarray | None:
+        """How much each unit that a proposal has gone would matter if it alone came back.
+
+        Args:
+            scores: Of the model as it is.
+            proposal: Units that would be gone, bool, shape `(units,)`.
+
+        Returns:
+            Float, shape `(classes, units)`; `None` if scores do not tell, so that what is gone
+            stays gone.
+        """
+        if not isinstance(scores, RevisableScores):
+            return None
+        unpruned = self._of_unpruned(proposal)
+        assert isinstance(unpruned, RevisableScores)  # as all of one scorer
+        return unpruned.restored(proposal)
+
+    def _of_unpruned(self, removed: np.ndarray) -> Scores:
+        """Scores of the unpruned model; a pass in a run that went on from another one."""
+        if self._unpruned is None:
+            self._unpruned = self._examiner.scores(np.zeros_like(removed))
+        return self._unpruned
 
     def _value(self, evaluation: Evaluation) -> tuple[bool, float]:
         stays = harmonic_mean_accuracy(evaluation.hard) >= self._floor

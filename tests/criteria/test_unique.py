@@ -98,6 +98,24 @@ def test_revised_contributions_are_those_computed_anew(seed, channels, positions
     assert before.without(np.array([99])) is before
 
 
+@given(seed=st.integers(0, 1000), positions=st.sampled_from([1, 3, 30]), gone=st.integers(1, 6))
+@examples(20)
+def test_what_comes_back_adds_what_it_did_as_the_last_one_left(seed, positions, gone):
+    values, gradients = arrays(seed, 20, positions, 7)
+    rng = np.random.default_rng(seed)
+    units = np.array([4, 2, -1, 0, 5, 1, 3])
+    for refitted in (True, False):
+        _, found = reading(values, gradients, units, refitted=refitted)
+        removed = np.isin(np.arange(6), rng.permutation(6)[:gone])
+        restored = found.restored(removed)
+        scale = np.abs(found.contributions).max()
+        for unit in np.flatnonzero(removed):
+            others = np.setdiff1d(np.flatnonzero(removed), unit)
+            alone = found.without(others).contributions[:, unit]
+            assert difference(restored[:, unit], alone) <= 1e-3 * scale
+        assert not restored[:, ~removed].any()
+
+
 @pytest.mark.parametrize("positions", [1, 50])
 def test_a_twin_adds_nothing_and_all_once_the_other_is_gone(positions):
     values, gradients = arrays(0, 30, positions, 4)
@@ -296,6 +314,14 @@ def test_revised_scores_follow_in_every_layer(name):
     assert np.allclose(revised.by_class, anew.by_class, rtol=1e-6, atol=1e-12)
     assert (revised.by_class != scores.by_class).any()
     assert scores.values[:, gone].any()  # as they were
+
+
+def test_a_single_unit_that_comes_back_matters_as_much_as_it_did():
+    scores = scores_of(make_live(BUILDERS["resnet_v1"]()))
+    for unit in (0, 3, scores.by_class.shape[1] - 1):
+        removed = np.arange(scores.by_class.shape[1]) == unit
+        restored = scores.restored(removed)
+        assert restored[:, unit] == pytest.approx(scores.by_class[:, unit], rel=1e-4, abs=1e-12)
 
 
 def test_samples_tell_nothing_of_themselves():
