@@ -21,6 +21,7 @@ from keras_lrp_prune.graph.model_graph import (
     references,
 )
 from keras_lrp_prune.relevance.native.composites import Composite, place_of
+from keras_lrp_prune.relevance.native.convolutions import is_turned, turned
 from keras_lrp_prune.relevance.native.layers import Visit, along_gradient, backward_of
 from keras_lrp_prune.relevance.native.rules import LinearCall, Redistribution, Rule
 from keras_lrp_prune.relevance.native.support import nonnegative
@@ -219,7 +220,11 @@ class Sweep:
         given = iter(inputs)
         args = map_references(lambda _: next(given), node.args)
         kwargs = map_references(lambda _: next(given), dict(node.kwargs))
-        return self._live[node.layer.name](*args, **kwargs)
+        live = self._live[node.layer.name]
+        if is_turned(node.layer):
+            (x,) = inputs
+            return _with_kernel(node.layer, live, x, live.weights[0].value)
+        return live(*args, **kwargs)
 
     def _shares(self, values: Values) -> dict[str, Redistribution]:
         """How each linear layer shares its relevance, given what went through it."""
@@ -245,7 +250,7 @@ class Sweep:
             values[node.inputs[0]],
             layer.weights[0],
             self._biases.get(node.layer.name),
-            partial(_with_kernel, layer),
+            partial(_with_kernel, node.layer, layer),
             values[TensorRef(node.name)],
             nonnegative=node.inputs[0] in self._nonnegative,
         )
@@ -313,10 +318,24 @@ class Sweep:
         return tf.cast(tf.concat([sums[name] for name in self._widths], -1), tf.float64)
 
 
-def _with_kernel(layer: Any, x: Tensor, kernel: Tensor) -> Tensor:
+def _with_kernel(layer: LayerSpec, live: Any, x: Tensor, kernel: Tensor) -> Tensor:
     """The call of a layer with another kernel, whether or not its own is trainable."""
-    with keras.StatelessScope([(layer.weights[0], kernel)]):
-        return layer(x)
+    kernel = tf.convert_to_tensor(kernel)
+
+    def called(x: Tensor) -> Tensor:
+        with keras.StatelessScope([(live.weights[0], kernel)]):
+            return live(x)
+
+    if not is_turned(layer):
+        return called(x)
+
+    @tf.custom_gradient
+    def way_back_as_convolution(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return called(x), lambda passed: turned(
+            passed, kernel, layer.config.get("padding", "valid")
+        )
+
+    return way_back_as_convolution(x)
 
 
 _ONE_GROUP = ("groups", 1)
