@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.arguments import options as options_rule
+from keras_lrp_prune.cost import CostModel
+from keras_lrp_prune.cost.shrinking import Shrinking
 from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, Scorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
+from keras_lrp_prune.criteria.smaller import without
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.relevance.analyzers import (
     NATIVE_ANALYZERS,
@@ -256,29 +260,68 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
         from keras_lrp_prune.relevance.engines import make_engine
 
         super().__init__(problem)
-        self.engine: LRPEngine = make_engine(
-            criterion.engine,
-            problem.graph,
-            analyzer,
-            options,
-            two_class=problem.head.one_unit,
-            batch_size=problem.batch_size,
-            strategy=problem.strategy,
-            worker_python=criterion.worker_python,
+
+        def make(left_out: np.ndarray) -> _Engine:
+            smaller = without(problem, left_out)
+            engine = make_engine(
+                criterion.engine,
+                smaller.graph,
+                analyzer,
+                options,
+                two_class=problem.head.one_unit,
+                batch_size=problem.batch_size,
+                strategy=problem.strategy,
+                worker_python=criterion.worker_python,
+            )
+            return _Engine(engine, smaller.structure)
+
+        cost = CostModel(problem.graph, problem.structure)
+        self._engines = Shrinking(
+            make,
+            lambda removed: cost(removed).flops,
+            problem.structure.n_units,
+            close=_Engine.close,
         )
-        self.engine_name = self.engine.name
+        self.engine_name = self._engines.made.engine.name
+        # Replicas would have to agree on when, and a worker takes seconds to be told of a network.
+        self._shrinks = problem.strategy is None and self.engine_name == "native"
+
+    def scores(self, removed: np.ndarray) -> Scores:
+        """See `Scorer`."""
+        if self._shrinks:
+            self._engines.settle(removed)
+        return self.examine(removed)[0]
 
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`."""
-        structure, reference = self.problem.structure, self.problem.reference
-        self.engine.set_mask(structure, removed)
-        sums, probabilities = self.engine.unit_relevance(structure, reference.x, reference.y)
+        reference = self.problem.reference
+        with self._masked(removed) as (engine, structure):
+            sums, probabilities = engine.unit_relevance(structure, reference.x, reference.y)
         means = sums / reference.class_counts[:, None]
-        return Scores(relative_to_group(structure, means, order=1)), probabilities
+        return Scores(relative_to_group(self.problem.structure, means, order=1)), probabilities
 
     def refresh(self) -> None:
         """See `Scorer`; costs no pass and no retracing."""
-        self.engine.refresh(self.problem.graph)
+        engine = self._engines.made.engine
+        engine.refresh(without(self.problem, self._engines.left_out).graph)
+
+    @contextmanager
+    def _masked(self, removed: np.ndarray) -> Iterator[tuple[LRPEngine, ChannelStructure]]:
+        """The engine of the model without these units, and the structure that it goes by."""
+        with self._engines.without(removed) as (engine, structure):
+            engine.set_mask(structure, removed)
+            yield engine, structure
+
+    def close(self) -> None:
+        """Frees what the engine holds."""
+        self._engines.made.close()
+
+
+class _Engine(NamedTuple):
+    """An engine, and the structure of the model that it was made for."""
+
+    engine: LRPEngine
+    structure: ChannelStructure
 
     def close(self) -> None:
         """Frees what the engine holds."""
@@ -290,26 +333,26 @@ class _PXPScorer(LRPScorer):
 
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`."""
-        structure, reference = self.problem.structure, self.problem.reference
-        self.engine.set_mask(structure, removed)
-        sums, probabilities = self.engine.unit_magnitudes(structure, reference.x, reference.y)
+        reference = self.problem.reference
+        with self._masked(removed) as (engine, structure):
+            sums, probabilities = engine.unit_magnitudes(structure, reference.x, reference.y)
         return Scores(sums / reference.class_counts[:, None]), probabilities
 
 
 class _LogOddsScorer(LRPScorer):
     """Knows what each unit adds to each sample."""
 
-    engine: NativeEngine
-
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`."""
-        structure, reference = self.problem.structure, self.problem.reference
-        self.engine.set_mask(structure, removed)
-        values, probabilities = self.engine.log_odds_relevance(structure, reference.x, reference.y)
+        reference = self.problem.reference
+        with self._masked(removed) as (engine, structure):
+            values, probabilities = cast("NativeEngine", engine).log_odds_relevance(
+                structure, reference.x, reference.y
+            )
         squares = np.stack(
             [(values[reference.y == c] ** 2).mean(0) for c in range(len(reference.class_counts))]
         )
-        scores = relative_to_group(structure, squares, order=2)
+        scores = relative_to_group(self.problem.structure, squares, order=2)
         return Scores(scores, Contributions(values, reference.y)), probabilities
 
 

@@ -7,12 +7,15 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Scores
+from keras_lrp_prune.examination.masked_forward import (
+    FixedForward,
+    MaskedForward,
+    make_masked_forward,
+)
 from keras_lrp_prune.examination.refitted_mask import RefittedMask
 from keras_lrp_prune.examination.steering import AsIs, CrossFit, LinearHead, Steering
 from keras_lrp_prune.graph.channels import ChannelStructure
-from keras_lrp_prune.graph.generations import keras_of
 from keras_lrp_prune.prunables.prunable import Mask, Prunable
-from keras_lrp_prune.runtime import CompiledForward, scope
 from keras_lrp_prune.selection.examiner import Evaluation
 
 
@@ -66,14 +69,11 @@ class TwoPasses:
         steering: Steering,
         refitted: RefittedMask | None = None,
     ) -> None:
-        working = problem.working()
         self._refitted = refitted
         self._mask: Mask = refitted or problem.mask()
-        with scope(problem.strategy):
-            reader = keras_of(working.model).Model(
-                working.model.inputs[0], working.tensors[steering.tensor]
-            )
-            self._forward = CompiledForward(reader, problem.batch_size, problem.strategy)
+        # Where what is left is refitted, nothing but the whole network is run here.
+        make = make_masked_forward if refitted is None else FixedForward
+        self._forward: MaskedForward = make(problem, steering.tensor)
         self._reference, self._scorer, self._steering = problem.reference, scorer, steering
         # Of what was evaluated since the last scores: one of them is what is scored next.
         self._rows: dict[bytes, np.ndarray] = {}
@@ -89,6 +89,7 @@ class TwoPasses:
         self._steering.go_on_from(lambda: self._rows_of(removed), removed)
         self._rows.clear()
         self._mask.set(removed)
+        self._forward.settle(removed)
         return self._scorer.scores(removed)
 
     def _rows_of(self, removed: np.ndarray) -> np.ndarray:
@@ -100,8 +101,7 @@ class TwoPasses:
     def _computed(self, removed: np.ndarray) -> np.ndarray:
         if self._refitted is not None and removed.any():
             return self._refitted.rows(removed, self._steering.tensor)
-        self._mask.set(removed)
-        return self._forward(self._reference.x)
+        return self._forward(removed)
 
 
 def make_examiner(

@@ -1,0 +1,92 @@
+"""Masked filters are no longer computed once that pays, and nothing is decided otherwise."""
+
+import numpy as np
+import pytest
+from models import BUILDERS, images, make_live
+from pruning_models import digits_model, reference, train_pooled_model
+from trained import trained
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.cost.shrinking import Shrinking
+from keras_lrp_prune.criteria.checked_scorer import scorer_of
+from keras_lrp_prune.criteria.lrp import LogOdds
+from keras_lrp_prune.examination.masked_forward import FixedForward, ShrinkingForward
+from keras_lrp_prune.examination.subject import read_subject
+from keras_lrp_prune.graph.heads import linear_head
+from keras_lrp_prune.graph.model_graph import references
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """How many units were left out, each time that something was made."""
+    log, begin = [], Shrinking._begin
+
+    def noted(self, removed):
+        log.append(int(removed.sum()))
+        begin(self, removed)
+
+    monkeypatch.setattr(Shrinking, "_begin", noted)
+    return log
+
+
+def whether_it_pays(monkeypatch, answer):
+    monkeypatch.setattr(Shrinking, "pays", property(lambda self: answer))
+
+
+@pytest.mark.parametrize("recovery", [None, "head"])
+def test_a_run_that_shrinks_takes_the_same_units(monkeypatch, made, recovery):
+    # Cross-fitted heads read pooled features.
+    model = digits_model() if recovery is None else trained(train_pooled_model)
+    results = []
+    for answer in (False, True):
+        whether_it_pays(monkeypatch, answer)
+        made.clear()
+        results.append(klp.prune(model, reference(), 0.5, recovery=recovery, verbose=0))
+        # The forward pass of the trials, and LRP; anew for each further state that is scored.
+        assert (len(set(made)) > 5) is answer
+    whole, small = results
+    assert all((small.kept[name] == whole.kept[name]).all() for name in whole.kept)
+    for one, other in zip(small.history, whole.history, strict=True):
+        assert one.soft_harmonic_mean == pytest.approx(other.soft_harmonic_mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "squeeze_excite", "nested"])
+@pytest.mark.parametrize("features", [False, True])
+def test_its_rows_are_those_of_the_masked_model(monkeypatch, name, features):
+    whether_it_pays(monkeypatch, True)
+    model = make_live(BUILDERS[name]())
+    subject = read_subject(model, (images(model, 8), np.arange(8) % 4))
+    graph, units = subject.flat, subject.structure.n_units
+    (tensor,) = references(graph.outputs)
+    if features:
+        (node,) = [node for node in graph.nodes if node.layer.name == linear_head(graph)]
+        (tensor,) = node.inputs
+    shrinking = ShrinkingForward(subject.problem(), tensor)
+    fixed = FixedForward(subject.problem(), tensor)
+    order = np.random.default_rng(0).permutation(units)
+    last = {int(group.units[-1]) for group in subject.structure.groups}
+    order = np.array([unit for unit in order if unit not in last])
+    for share in (0.2, 0.4, 0.6, 0.3):  # some come back in the end
+        removed = np.isin(np.arange(units), order[: int(share * len(order))])
+        found, expected = shrinking(removed), fixed(removed)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * abs(expected).max())
+        shrinking.settle(removed)
+
+
+def test_scores_are_those_of_the_masked_model(monkeypatch):
+    model = digits_model()
+    subject = read_subject(model, reference())
+    units = subject.structure.n_units
+    found = []
+    for answer in (False, True):
+        whether_it_pays(monkeypatch, answer)
+        problem = subject.problem()
+        scorer = scorer_of(LogOdds(), problem)
+        first, second = (np.arange(units) % 4 == 1, np.arange(units) % 2 == 1)
+        found.append([scorer.scores(removed).by_class for removed in (first, second, first)])
+        scorer.refresh()
+        found[-1].append(scorer.scores(second).by_class)
+        scorer.close()
+    for expected, seen in zip(*found, strict=True):
+        np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-6)
