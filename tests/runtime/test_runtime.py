@@ -1,5 +1,6 @@
 """Functions over many samples, and how many samples go at once."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +10,7 @@ from models import BUILDERS, CLASSES, images, make_live
 from tiers import examples
 
 import keras_lrp_prune as klp
+from keras_lrp_prune import runtime
 from keras_lrp_prune.graph.reader import read_model
 from keras_lrp_prune.runtime import CompiledForward, OverSamples, chosen_batch_size
 
@@ -45,6 +47,15 @@ def test_batch_size_follows_from_memory():
     assert sizes[0] == 1 and sizes[1] < sizes[2] < sizes[3]
     assert sizes[-1] == 256, "larger batches bring nothing"
     assert chosen_batch_size(graph, 1000, 1) == 1000, "what is asked for counts"
+
+
+@pytest.mark.parametrize(("side", "expected"), [(128, 16), (512, 8)])
+def test_where_there_is_no_gpu_tensors_stay_small(monkeypatch, side, expected):
+    inputs = keras.Input((side, side, 3))
+    graph = read_model(keras.Model(inputs, keras.layers.Conv2D(32, 3, padding="same")(inputs)))
+    assert chosen_batch_size(graph, None, 1e12) == expected
+    monkeypatch.setattr(runtime, "_has_gpu", lambda: True)
+    assert chosen_batch_size(graph, None, 1e12) == 256
 
 
 def test_pruning_within_a_memory_budget():
