@@ -7,68 +7,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
-import torch_pruning
 from pxp import ComponentAttibution, GlobalPruningOperations
 from pxp.composites import get_rule_by_name, layer_map_base
-from relevance_zennit import Network
 from torch import nn
+from torch_network import Network, accuracies
+from torch_pruning_taylor import Networks, Task, torch_pruning_taylor
 from zennit.composites import NameLayerMapComposite
 
 from keras_lrp_prune.graph.plain import from_plain
 from keras_lrp_prune.relevance.wire import receive, send
-
-Networks = Iterator[Network]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A network, and the samples that it is pruned by.
-
-    Args:
-        network: It stays as it is.
-        x: Images, channels first.
-        y: Classes.
-        rates: Shares of all filters to prune: from 0 on, in equal steps.
-    """
-
-    network: Network
-    x: torch.Tensor
-    y: torch.Tensor
-    rates: tuple[float, ...]
-
-
-def torch_pruning_taylor(task: Task) -> Networks:
-    """`GroupTaylorImportance` without its normaliser, scored again at each step."""
-    network = deepcopy(task.network).requires_grad_()
-    *others, head = (one for one in network.modules() if isinstance(one, nn.Linear | nn.Conv2d))
-    total = sum(len(one.weight) for one in others)
-    # As many as here: they round up.
-    nearest = [max(round(total * rate) - 0.5, 0) / total for rate in task.rates]
-    pruner = torch_pruning.pruner.BasePruner(
-        network,
-        task.x[:1],
-        torch_pruning.importance.GroupTaylorImportance(normalizer=None),
-        global_pruning=True,
-        pruning_ratio=task.rates[-1],
-        iterative_steps=len(task.rates) - 1,
-        iterative_pruning_ratio_scheduler=lambda *_: nearest,
-        ignored_layers=[head],
-    )
-    yield network
-    for _ in task.rates[1:]:
-        network.zero_grad()
-        nn.functional.cross_entropy(network(task.x), task.y).backward()
-        pruner.step()
-        yield network
 
 
 def pxp(task: Task, *, again: bool) -> Networks:
@@ -114,13 +69,6 @@ PEERS: Mapping[str, Callable[[Task], Networks]] = {
     "pxp": partial(pxp, again=False),
     "pxp-iterative": partial(pxp, again=True),
 }
-
-
-def accuracies(network: Network, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Mean of the class accuracies."""
-    with torch.no_grad():
-        right = torch.cat([network(part) for part in x.split(100)]).argmax(1) == y
-    return float(np.mean([right[y == label].float().mean() for label in y.unique()]))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,9 @@ class Shrinking(Generic[T]):
 
     def _make_anew(self, removed: np.ndarray) -> None:
         self._close(self.made)
+        del self.made
+        # Models are cycles of references: Python finds them late, and each holds megabytes.
+        gc.collect()
         self._begin(removed)
 
     def _begin(self, removed: np.ndarray) -> None:

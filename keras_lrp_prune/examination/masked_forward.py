@@ -18,6 +18,9 @@ from keras_lrp_prune.prunables.masked_weights import masked_weights
 from keras_lrp_prune.prunables.prunable import Prunable
 from keras_lrp_prune.runtime import CompiledForward, scope
 
+# Of the memory for what is kept of the samples, what is for what parts of the network computed.
+_SHARE = 1 / 8
+
 
 class MaskedForward(Protocol):
     """Computes a tensor of the model for the reference samples, without some units."""
@@ -70,7 +73,7 @@ class PartByPart:
     """Masks units in the working copy, and runs it from where it differs from what was run before.
 
     Masks that agree up to some layer share what lies before it. What parts of the network computed
-    last is kept, as much as half of the problem's memory holds.
+    last is kept, as much as an eighth of the problem's memory holds.
 
     Args:
         problem: The model and the reference set; weights must stay but for the mask.
@@ -108,7 +111,7 @@ class PartByPart:
     def _forget(self) -> None:
         """Forgets what was not used for longest, until the rest fits into memory."""
         total = sum(rows.nbytes for rows in self._kept.values())
-        while total > self._problem.memory / 2:
+        while total > _SHARE * self._problem.memory:
             total -= self._kept.pop(next(iter(self._kept))).nbytes
 
 

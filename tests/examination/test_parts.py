@@ -78,4 +78,4 @@ def test_memory_bounds_what_is_kept():
     for seed in range(4):
         mask = random_removal(subject.structure, 0.3, seed=seed)
         np.testing.assert_array_equal(small(mask), large(mask))
-    assert sum(rows.nbytes for rows in small._kept.values()) <= 2048
+    assert sum(rows.nbytes for rows in small._kept.values()) <= 512
