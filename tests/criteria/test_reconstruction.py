@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 from models import BUILDERS, CLASSES, analysed, difference, images, make_live, random_removal
+from problems import labels, no_units, problem_of
 from tiers import examples
 
 import keras_lrp_prune as klp
@@ -18,7 +19,6 @@ from keras_lrp_prune.graph.channels import selects
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.second_moments import Inverse
-from keras_lrp_prune.runtime import Execution
 
 SCORERS = {
     "obs": lambda problem: ChannelOBSScorer(problem, 0.1),
@@ -32,18 +32,9 @@ def same_models():
     keras.utils.set_random_seed(0)
 
 
-def labels(n):
-    return np.arange(n) % CLASSES
-
-
-def problem_of(model, n=16, **execution):
-    subject = read_subject(model, (images(model, n), labels(n)), execution=Execution(**execution))
-    return subject.problem()
-
-
 def scores_of(model, name, n=16, removed=None, **execution):
     problem = problem_of(model, n, **execution)
-    gone = np.zeros(problem.structure.n_units, bool) if removed is None else removed
+    gone = no_units(problem) if removed is None else removed
     return SCORERS[name](problem).scores(gone)
 
 

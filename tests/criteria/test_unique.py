@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 from models import BUILDERS, CLASSES, IMAGE, analysed, difference, images, make_live, random_removal
+from problems import labels, no_units, problem_of
 from tiers import examples
 
 import keras_lrp_prune as klp
@@ -21,7 +22,6 @@ from keras_lrp_prune.graph.model_graph import UnsupportedModelError
 from keras_lrp_prune.recovery.second_moments import SecondMoments
 from keras_lrp_prune.relevance.analyzers import make_composite
 from keras_lrp_prune.relevance.native.engine import NativeEngine
-from keras_lrp_prune.runtime import Execution
 
 Unique = klp.criteria.UniqueContribution
 
@@ -31,18 +31,9 @@ def same_models():
     keras.utils.set_random_seed(0)
 
 
-def labels(n):
-    return np.arange(n) % CLASSES
-
-
-def problem_of(model, n=16, **execution):
-    subject = read_subject(model, (images(model, n), labels(n)), execution=Execution(**execution))
-    return subject.problem()
-
-
 def scores_of(model, n=16, removed=None, **execution):
     problem = problem_of(model, n, **execution)
-    gone = np.zeros(problem.structure.n_units, bool) if removed is None else removed
+    gone = no_units(problem) if removed is None else removed
     return Unique().scorer(problem).scores(gone)
 
 
