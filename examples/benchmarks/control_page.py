@@ -100,8 +100,7 @@ def write_page(name: str, folder: Path, docs: Path) -> None:
         docs: Where the page goes.
     """
     page = PAGES[name]
-    found = [_read(path) for path in sorted(folder.glob("*_*_*")) if (path / "runs").is_dir()]
-    found.sort(key=lambda runs: (runs.task, runs.per_class))
+    found = read_runs(folder)
     sections = []
     for protocol, title in page.sections.items():
         here = [runs for runs in found if runs.protocol == protocol]
@@ -123,6 +122,12 @@ def write_page(name: str, folder: Path, docs: Path) -> None:
             seeds = len(curves[DEFAULT])  # others would start elsewhere
             shown = {n: each for n, each in curves.items() if n in SHOWN and len(each) == seeds}
             plot_curves(shown, docs / "images" / f"{page.file}.png", title=page.title)
+
+
+def read_runs(folder: Path) -> list[Runs]:
+    """The runs in folders `TASK_IMAGES_PROTOCOL`, by task and number of images."""
+    found = [_read(path) for path in folder.glob("*_*_*") if (path / "runs").is_dir()]
+    return sorted(found, key=lambda runs: (runs.task, runs.per_class, runs.protocol))
 
 
 def _read(path: Path) -> Runs:
@@ -160,7 +165,7 @@ def _overview(here: Sequence[Runs], everything: Sequence[Runs]) -> str:
         mean = _mean_over(members, seeds)
         ours, theirs = mean(DEFAULT, "AUC"), mean(BASELINE, "AUC")
         harmonic = mean(DEFAULT, "Harmonic").mean() / mean(BASELINE, "Harmonic").mean() - 1
-        cells = [str(per_class), str(len(seeds)), _spread(ours), _spread(theirs)]
+        cells = [str(per_class), str(len(seeds)), spread(ours), spread(theirs)]
         cells += [_percent(ours.mean() / theirs.mean() - 1), _percent(harmonic)]
         cells += [_over_best(members) if all_frozen else _over_frozen(members, everything, seeds)]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
@@ -226,10 +231,10 @@ def _table(runs: Runs) -> str:
 def _cells(runs: Runs, method: str) -> Iterator[str]:
     for column in COLUMNS:
         values = runs.values(method, column, list(runs.curves[method]))
-        yield f"{values.mean():.0f}" if column == "Passes" else _spread(values)
+        yield f"{values.mean():.0f}" if column == "Passes" else spread(values)
 
 
-def _spread(values: np.ndarray) -> str:
+def spread(values: np.ndarray) -> str:
     """Mean and standard error."""
     if len(values) == 1:
         return f"{values[0]:.1f}"
