@@ -94,7 +94,7 @@ def _mean(found: Sequence[Runs]) -> list[Row]:
     return [
         [f"**{name}**", "", "", *(f"{value:.1f}" for value in np.mean(each, 0))]
         for name, each in families.items()
-        if each
+        if len(each) > 1
     ]
 
 
