@@ -20,6 +20,8 @@ from keras_lrp_prune.runtime import CompiledForward, scope
 
 # Of the memory for what is kept of the samples, what is for what parts of the network computed.
 _SHARE = 1 / 8
+# Multiplications in about the time that tracing a part takes: smaller ones cost more than they save.
+_TRACING = 2.5e9
 
 
 class MaskedForward(Protocol):
@@ -78,11 +80,14 @@ class PartByPart:
     Args:
         problem: The model and the reference set; weights must stay but for the mask.
         tensor: What is computed.
+        tracing: What a part has to take for all samples, in multiplications.
     """
 
-    def __init__(self, problem: Problem[ChannelStructure], tensor: TensorRef) -> None:
+    def __init__(
+        self, problem: Problem[ChannelStructure], tensor: TensorRef, tracing: float = _TRACING
+    ) -> None:
         self._problem = problem
-        parts = parts_of(problem.graph, tensor)
+        parts = parts_of(problem.graph, tensor, tracing / len(problem.reference))
         self._runs = [_compiled(problem, part.start, part.end) for part in parts]
         masked = masked_weights(problem.structure)
         units: set[int] = set()

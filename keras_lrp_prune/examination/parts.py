@@ -28,16 +28,17 @@ class Part:
     layers: frozenset[str]
 
 
-def parts_of(graph: ModelGraph, tensor: TensorRef) -> list[Part]:
+def parts_of(graph: ModelGraph, tensor: TensorRef, least: float = 0.0) -> list[Part]:
     """The parts of a flat network up to a tensor, in their order.
 
     Args:
         graph: With one input.
         tensor: What the last one ends with.
+        least: Multiplications for a sample that a part has to take, if another one follows.
     """
     (start,) = references(graph.inputs)
     found, layers, work = [], set[str](), 0.0
-    least = _LEAST * sum(map(_work, graph.nodes))
+    least = max(least, _LEAST * sum(map(_work, graph.nodes)))
     for node, end in _with_what_is_read_later(graph, tensor):
         layers.add(node.layer.name)
         work += _work(node)

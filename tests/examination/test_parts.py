@@ -33,7 +33,8 @@ def test_masks_that_agree_share_a_part(name):
     model = make_live(BUILDERS[name]())
     subject = read_subject(model, (images(model, 8), np.arange(8) % 4))
     (tensor,) = references(subject.flat.outputs)
-    by_parts, whole = (kind(subject.problem(), tensor) for kind in (PartByPart, FixedForward))
+    by_parts = PartByPart(subject.problem(), tensor, tracing=0)
+    whole = FixedForward(subject.problem(), tensor)
     removed = random_removal(subject.structure, 0.3)
     last = removed.copy()
     last[subject.structure.groups[-1].units[:1]] ^= True
@@ -48,7 +49,7 @@ def test_what_is_shared_is_not_computed_again():
     model = make_live(BUILDERS["vgg"]())
     subject = read_subject(model, (images(model, 8), np.arange(8) % 4))
     (tensor,) = references(subject.flat.outputs)
-    forward = PartByPart(subject.problem(), tensor)
+    forward = PartByPart(subject.problem(), tensor, tracing=0)
     calls = []
     forward._runs = [
         lambda x, run=run, number=number: calls.append(number) or run(x)
@@ -73,9 +74,17 @@ def test_memory_bounds_what_is_kept():
     x = images(model, 8)
     subject = read_subject(model, (x, np.arange(8) % 4))
     (tensor,) = references(subject.flat.outputs)
-    small = PartByPart(replace(subject.problem(), memory=4096), tensor)
-    large = PartByPart(subject.problem(), tensor)
+    small = PartByPart(replace(subject.problem(), memory=4096), tensor, tracing=0)
+    large = PartByPart(subject.problem(), tensor, tracing=0)
     for seed in range(4):
         mask = random_removal(subject.structure, 0.3, seed=seed)
         np.testing.assert_array_equal(small(mask), large(mask))
     assert sum(rows.nbytes for rows in small._kept.values()) <= 512
+
+
+def test_parts_are_worth_their_tracing():
+    """A network that computes in no time is run as a whole."""
+    graph = analysed(BUILDERS["vgg"]())[0].flat()
+    (end,) = references(graph.outputs)
+    counts = [len(parts_of(graph, end, least)) for least in (0, 1e4, 1e5, 1e9)]
+    assert counts[0] > 2 and counts == sorted(counts, reverse=True) and counts[-1] == 1
