@@ -20,7 +20,7 @@ from keras_lrp_prune.runtime import CompiledForward, scope
 
 # Of the memory for what is kept of the samples, what is for what parts of the network computed.
 _SHARE = 1 / 8
-# Multiplications in about the time that tracing a part takes: smaller ones cost more than they save.
+# Multiplications in about the time that tracing a part takes: smaller ones save less than it costs.
 _TRACING = 2.5e9
 
 
