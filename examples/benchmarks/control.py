@@ -34,6 +34,7 @@ from keras_lrp_prune.data import draw_per_class, load_image_folder
 Samples = tuple[np.ndarray, np.ndarray]
 Triple = tuple[keras.Model, Samples, Samples]
 
+ENGINE = "native"
 TEST_PER_CLASS = 100
 SELECTION_SEED = 100
 _LOG_ODDS, _Aware = "lrp.log_odds", klp.schedules.AccuracyAware
@@ -60,6 +61,8 @@ ABLATION = {
 def refitted(name: str) -> klp.Method:
     """A baseline for which what is left is refitted and scored anew every 10 %, as by default."""
     one = klp.criteria.CRITERIA[name]
+    if "lrp" in one.needs:
+        one = one.configured(analyzer_options={}, engine=ENGINE)
     kind = type(f"Refitted{type(one).__name__}", (type(one),), {"refits_each_step": True})
     return klp.Method(f"{name}-refitted", kind(**vars(one)), partial(klp.schedules.EqualSteps, 0.1))
 
@@ -210,7 +213,7 @@ def main() -> None:
                 range(first, first + options.seeds),
                 rates,
                 folder=folder,
-                engine="native",
+                engine=ENGINE,
                 recovery=recovery,
             )
             comparison.save(folder)

@@ -55,7 +55,7 @@ def accuracy_curve(
         recovery: What is refitted of the weights that are left, as in `prune`, the same for every
             method, at each rate anew. The default is not that of `prune`: what methods choose is
             compared with all weights frozen, as published protocols have it.
-        engine: What computes LRP, as in `prune`; a criterion that is an object has its own.
+        engine: What computes LRP, as in `prune`; methods that compute none do without.
         protect: Layers to leave alone.
         min_channels: Channels that every group keeps, as in `prune`.
         round_to: Groups that lose channels keep a multiple of this many.

@@ -142,17 +142,19 @@ def scored_by(
 
     Args:
         method: The method.
-        engine: What computes LRP, and where, for criteria that are given by name; an object has
-            its own.
+        engine: What computes LRP, and where. It is said for all methods of a comparison: those
+            that compute none do without, and a criterion that is an object may have the same.
         recovery: What will be refitted.
 
     Raises:
         ValueError: As `prune` does.
     """
-    named = CRITERIA.get(method.criterion) if isinstance(method.criterion, str) else None
-    is_object = named is None and method.criterion is not None
-    if is_object or (named is not None and "lrp" not in named.needs):
-        engine = DEFAULT_CRITERION  # what computes LRP is said for all methods of a comparison
+    made = method.criterion
+    known = CRITERIA.get(made) if isinstance(made, str) else made
+    if "lrp" not in getattr(known, "needs", ("lrp",)) or (
+        not isinstance(made, str) and getattr(made, "engine", None) == engine.engine
+    ):
+        engine = DEFAULT_CRITERION
     choice = replace(
         engine,
         criterion=method.criterion,

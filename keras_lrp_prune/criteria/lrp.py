@@ -13,8 +13,6 @@ import numpy as np
 
 from keras_lrp_prune.arguments import as_taken
 from keras_lrp_prune.arguments import options as options_rule
-from keras_lrp_prune.cost import CostModel
-from keras_lrp_prune.cost.shrinking import Shrinking
 from keras_lrp_prune.criteria.criterion import Criterion, ProbabilityScorer, Scorer, is_plain
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.scores import Contributions, Scores, relative_to_group
@@ -256,7 +254,9 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
         analyzer: str | Composite,
         options: Mapping[str, Any],
     ) -> None:
-        # Not at the top: it brings TensorFlow.
+        # Not at the top: they bring SciPy and TensorFlow.
+        from keras_lrp_prune.cost import CostModel
+        from keras_lrp_prune.cost.shrinking import Shrinking
         from keras_lrp_prune.relevance.engines import make_engine
 
         super().__init__(problem)
@@ -282,9 +282,14 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
             problem.structure.n_units,
             close=_Engine.close,
         )
-        self.engine_name = self._engines.made.engine.name
+        self.engine_name = self.engine.name
         # Replicas would have to agree on when, and a worker takes seconds to be told of a network.
         self._shrinks = problem.strategy is None and self.engine_name == "native"
+
+    @property
+    def engine(self) -> LRPEngine:
+        """What computes LRP by now."""
+        return self._engines.made.engine
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Scorer`."""
@@ -302,8 +307,7 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
 
     def refresh(self) -> None:
         """See `Scorer`; costs no pass and no retracing."""
-        engine = self._engines.made.engine
-        engine.refresh(without(self.problem, self._engines.left_out).graph)
+        self.engine.refresh(without(self.problem, self._engines.left_out).graph)
 
     @contextmanager
     def _masked(self, removed: np.ndarray) -> Iterator[tuple[LRPEngine, ChannelStructure]]:

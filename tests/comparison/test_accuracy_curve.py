@@ -206,12 +206,14 @@ def test_method_of_ones_own(model, test_data):
     assert found.method == "gentle" and found.reached[-1] == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_criterion_that_is_an_object_has_its_own_engine(model, test_data):
-    """So that one stands beside others whose LRP a comparison has computed natively."""
+@pytest.mark.parametrize(
+    "criterion", [klp.criteria.CRITERIA["l1"], klp.criteria.PXP(engine="native")]
+)
+def test_objects_stand_beside_methods_whose_lrp_is_native(model, test_data, criterion):
+    """Those that compute no LRP, and those that say the same."""
     steps = partial(EqualSteps, 0.1)
     by_name, by_object = (
-        curve(model, test_data, Method("own", criterion, steps))
-        for criterion in ("l1", klp.criteria.CRITERIA["l1"])
+        curve(model, test_data, Method("own", one, steps)) for one in (criterion.name, criterion)
     )
     assert by_object.decisions == by_name.decisions
 
