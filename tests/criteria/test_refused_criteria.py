@@ -9,8 +9,6 @@ from keras_lrp_prune.criteria import CRITERIA, LRP, Taylor
 from keras_lrp_prune.criteria.registry import chosen_criterion
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 
-EPSILON = LRP("lrp.epsilon", {"epsilon": 0.1}, engine="native")
-
 
 class WithoutHelp(klp.criteria.Criterion):
     name = "without-help"
@@ -88,7 +86,7 @@ REFUSED = [
     ({"criterion": "snip"}, ValueError, "Unknown criterion 'snip'.*taylor"),
     ({"criterion": Snip(object())}, TypeError, "no plain data"),
     ({"criterion": OfWeights()}, ValueError, "scores weights, not channels.*taylor"),
-    ({"criterion": klp.criteria.LRP("lrp.z"), "engine": "native"}, ValueError, "is an object"),
+    ({"criterion": LRP("lrp.z"), "engine": "native"}, ValueError, "is an object"),
     (
         {"criterion": Snip(), "analyzer_options": {"epsilon": 1.0}, "worker_python": "python"},
         ValueError,

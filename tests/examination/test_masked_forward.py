@@ -41,17 +41,19 @@ def test_a_run_that_shrinks_takes_the_same_units(monkeypatch, made, recovery):
     for answer in (False, True):
         whether_it_pays(monkeypatch, answer)
         made.clear()
-        results.append(klp.prune(model, reference(), 0.5, recovery=recovery, verbose=0))
+        results.append(klp.prune(model, reference(), 0.3, recovery=recovery, verbose=0))
         # The forward pass of the trials, and LRP; anew for each further state that is scored.
-        assert (len(set(made)) > 5) is answer
+        assert (len(set(made)) > 3) is answer
     whole, small = results
     assert all((small.kept[name] == whole.kept[name]).all() for name in whole.kept)
     for one, other in zip(small.history, whole.history, strict=True):
         assert one.soft_harmonic_mean == pytest.approx(other.soft_harmonic_mean, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "squeeze_excite", "nested"])
-@pytest.mark.parametrize("features", [False, True])
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("mobilenet", True), ("mobilenet", False), ("squeeze_excite", False), ("nested", False)],
+)
 def test_its_rows_are_those_of_the_masked_model(monkeypatch, name, features):
     whether_it_pays(monkeypatch, True)
     model = make_live(BUILDERS[name]())
