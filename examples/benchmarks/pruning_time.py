@@ -13,50 +13,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from time_parts import by_parts
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.data import load_image_folder
-from keras_lrp_prune.relevance.native.engine import NativeEngine
 from keras_lrp_prune.runtime import CompiledForward
 
 CLASSES = 5
-
-
-@dataclass
-class Clock:
-    """How often something was done, and how long it took altogether."""
-
-    calls: int = 0
-    seconds: float = 0.0
-
-    @contextmanager
-    def timing(self, owner: type, method: str) -> Iterator[None]:
-        """Inside, every call of the method counts."""
-        original: Callable[..., Any] = getattr(owner, method)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return original(*args, **kwargs)
-            finally:
-                self.calls += 1
-                self.seconds += time.perf_counter() - start
-
-        setattr(owner, method, timed)
-        try:
-            yield
-        finally:
-            setattr(owner, method, original)
 
 
 def task(options: argparse.Namespace) -> tuple[keras.Model, tuple[np.ndarray, np.ndarray]]:
@@ -98,12 +67,8 @@ def main() -> None:
         taken.append(time.perf_counter() - start)
     one_forward = statistics.median(taken)
 
-    relevance, evaluation, whole = Clock(), Clock(), Clock()
-    with (
-        relevance.timing(NativeEngine, "log_odds_relevance"),
-        evaluation.timing(CompiledForward, "__call__"),
-        whole.timing(klp, "prune"),
-    ):
+    start = time.perf_counter()
+    with by_parts() as seconds:
         result = klp.prune(
             model,
             reference,
@@ -113,23 +78,17 @@ def main() -> None:
             verbose=0,
             seed=options.seed,
         )
-    rest = whole.seconds - relevance.seconds - evaluation.seconds
-    rows = [
-        ("scores, by LRP", relevance.calls, relevance.seconds),
-        ("accuracies: trials, and the report", evaluation.calls, evaluation.seconds),
-        ("everything else", "", rest),
-        ("all", "", whole.seconds),
-    ]
+    whole = time.perf_counter() - start
     title = (
         f"{model.name}, {len(reference[1])} images of {options.size} pixels, engine "
         f"{result.settings['engine']}, rate {result.rate:.2f}, {len(result.history)} steps"
     )
     table = Table(title=title)
-    for name in ("what", "passes", "seconds", "share", "forward passes"):
+    for name in ("what", "seconds", "share", "forward passes"):
         table.add_column(name, justify="left" if name == "what" else "right")
-    for name, passes, seconds in rows:
-        share, equivalents = seconds / whole.seconds, seconds / one_forward
-        table.add_row(name, str(passes), f"{seconds:.1f}", f"{share:.1%}", f"{equivalents:.0f}")
+    for name, taken_by in {**seconds, "all": whole}.items():
+        share, equivalents = taken_by / whole, taken_by / one_forward
+        table.add_row(name, f"{taken_by:.1f}", f"{share:.1%}", f"{equivalents:.0f}")
     console = Console(width=120)
     console.print(table)
     undone = sum(not record.accepted for record in result.history)

@@ -58,20 +58,21 @@ def test_the_model_stays_as_it_is_and_the_same_call_gives_the_same(pooled, resul
     "recovery", ["least_squares", pytest.param("head+least_squares", marks=pytest.mark.slow)]
 )
 def test_a_run_goes_on_from_its_checkpoint_the_same_way(pooled, tmp_path, monkeypatch, recovery):
+    """The step that is left asks what of all that went would come back."""
     options = {**QUIET, "recovery": recovery}
-    whole = klp.prune(pooled, reference(), 0.4, **options)
+    whole = klp.prune(pooled, reference(), 0.6, **options)
     steps = []
 
     def interrupted(self, record):
         steps.append(record)
-        if len(steps) == 3:
+        if len(steps) == 6:  # at 50 %
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(stages.PruningProgress, "show", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            klp.prune(pooled, reference(), 0.4, checkpoint_dir=tmp_path, **options)
-    resumed = klp.prune(pooled, reference(), 0.4, checkpoint_dir=tmp_path, **options)
+            klp.prune(pooled, reference(), 0.6, checkpoint_dir=tmp_path, **options)
+    resumed = klp.prune(pooled, reference(), 0.6, checkpoint_dir=tmp_path, **options)
     assert resumed.history == whole.history
     assert same_weights(resumed.model, whole.model)
 
