@@ -9,26 +9,21 @@ import tensorflow as tf
 from keras import layers
 from lrp_checks import live
 from models import BUILDERS, CLASSES, analysed, difference, images, random_removal
+from problems import labels, no_units, problem_of
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.criteria.group_taylor import GroupTaylor
-from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.channels import Channels
 from keras_lrp_prune.graph.model_graph import UnsupportedModelError
-from keras_lrp_prune.runtime import Execution
 
-Y = np.arange(8) % CLASSES
+N = 8
+Y = labels(N)
 KERNELS = (layers.Conv2D, layers.Dense)
 
 
-def problem_of(model, batch_size=8, strategy=None):
-    execution = Execution(batch_size, 2**30, strategy)
-    return read_subject(model, (images(model, len(Y)), Y), execution=execution).problem()
-
-
 def scores_of(model, removed=None, **execution):
-    problem = problem_of(model, **execution)
-    gone = np.zeros(problem.structure.n_units, bool) if removed is None else removed
+    problem = problem_of(model, N, **execution)
+    gone = no_units(problem) if removed is None else removed
     problem.mask().set(gone)
     (scores,) = GroupTaylor().scorer(problem).scores(gone).by_class
     return scores, problem.structure
@@ -48,7 +43,7 @@ def changes(model):
 
 def test_gradients_are_those_of_finite_differences():
     model = live(BUILDERS["vgg"])
-    problem = problem_of(model)
+    problem = problem_of(model, N)
     gradients = problem.weight_gradients()
     x = images(model, len(Y))
 
@@ -75,10 +70,10 @@ def test_gradients_are_those_of_finite_differences():
 def test_gradients_are_the_same_in_batches_and_on_replicas(frozen):
     model = live(BUILDERS["resnet_v2"])
     model.trainable = not frozen
-    whole = problem_of(model).weight_gradients()
+    whole = problem_of(model, N).weight_gradients()
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     for execution in ({"batch_size": 3}, {"batch_size": 5, "strategy": strategy}):
-        parts = problem_of(model, **execution).weight_gradients()
+        parts = problem_of(model, N, **execution).weight_gradients()
         for layer, weights in whole.items():
             for name, values in weights.items():
                 scale = np.abs(values).max() + 1e-6
@@ -173,7 +168,7 @@ def test_a_group_without_kernels_is_refused():
     klp.register_layer_rule(Project, project_rule)
     inputs = layers.Input((6,))
     x = Project(CLASSES)(layers.ReLU()(Project(5, name="alone")(inputs)))
-    problem = problem_of(keras.Model(inputs, x))
+    problem = problem_of(keras.Model(inputs, x), N)
     with pytest.raises(UnsupportedModelError, match="group 'alone' has none"):
         GroupTaylor().scorer(problem)
 
