@@ -82,6 +82,8 @@ class PruningLoop:
             reached = self.goal.reached(state.removed)
             stopped = self.goal.reason if reached else ""
             state = replace(state, history=list(state.history), stopped=stopped)
+        if self.trials and not state.stopped:
+            self.trials.go_on_from(state.removed)
         scores: Scores | None = None
         shrinks = 0
         while not state.stopped:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from keras_lrp_prune.relevance.native.engine import NativeEngine
 
 LOG_ODDS = "lrp.log_odds"
+# Forward passes that scoring, once for each step, takes as long as.
+_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -278,8 +279,8 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
         cost = CostModel(problem.graph, problem.structure)
         self._engines = Shrinking(
             make,
-            lambda removed: cost(removed).flops,
-            problem.structure.n_units,
+            lambda removed: _PASSES * len(problem.reference) * cost(removed).flops,
+            (len(problem.graph.nodes), problem.structure.n_units),
             close=_Engine.close,
         )
         self.engine_name = self.engine.name
@@ -300,8 +301,8 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`."""
         reference = self.problem.reference
-        with self._masked(removed) as (engine, structure):
-            sums, probabilities = engine.unit_relevance(structure, reference.x, reference.y)
+        engine, structure = self._masked(removed)
+        sums, probabilities = engine.unit_relevance(structure, reference.x, reference.y)
         means = sums / reference.class_counts[:, None]
         return Scores(relative_to_group(self.problem.structure, means, order=1)), probabilities
 
@@ -309,12 +310,11 @@ class LRPScorer(ProbabilityScorer[ChannelStructure]):
         """See `Scorer`; costs no pass and no retracing."""
         self.engine.refresh(without(self.problem, self._engines.left_out).graph)
 
-    @contextmanager
-    def _masked(self, removed: np.ndarray) -> Iterator[tuple[LRPEngine, ChannelStructure]]:
+    def _masked(self, removed: np.ndarray) -> tuple[LRPEngine, ChannelStructure]:
         """The engine of the model without these units, and the structure that it goes by."""
-        with self._engines.without(removed) as (engine, structure):
-            engine.set_mask(structure, removed)
-            yield engine, structure
+        engine, structure = self._engines.without(removed)
+        engine.set_mask(structure, removed)
+        return engine, structure
 
     def close(self) -> None:
         """Frees what the engine holds."""
@@ -338,8 +338,8 @@ class _PXPScorer(LRPScorer):
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`."""
         reference = self.problem.reference
-        with self._masked(removed) as (engine, structure):
-            sums, probabilities = engine.unit_magnitudes(structure, reference.x, reference.y)
+        engine, structure = self._masked(removed)
+        sums, probabilities = engine.unit_magnitudes(structure, reference.x, reference.y)
         return Scores(sums / reference.class_counts[:, None]), probabilities
 
 
@@ -349,10 +349,10 @@ class _LogOddsScorer(LRPScorer):
     def examine(self, removed: np.ndarray) -> tuple[Scores, np.ndarray]:
         """See `ProbabilityScorer`."""
         reference = self.problem.reference
-        with self._masked(removed) as (engine, structure):
-            values, probabilities = cast("NativeEngine", engine).log_odds_relevance(
-                structure, reference.x, reference.y
-            )
+        engine, structure = self._masked(removed)
+        values, probabilities = cast("NativeEngine", engine).log_odds_relevance(
+            structure, reference.x, reference.y
+        )
         squares = np.stack(
             [(values[reference.y == c] ** 2).mean(0) for c in range(len(reference.class_counts))]
         )

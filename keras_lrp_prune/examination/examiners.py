@@ -86,10 +86,11 @@ class TwoPasses:
 
     def scores(self, removed: np.ndarray) -> Scores:
         """See `Examiner`."""
+        if self._forward.settle(removed):
+            self._rows.clear()
         self._steering.go_on_from(lambda: self._rows_of(removed), removed)
         self._rows.clear()
         self._mask.set(removed)
-        self._forward.settle(removed)
         return self._scorer.scores(removed)
 
     def _rows_of(self, removed: np.ndarray) -> np.ndarray:

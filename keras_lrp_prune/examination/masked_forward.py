@@ -22,6 +22,8 @@ from keras_lrp_prune.runtime import CompiledForward, scope
 _SHARE = 1 / 8
 # Multiplications in about the time that tracing a part takes: smaller ones save less than it costs.
 _TRACING = 2.5e9
+# Trials of a step.
+_PASSES = 6
 
 
 class MaskedForward(Protocol):
@@ -31,8 +33,8 @@ class MaskedForward(Protocol):
         """A row for each sample; a forward pass."""
         ...
 
-    def settle(self, removed: np.ndarray) -> None:
-        """Says that these units are probably gone for good."""
+    def settle(self, removed: np.ndarray) -> bool:
+        """Says which units are gone where a step begins; whether rows may be rounded otherwise."""
         ...
 
 
@@ -67,8 +69,9 @@ class FixedForward:
         self._problem.mask().set(removed)
         return self._run(self._problem.reference.x)
 
-    def settle(self, removed: np.ndarray) -> None:
+    def settle(self, removed: np.ndarray) -> bool:
         """Does nothing."""
+        return False
 
 
 class PartByPart:
@@ -129,7 +132,7 @@ def _compiled(problem: Problem[Prunable], start: TensorRef, end: TensorRef) -> C
 
 
 class ShrinkingForward:
-    """Runs a copy without units that are gone for good, once that pays; others are masked in it.
+    """Runs a copy without units that are gone, where that pays; others are masked in it.
 
     What it computes is the same but for float rounding.
 
@@ -143,14 +146,13 @@ class ShrinkingForward:
         cost = CostModel(problem.graph, problem.structure)
         self._parts = Shrinking(
             lambda removed: PartByPart(without(problem, removed), tensor),
-            lambda removed: cost(removed).flops,
-            problem.structure.n_units,
+            lambda removed: _PASSES * len(problem.reference) * cost(removed).flops,
+            (len(problem.graph.nodes), problem.structure.n_units),
         )
 
     def __call__(self, removed: np.ndarray) -> np.ndarray:
         """See `MaskedForward`."""
-        with self._parts.without(removed) as forward:
-            rows = forward(removed)
+        rows = self._parts.without(removed)(removed)
         if self._units is None:
             return rows
         left = ~selects(self._parts.left_out, self._units)
@@ -158,6 +160,6 @@ class ShrinkingForward:
         found[..., left] = rows
         return found
 
-    def settle(self, removed: np.ndarray) -> None:
+    def settle(self, removed: np.ndarray) -> bool:
         """See `MaskedForward`."""
-        self._parts.settle(removed)
+        return self._parts.settle(removed)

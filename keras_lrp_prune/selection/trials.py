@@ -41,6 +41,18 @@ class Trials:
         self._floor = 0.0 if min_accuracy is None else min_accuracy
         self._unpruned: Scores | None = None
 
+    def go_on_from(self, removed: np.ndarray) -> None:
+        """Prepares for a run that goes on; a pass.
+
+        What is scored first decides how later results are rounded, so that the order has to be
+        that of a run that was not interrupted.
+
+        Args:
+            removed: Units that are gone, bool, shape `(units,)`.
+        """
+        if removed.any():
+            self._of_unpruned(removed)
+
     def ways(
         self, scores: Scores, removed: np.ndarray, pool: float
     ) -> Sequence[tuple[Scores, float]]:
@@ -105,7 +117,7 @@ class Trials:
         return unpruned.restored(proposal)
 
     def _of_unpruned(self, removed: np.ndarray) -> Scores:
-        """Scores of the unpruned model; a pass in a run that went on from another one."""
+        """Scores of the unpruned model."""
         if self._unpruned is None:
             self._unpruned = self._examiner.scores(np.zeros_like(removed))
         return self._unpruned

@@ -1,4 +1,4 @@
-"""When something is made anew for what is left, by a clock of the test's own."""
+"""When something is made anew for what is left."""
 
 import numpy as np
 import pytest
@@ -6,71 +6,55 @@ import pytest
 from keras_lrp_prune.cost import shrinking
 from keras_lrp_prune.cost.shrinking import Shrinking
 
-NONE, ONE, TWO = (np.arange(4) < gone for gone in (0, 1, 2))
-
-
-class Clock:
-    def __init__(self, monkeypatch):
-        self.now = 0.0
-        monkeypatch.setattr(shrinking.time, "perf_counter", lambda: self.now)
+NONE, ONE, TWO, THREE = (np.arange(4) < gone for gone in (0, 1, 2, 3))
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    return Clock(monkeypatch)
-
-
-@pytest.fixture
-def made(clock):
-    """What was made, in the order in which it was: each takes two seconds."""
+def log():
+    """What was made and closed, in that order."""
     return []
 
 
 @pytest.fixture
-def parts(clock, made):
+def parts(log, monkeypatch):
+    """Each unit takes one operation of four; tracing takes one and a half."""
+    monkeypatch.setattr(shrinking, "_TRACING", 0.5)
+
     def make(removed):
-        clock.now += 2
-        made.append(int(removed.sum()))
+        log.append(f"without {removed.sum()}")
         return f"without {removed.sum()}"
 
-    return Shrinking(make, lambda removed: 4.0 - removed.sum(), 4)
+    return Shrinking(
+        make,
+        lambda removed: 4.0 - removed.sum(),
+        (3, 4),
+        close=lambda made: log.append(f"closed {made}"),
+    )
 
 
-def call(parts, clock, removed, seconds=1.0):
-    with parts.without(removed) as part:
-        clock.now += seconds
-    parts.settle(removed)
-    return part
+def test_it_is_made_anew_for_each_step_that_saves_more_than_tracing_takes(parts, log):
+    assert log == ["without 0"]
+    assert not parts.settle(ONE) and parts.without(ONE) == "without 0", "it saves too little"
+    assert parts.settle(TWO) and parts.without(TWO) == "without 2"
+    assert parts.without(THREE) == "without 2", "what is only tried is masked"
+    assert not parts.settle(TWO), "the same step"
+    assert parts.settle(THREE) and parts.without(THREE) == "without 3"
 
 
-def test_it_is_made_anew_once_as_much_was_wasted_as_that_takes(parts, clock, made):
-    call(parts, clock, TWO, seconds=4.0)  # three of them for tracing
-    calls = 0
-    while made == [0]:
-        assert call(parts, clock, TWO) == "without 0"
-        calls += 1
-    # Two seconds for making, three for tracing; half of each call was for nothing.
-    assert calls == 10 and made == [0, 2]
-    assert call(parts, clock, TWO) == "without 2"
+def test_what_it_leaves_out_hangs_on_the_state_alone(parts):
+    for before in (NONE, ONE, TWO, THREE):
+        for removed, expected in zip((NONE, ONE, TWO, THREE), (0, 0, 2, 3), strict=True):
+            parts.settle(before)
+            parts.settle(removed)
+            assert parts.without(removed) == f"without {expected}"
 
 
-def test_it_stays_while_nothing_is_wasted(parts, clock, made):
-    for _ in range(100):
-        call(parts, clock, NONE)
-    assert made == [0]
+def test_units_that_come_back_are_there(parts):
+    parts.settle(THREE)
+    assert parts.without(TWO) == "without 2"
+    assert parts.without(NONE) == "without 0"
 
 
-def test_units_that_come_back_are_there(parts, clock, made):
-    while made == [0]:
-        call(parts, clock, TWO)
-    assert call(parts, clock, ONE) == "without 1"
-    assert call(parts, clock, NONE) == "without 0"
-    assert made == [0, 2, 1, 0]
-
-
-def test_what_is_replaced_is_closed(clock):
-    closed = []
-    parts = Shrinking(lambda removed: removed.sum(), lambda removed: 1.0, 4, close=closed.append)
-    parts.left_out = TWO
-    call(parts, clock, ONE)
-    assert closed == [0] and parts.made == 1
+def test_what_is_replaced_is_closed_before_another_is_made(parts, log):
+    parts.settle(TWO)
+    assert log == ["without 0", "closed without 0", "without 2"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from interrupted import Interrupted
 from models import BUILDERS, images, make_live
 from pruning_models import digits_model, reference, train_pooled_model
 from trained import trained
@@ -18,19 +19,21 @@ from keras_lrp_prune.graph.model_graph import references
 
 @pytest.fixture
 def made(monkeypatch):
-    """How many units were left out, each time that something was made."""
-    log, begin = [], Shrinking._begin
+    """How many units were left out, each time that something was made anew."""
+    log, leave_out = [], Shrinking._leave_out
 
     def noted(self, removed):
-        log.append(int(removed.sum()))
-        begin(self, removed)
+        anew = leave_out(self, removed)
+        if anew:
+            log.append(int(removed.sum()))
+        return anew
 
-    monkeypatch.setattr(Shrinking, "_begin", noted)
+    monkeypatch.setattr(Shrinking, "_leave_out", noted)
     return log
 
 
 def whether_it_pays(monkeypatch, answer):
-    monkeypatch.setattr(Shrinking, "pays", property(lambda self: answer))
+    monkeypatch.setattr(Shrinking, "pays", lambda self, removed: answer)
 
 
 @pytest.mark.parametrize("recovery", [None, "head"])
@@ -43,7 +46,7 @@ def test_a_run_that_shrinks_takes_the_same_units(monkeypatch, made, recovery):
         made.clear()
         results.append(klp.prune(model, reference(), 0.3, recovery=recovery, verbose=0))
         # The forward pass of the trials, and LRP; anew for each further state that is scored.
-        assert (len(set(made)) > 3) is answer
+        assert (len(set(made)) > 2) is answer
     whole, small = results
     assert all((small.kept[name] == whole.kept[name]).all() for name in whole.kept)
     for one, other in zip(small.history, whole.history, strict=True):
@@ -92,3 +95,25 @@ def test_scores_are_those_of_the_masked_model(monkeypatch):
         scorer.close()
     for expected, seen in zip(*found, strict=True):
         np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recovery", [None, "head"])
+def test_a_run_that_shrinks_resumes_to_the_same_result(monkeypatch, made, recovery, tmp_path):
+    whether_it_pays(monkeypatch, True)
+    model = digits_model() if recovery is None else trained(train_pooled_model)
+
+    def run(folder, calls=None):
+        Interrupted.calls_left = calls
+        schedule = Interrupted(initial_step=0.1, tolerance=0.0, rate="adaptive")
+        options = {"schedule": schedule, "checkpoint_dir": tmp_path / folder, "verbose": 0}
+        return klp.prune(model, reference(), 0.4, recovery=recovery, **options)
+
+    expected = run("whole")
+    assert len(set(made)) > 2, "it was made anew"
+    for calls in (0, 2, 1):
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", calls)
+    resumed = run("parts")
+    assert resumed.history == expected.history
+    assert all((resumed.kept[name] == expected.kept[name]).all() for name in expected.kept)
