@@ -15,6 +15,9 @@ _MODULES = {
     "prune": "keras_lrp_prune.pruning",
     "PruningResult": "keras_lrp_prune.pruning",
     "load_result": "keras_lrp_prune.pruning",
+    "sensitivity": "keras_lrp_prune.pruning",
+    "Sensitivity": "keras_lrp_prune.pruning",
+    "GroupSensitivity": "keras_lrp_prune.pruning",
     "finetune": "keras_lrp_prune.finetuning",
     "TuningResult": "keras_lrp_prune.finetuning",
     "prune_and_finetune": "keras_lrp_prune.finetuning",
@@ -97,9 +100,12 @@ if TYPE_CHECKING:
     from keras_lrp_prune.profiling import Profile as Profile
     from keras_lrp_prune.profiling import profile as profile
     from keras_lrp_prune.profiling import profile_table as profile_table
+    from keras_lrp_prune.pruning import GroupSensitivity as GroupSensitivity
     from keras_lrp_prune.pruning import PruningResult as PruningResult
+    from keras_lrp_prune.pruning import Sensitivity as Sensitivity
     from keras_lrp_prune.pruning import load_result as load_result
     from keras_lrp_prune.pruning import prune as prune
+    from keras_lrp_prune.pruning import sensitivity as sensitivity
     from keras_lrp_prune.recovery import with_linear_head as with_linear_head
     from keras_lrp_prune.relevance.attribution import filter_relevance as filter_relevance
     from keras_lrp_prune.relevance.attribution import input_relevance as input_relevance

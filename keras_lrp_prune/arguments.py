@@ -222,6 +222,7 @@ _SEED = whole(0, _LARGEST_SEED)
 RULES: Mapping[str, Rule] = {
     # How much goes, and what stays.
     "target_rate": rate,
+    "share": number("(0, 1)"),
     "min_accuracy": _SHARE,
     "protect": layer_names,
     "min_channels": channels,

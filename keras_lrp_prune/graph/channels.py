@@ -149,6 +149,11 @@ class ChannelStructure:
             for layer, units in self.filter_units.items()
         }
 
+    def removed_filters(self, removed: np.ndarray) -> dict[str, np.ndarray]:
+        """Filter layer to the sorted indices of its filters that go, where some do."""
+        gone = {layer: selects(removed, units) for layer, units in self.filter_units.items()}
+        return {layer: np.flatnonzero(which) for layer, which in gone.items() if which.any()}
+
 
 def selects(removed: np.ndarray, units: np.ndarray) -> np.ndarray:
     """Which positions belong to a removed unit (unit -1 never does)."""

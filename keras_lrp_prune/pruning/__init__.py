@@ -2,5 +2,13 @@
 
 from keras_lrp_prune.pruning.result import PruningResult, load_result
 from keras_lrp_prune.pruning.run import prune
+from keras_lrp_prune.pruning.sensitivity import GroupSensitivity, Sensitivity, sensitivity
 
-__all__ = ["PruningResult", "load_result", "prune"]
+__all__ = [
+    "GroupSensitivity",
+    "PruningResult",
+    "Sensitivity",
+    "load_result",
+    "prune",
+    "sensitivity",
+]

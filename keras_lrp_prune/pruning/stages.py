@@ -41,6 +41,7 @@ from keras_lrp_prune.pruning.result import PruningResult
 from keras_lrp_prune.report.progress import PruningProgress
 from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import Execution, fingerprint
+from keras_lrp_prune.selection.examiner import Examiner
 from keras_lrp_prune.selection.trials import Trials
 
 if TYPE_CHECKING:
@@ -118,20 +119,33 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Examined:
+    """What judges the candidates of a run, and scores their units.
+
+    Args:
+        examiner: Measures accuracies and scores units.
+        refitter: Refits what candidates leave.
+        steering: What steers: `"as_is"` or `"cross_fit"`.
+        engine: What computes LRP, if anything does.
+    """
+
+    examiner: Examiner
+    refitter: Refitter
+    steering: str
+    engine: str | None
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """Which units go, and how that was found out.
 
     Args:
         state: Where the loop ended.
-        refitter: Refits what they leave.
-        steering: What steered: `"as_is"` or `"cross_fit"`.
-        engine: What computed LRP, if anything did.
+        examined: What judged candidates.
     """
 
     state: RunState
-    refitter: Refitter
-    steering: str
-    engine: str | None
+    examined: Examined
 
 
 def prepare(
@@ -169,46 +183,59 @@ def search(run: Prepared) -> SearchResult:
     Raises:
         CheckpointError: Before any work, if the folder or what is in it does not fit the run.
     """
+    subject, selection = run.subject, run.pace.selection
     with _held_checkpoint(run) as checkpoint:
-        subject, options, selection = run.subject, run.options, run.pace.selection
-        problem = subject.problem(options.execution.seed)
         subject.check_accuracy(run.held_out)
-        steering = chosen_steering(
-            selection.steering,
-            problem,
-            lambda: subject.unpruned_probabilities(subject.reference),
-            refit_head=options.recovery.refits_head,
-        )
-        accuracy = _measured(run, steering)
-        run.progress.name_mean(accuracy.short)
-        refitter = Refitter(problem, options.recovery, subject.keras_module)
-        scored = with_weights_apart(problem) if run.refits else problem
-        scorer = scorer_of(options.criterion.chosen, scored)
-        mask = RefittedMask(refitter, scored, scorer) if run.refits else None
-        with closing(scorer), run.progress.stage("pruning"):
-            examiner = make_examiner(
-                scored,
-                scorer,
-                steering,
-                refit_head=options.recovery.refits_head,
-                trials=selection.trials,
-                refitted=mask,
-            )
-            floor = options.target.min_accuracy
+        with examined(run, refits=run.refits) as found, run.progress.stage("pruning"):
+            accuracy, floor = _measured(run, found.steering), run.options.target.min_accuracy
+            run.progress.name_mean(accuracy.short)
+            trials = Trials(found.examiner, floor, refits=run.refits)
             state = PruningLoop(
                 prunable=subject.structure,
-                examiner=examiner,
+                examiner=found.examiner,
                 pace=run.pace,
                 counts=subject.counts,
                 goal=run.goal,
                 limits=subject.limits,
-                trials=Trials(examiner, floor, refits=run.refits) if selection.trials else None,
+                trials=trials if selection.trials else None,
                 min_accuracy=floor,
                 accuracy=accuracy.full,
                 checkpoint=checkpoint,
                 on_step=run.progress.show,
             ).run()
-    return SearchResult(state, refitter, steering, scorer.engine_name)
+    return SearchResult(state, found)
+
+
+@contextmanager
+def examined(run: Prepared, *, refits: bool) -> Iterator[Examined]:
+    """What judges the candidates of a run; inside, it holds what it was compiled to.
+
+    Args:
+        run: The run.
+        refits: Whether the layers of each candidate are refitted.
+    """
+    subject, options, selection = run.subject, run.options, run.pace.selection
+    problem = subject.problem(options.execution.seed)
+    refits_head = options.recovery.refits_head
+    steering = chosen_steering(
+        selection.steering,
+        problem,
+        lambda: subject.unpruned_probabilities(subject.reference),
+        refit_head=refits_head,
+    )
+    refitter = Refitter(problem, options.recovery, subject.keras_module)
+    scored = with_weights_apart(problem) if refits else problem
+    scorer = scorer_of(options.criterion.chosen, scored)
+    with closing(scorer):
+        examiner = make_examiner(
+            scored,
+            scorer,
+            steering,
+            refit_head=refits_head,
+            trials=selection.trials,
+            refitted=RefittedMask(refitter, scored, scorer) if refits else None,
+        )
+        yield Examined(examiner, refitter, steering, scorer.engine_name)
 
 
 def report(run: Prepared, found: SearchResult) -> PruningResult:
@@ -216,11 +243,11 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
     subject, recovery, progress = run.subject, run.options.recovery, run.progress
     state, structure = found.state, run.subject.structure
     with progress.stage("refitting", shown=recovery.chosen is not None):
-        frozen = _measured(run, found.steering).of_model and not run.refits
+        frozen = _measured(run, found.examined.steering).of_model and not run.refits
         last = state.standing.harmonic_mean if frozen else None
         left = Remainder(subject, state.removed, masked=last)
         floor = run.options.target.min_accuracy
-        recovered = left.recovered(found.refitter, floor=floor, on_part=progress.advance)
+        recovered = left.recovered(found.examined.refitter, floor=floor, on_part=progress.advance)
 
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
         before = subject.unpruned_probabilities(samples)
@@ -256,8 +283,8 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
 def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[str, Any]:
     """The settings of the result: what was asked for, and what was chosen."""
     chosen: dict[str, Any] = {
-        "steering": found.steering,
-        "engine": found.engine,
+        "steering": found.examined.steering,
+        "engine": found.examined.engine,
         "trials": run.pace.selection.trials,
         "asked_recovery": run.options.recovery.asked,
         "recovery": recovered.recovery,

@@ -1,5 +1,6 @@
 """Pictures and tables of plain records; knows no model."""
 
+from keras_lrp_prune.report.bars import plot_losses
 from keras_lrp_prune.report.graphs import Box, plot_graph
 from keras_lrp_prune.report.html import html_report
 from keras_lrp_prune.report.layer_table import LayerTable
@@ -30,6 +31,7 @@ __all__ = [
     "plot_graph",
     "plot_heatmaps",
     "plot_history",
+    "plot_losses",
     "print_table",
     "ratio_table",
     "reason_lines",

@@ -57,16 +57,22 @@ def accuracy_axes(title: str | None, lowest: float) -> tuple[Figure, Axes]:
         title: Title above the plot.
         lowest: Lowest accuracy to show, in percent.
     """
-    figure = Figure(figsize=(9.2, 4.8), layout="constrained", dpi=150)
-    axes = figure.add_subplot()
+    figure, axes = titled_axes(title, height=4.8)
     axes.set_xlabel("Pruning rate: filters removed (%)")
     axes.set_ylabel("Accuracy (%)")
-    if title:
-        axes.set_title(printable(title), loc="left", fontweight="bold", color=INK, pad=10, **NAME)
     # Down to the next ten below what is drawn, so that small losses stay visible.
     axes.set_ylim(max(-2.0, 10 * np.floor((lowest - 1) / 10)), 102)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
     axes.grid(color="#dddddd", linewidth=0.7)
+    return figure, axes
+
+
+def titled_axes(title: str | None, height: float) -> tuple[Figure, Axes]:
+    """An empty plot of that height in inches."""
+    figure = Figure(figsize=(9.2, height), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    if title:
+        axes.set_title(printable(title), loc="left", fontweight="bold", color=INK, pad=10, **NAME)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#888888")

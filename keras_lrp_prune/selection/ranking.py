@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lrp_prune.criteria.scores import RevisableScores
-from keras_lrp_prune.prunables.prunable import Prunable
+from keras_lrp_prune.criteria.scores import RevisableScores, Scores
+from keras_lrp_prune.prunables.prunable import Prunable, UnitGroup
 from keras_lrp_prune.selection.limits import Limits, bundle_sizes
 
 # The gain of a unit that gains nothing, so that it can be divided by.
@@ -99,6 +99,39 @@ def lowest_one_by_one(
         for number in {best.group, *np.unique(changed).tolist()}:
             firsts[number] = first_of(number)
     return taken
+
+
+def lowest_of_group(
+    prunable: Prunable,
+    group: UnitGroup,
+    scores: Scores,
+    class_weights: np.ndarray,
+    share: float,
+) -> np.ndarray:
+    """The units that go where one group alone loses units, the lowest scored first.
+
+    Args:
+        prunable: What can go.
+        group: The group that loses some.
+        scores: How much units matter; those that can be are revised whenever one goes.
+        class_weights: Weight of each class, shape `(classes,)`.
+        share: How much of the group goes, to the nearest unit; at least one goes, and one stays.
+
+    Returns:
+        bool, shape `(units,)`; nothing of a group with a single unit.
+    """
+    sizes, removed = prunable.unit_sizes, np.zeros(prunable.n_units, bool)
+    missing = share * sizes[group.units].sum()
+    for _ in range(group.size - 1):
+        left = group.units[~removed[group.units]]
+        lowest = left[np.argmin(scores.combined(class_weights)[left] / sizes[left])]
+        if removed.any() and abs(missing - sizes[lowest]) >= abs(missing):
+            break  # nearer to the share without it
+        removed[lowest] = True
+        missing -= sizes[lowest]
+        if isinstance(scores, RevisableScores):
+            scores = scores.revised(np.array([lowest]))
+    return removed
 
 
 @dataclass(frozen=True)

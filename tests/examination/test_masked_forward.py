@@ -8,6 +8,7 @@ from pruning_models import digits_model, reference, train_pooled_model
 from trained import trained
 
 import keras_lrp_prune as klp
+from keras_lrp_prune.cost import shrinking
 from keras_lrp_prune.cost.shrinking import Shrinking
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.lrp import LogOdds
@@ -32,11 +33,17 @@ def made(monkeypatch):
     return log
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_collected(monkeypatch):
+    """Looking through hundreds of models of other tests takes seconds each time."""
+    monkeypatch.setattr(shrinking.gc, "collect", lambda: 0)
+
+
 def whether_it_pays(monkeypatch, answer):
     monkeypatch.setattr(Shrinking, "pays", lambda self, removed: answer)
 
 
-@pytest.mark.parametrize("recovery", [None, "head"])
+@pytest.mark.parametrize("recovery", [None, pytest.param("head", marks=pytest.mark.slow)])
 def test_a_run_that_shrinks_takes_the_same_units(monkeypatch, made, recovery):
     # Cross-fitted heads read pooled features.
     model = digits_model() if recovery is None else trained(train_pooled_model)
@@ -66,17 +73,17 @@ def test_its_rows_are_those_of_the_masked_model(monkeypatch, name, features):
     if features:
         (node,) = [node for node in graph.nodes if node.layer.name == linear_head(graph)]
         (tensor,) = node.inputs
-    shrinking = ShrinkingForward(subject.problem(), tensor)
+    small = ShrinkingForward(subject.problem(), tensor)
     fixed = FixedForward(subject.problem(), tensor)
     order = np.random.default_rng(0).permutation(units)
     last = {int(group.units[-1]) for group in subject.structure.groups}
     order = np.array([unit for unit in order if unit not in last])
     for share in (0.2, 0.4, 0.6, 0.3):  # some come back in the end
         removed = np.isin(np.arange(units), order[: int(share * len(order))])
-        found, expected = shrinking(removed), fixed(removed)
+        found, expected = small(removed), fixed(removed)
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * abs(expected).max())
-        shrinking.settle(removed)
+        small.settle(removed)
 
 
 def test_scores_are_those_of_the_masked_model(monkeypatch):

@@ -28,6 +28,13 @@ CALLS: Mapping[str, Call] = {
         right={"recovery": ["None", "None", "'least_squares'", "'auto'"]},
         needs=("model", "reference", "schedule", "criterion", "engine", "recovery", "verbose"),
     ),
+    "sensitivity": Call(
+        "klp.sensitivity({})",
+        2,
+        right={"recovery": ["None", "'least_squares'"], "share": ["0.5", "np.float32(0.3)"]},
+        wrong={"share": ("None", "'half'", "0", "1", "-0.1", "float('nan')", "True", "[0.5]")},
+        needs=("model", "reference", "criterion", "engine", "recovery", "verbose"),
+    ),
     "accuracy_curve": Call(
         "klp.accuracy_curve({})", 2, needs=("model", "reference", "test", "method", "rates")
     ),
