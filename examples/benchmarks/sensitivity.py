@@ -53,8 +53,8 @@ smaller = klp.delete_channels(model, costliest.indices)  # without those filters
 
 `prune` weighs groups by itself, by what each of their filters adds that others cannot make up for:
 nothing has to be protected for it. The figures tell where a budget hurts, and where a network of
-your own could be narrower. It costs a scoring pass, and for each group a refit (two forward passes
-of images and mirror images), or with `recovery=None` a forward pass.
+your own could be narrower. It costs a scoring pass, and for each group a forward pass of the
+network without those filters, which is refitted on the way unless `recovery=None`.
 
 ## By architecture
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -115,14 +115,15 @@ class Bench:
             scored_by(method, self._engine, self._recovery), self._recovery
         )
         refits_in_the_end = self._recovery.chosen is not None and not each_step
-        refitter = Refitter(self._subject.problem(seed), self._recovery, self._subject.keras_module)
+        subject, recovery = self._subject, self._recovery
+        refitter = partial(Refitter, subject.problem(seed), recovery, subject.keras_module)
         with progress.stage("pruning"):
             decisions = decide(
                 self._subject,
                 method,
                 self._rates,
                 engine=self._engine,
-                refitter=refitter,
+                refitter=refitter(mirrored=False),
                 seed=seed,
                 on_steering=lambda steering: progress.name_mean(
                     measured(steering, refits=refits_in_the_end).short
@@ -130,7 +131,7 @@ class Bench:
                 on_step=progress.show,
             )
         rate = self._subject.structure.rate
-        models = RebuiltModels(self._subject, refitter)
+        models = RebuiltModels(self._subject, refitter())
         with progress.stage("measuring"):
             accuracies = self._measured(decisions.masks, models, progress.advance)
         return MethodCurve(

@@ -20,7 +20,6 @@ from keras_lrp_prune.criteria.scores import (
 from keras_lrp_prune.criteria.uniqueness import Reading, SharedReadings
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import TensorRef
-from keras_lrp_prune.recovery.mirror_images import with_mirror_images
 from keras_lrp_prune.recovery.second_moments import SecondMoments
 from keras_lrp_prune.recovery.threads import one_thread
 
@@ -95,9 +94,9 @@ class UniqueScores(RevisableScores):
 class UniqueScorer(Scorer[ChannelStructure]):
     """Unique contributions on one problem.
 
-    A call costs a forward and a backward pass over images and mirror images, and for each of them
-    the products of second moments. What is kept of a sample takes up to `4 * channels^2` bytes for
-    each layer that reads `channels`; where all samples would take more than the problem's memory,
+    A call costs a forward and a backward pass, and for each sample the products of second moments.
+    What is kept of a sample takes up to `4 * channels^2` bytes for each layer that reads
+    `channels`; where all samples would take more than the problem's memory,
     some are drawn, evenly over the classes, and the others tell of second moments alone.
 
     Args:
@@ -142,13 +141,11 @@ class UniqueScorer(Scorer[ChannelStructure]):
         """See `Scorer`."""
         structure, reference = self.problem.structure, self.problem.reference
         self._engine.set_mask(structure, removed)
-        x = with_mirror_images(self.problem.graph, reference.x)
-        y, folds, drawn = (
-            np.resize(one, len(x)) for one in (reference.y, self._folds, self._drawn)
-        )
+        x, y = reference.x, reference.y
         sums, rows, classes = [], [], []
         for fold in range(_FOLDS):
-            kept, left = (np.flatnonzero((folds == fold) & which) for which in (drawn, ~drawn))
+            mine = self._folds == fold
+            kept, left = (np.flatnonzero(mine & which) for which in (self._drawn, ~self._drawn))
             found, of_samples = self._over_readings(x[kept], y[kept])
             sums.append(self._added(found, x[left], y[left]))
             rows.append(of_samples)
@@ -209,8 +206,8 @@ class UniqueScorer(Scorer[ChannelStructure]):
         return readings
 
     def _most_samples(self) -> int:
-        """Of how many samples, with their mirror images, the memory holds what is kept."""
-        each = 2 * sum(layout.bytes_kept for layout in self._layouts)
+        """Of how many samples the memory holds what is kept."""
+        each = sum(layout.bytes_kept for layout in self._layouts)
         # That of the unpruned model stays, and of any other that of units that are left is copied.
         copies = 3
         return int(self.problem.memory // (copies * each))

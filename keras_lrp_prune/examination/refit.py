@@ -91,6 +91,8 @@ class Refitter:
         problem: The whole model, flat, and the reference set.
         recovery: What is refitted.
         keras: The Keras that the model is of.
+        mirrored: Whether layers are fitted to mirror images, too: twice the work, for a result that
+            is to last.
 
     Raises:
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
@@ -98,9 +100,15 @@ class Refitter:
     """
 
     def __init__(
-        self, problem: Problem[ChannelStructure], recovery: Recovery, keras: ModuleType
+        self,
+        problem: Problem[ChannelStructure],
+        recovery: Recovery,
+        keras: ModuleType,
+        *,
+        mirrored: bool = True,
     ) -> None:
         self.problem, self.recovery, self._keras = problem, recovery, keras
+        self._mirrored = mirrored
         parts = RECOVERIES[recovery.chosen]
         self._head = LinearHead(problem, refit=True) if "head" in parts else None
         self._layers = self._least_squares() if "least_squares" in parts else None
@@ -141,6 +149,7 @@ class Refitter:
             batch_size=problem.batch_size,
             memory=problem.memory,
             include_head=self._head is None,
+            mirrored=self._mirrored,
             seed=problem.seed,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
-from keras_lrp_prune.examination.refit import Recovered, Refitter
+from keras_lrp_prune.examination.refit import Recovered, Refitted, Refitter
 from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.model_graph import ModelGraph
 from keras_lrp_prune.runtime import CompiledForward
@@ -46,6 +46,7 @@ class Remainder:
         self,
         refitter: Refitter,
         *,
+        otherwise: Refitted | None = None,
         floor: float | None = None,
         on_part: Callable[[float], None] = lambda part: None,
     ) -> Recovered:
@@ -54,12 +55,15 @@ class Remainder:
         Args:
             refitter: Of the same model. Where its recovery is `"auto"`, nothing is refitted if that
                 would lose much of the accuracy on the reference set, or cross the floor.
+            otherwise: Other weights for the same, taken where those found now cross the floor.
             floor: Harmonic mean accuracy below which `"auto"` does not refit.
             on_part: Called with the share of the layers that are refitted.
         """
         subject, recovery = self._subject, refitter.recovery
         found = refitter.refitted(self._removed, on_part=on_part)
         done = found.put_into(subject.graph, recovery.chosen)
+        if otherwise is not None and floor is not None and self.harmonic_mean(done.graph) < floor:
+            done = otherwise.put_into(subject.graph, recovery.chosen)
         if not recovery.is_auto:
             return done
         before, after = self.harmonic_mean(subject.graph), self.harmonic_mean(done.graph)

@@ -52,8 +52,9 @@ def prune(
     computed, in closed form (`recovery`), and the choice with the highest harmonic mean of the
     class accuracies on the reference set stands. These also steer which filters go next (order),
     and with `min_accuracy` or a schedule in adaptive steps how many (rate). A step costs an LRP
-    pass over images and mirror images and four forward passes, or with all weights frozen
-    (`recovery=None`) one LRP pass and up to six forward passes; the model itself is not changed.
+    pass and two forward passes, or with all weights frozen (`recovery=None`) one LRP pass and up to
+    six forward passes; the last refit, over images and mirror images, two forward passes of what is
+    left, and two of the whole model. The model itself is not changed.
 
     Args:
         model: A functional or Sequential classifier, of Keras 3 or legacy Keras (`tf_keras`), with

@@ -154,7 +154,7 @@ def sensitivity(
     Those that the criterion ranks lowest in it go, what is left is refitted, and the accuracies are
     measured on the reference set, as `prune` does at a step. That says where accuracy goes, and
     which layers to `protect`, where a budget is tight; `prune` weighs groups by itself. Costs a
-    scoring pass, and for each group a forward pass, or a refit (two of images and mirror images).
+    scoring pass, and for each group a forward pass, which a refit does too, and its algebra.
 
     Args:
         model: As in `prune`; it is not changed.

@@ -27,7 +27,7 @@ from keras_lrp_prune.examination.channel_limits import ChannelLimits
 from keras_lrp_prune.examination.criterion_choice import CriterionChoice
 from keras_lrp_prune.examination.examiners import make_examiner
 from keras_lrp_prune.examination.recovery_choice import Recovery
-from keras_lrp_prune.examination.refit import Recovered, Refitter
+from keras_lrp_prune.examination.refit import Recovered, Refitted, Refitter
 from keras_lrp_prune.examination.refitted_mask import (
     RefittedMask,
     refits_each_step,
@@ -124,7 +124,8 @@ class Examined:
 
     Args:
         examiner: Measures accuracies and scores units.
-        refitter: Refits what candidates leave.
+        refitter: Refits what candidates leave, to images alone: mirror images make each refit twice
+            the work, and no choice better.
         steering: What steers: `"as_is"` or `"cross_fit"`.
         engine: What computes LRP, if anything does.
     """
@@ -141,11 +142,15 @@ class SearchResult:
 
     Args:
         state: Where the loop ended.
-        examined: What judged candidates.
+        steering: What steered: `"as_is"` or `"cross_fit"`.
+        engine: What computed LRP, if anything did.
+        judged: The weights with which what is left was judged last, where a floor hangs on them.
     """
 
     state: RunState
-    examined: Examined
+    steering: str
+    engine: str | None
+    judged: Refitted | None
 
 
 def prepare(
@@ -203,7 +208,9 @@ def search(run: Prepared) -> SearchResult:
                 checkpoint=checkpoint,
                 on_step=run.progress.show,
             ).run()
-    return SearchResult(state, found)
+            hangs = run.refits and floor is not None
+            judged = found.refitter.refitted(state.removed) if hangs else None
+    return SearchResult(state, found.steering, found.engine, judged)
 
 
 @contextmanager
@@ -223,7 +230,7 @@ def examined(run: Prepared, *, refits: bool) -> Iterator[Examined]:
         lambda: subject.unpruned_probabilities(subject.reference),
         refit_head=refits_head,
     )
-    refitter = Refitter(problem, options.recovery, subject.keras_module)
+    refitter = Refitter(problem, options.recovery, subject.keras_module, mirrored=False)
     scored = with_weights_apart(problem) if refits else problem
     scorer = scorer_of(options.criterion.chosen, scored)
     with closing(scorer):
@@ -243,11 +250,17 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
     subject, recovery, progress = run.subject, run.options.recovery, run.progress
     state, structure = found.state, run.subject.structure
     with progress.stage("refitting", shown=recovery.chosen is not None):
-        frozen = _measured(run, found.examined.steering).of_model and not run.refits
+        frozen = _measured(run, found.steering).of_model and not run.refits
         last = state.standing.harmonic_mean if frozen else None
         left = Remainder(subject, state.removed, masked=last)
         floor = run.options.target.min_accuracy
-        recovered = left.recovered(found.examined.refitter, floor=floor, on_part=progress.advance)
+        problem = subject.problem(run.options.execution.seed)
+        recovered = left.recovered(
+            Refitter(problem, recovery, subject.keras_module),
+            otherwise=found.judged,
+            floor=floor,
+            on_part=progress.advance,
+        )
 
     def reports(samples: ReferenceSet) -> dict[str, dict[str, Any]]:
         before = subject.unpruned_probabilities(samples)
@@ -283,8 +296,8 @@ def report(run: Prepared, found: SearchResult) -> PruningResult:
 def _settings(run: Prepared, found: SearchResult, recovered: Recovered) -> dict[str, Any]:
     """The settings of the result: what was asked for, and what was chosen."""
     chosen: dict[str, Any] = {
-        "steering": found.examined.steering,
-        "engine": found.examined.engine,
+        "steering": found.steering,
+        "engine": found.engine,
         "trials": run.pace.selection.trials,
         "asked_recovery": run.options.recovery.asked,
         "recovery": recovered.recovery,

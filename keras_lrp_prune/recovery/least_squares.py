@@ -2,10 +2,10 @@
 
 For each layer that lost inputs, in the order of the network, ridge regression towards its old
 weights gives new ones with which its outputs, before the activation, come closest to those of the
-unpruned network on the reference images and their mirror images. Its inputs are what the pruned
-and so far refitted network delivers, so that a layer also makes up for what those before it could
-not. Each layer is matched to its own outputs: a layer in front of a sum does not chase the error
-of the other branches, and a concatenation passes on what its branches reach.
+unpruned network on the reference images, and on their mirror images if wanted. Its inputs are what
+the pruned and so far refitted network delivers, so that a layer also makes up for what those before
+it could not. Each layer is matched to its own outputs: a layer in front of a sum does not chase the
+error of the other branches, and a concatenation passes on what its branches reach.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ class LeastSquares:
     Convolutions, dense layers and the pointwise part of separable convolutions; a layer without
     bias in front of a batch norm shifts its moving mean. The ridge of each layer is chosen by the
     error on a fifth of the images. A refit costs two forward passes over `x` of the pruned network
-    (images and mirror images), the first one two of the whole network too (and so may another one,
-    see `Targets`), and the algebra: seconds for VGG16 at 32x32 with 100 images.
+    (images and mirror images; one without these), the first one as many of the whole network too
+    (and so may another one, see `Targets`), and the algebra: seconds for VGG16 at 32x32 with 100
+    images.
 
     What comes out of a refit hangs on what is removed alone, whatever was refitted before.
 
@@ -75,11 +76,12 @@ class LeastSquares:
         graph: The unpruned model, nested or flat, with one input; its weights must stay.
         structure: Its channel structure.
         x: Reference images, preprocessed, shape `(n, ...)`, at least two. Images
-            `(n, height, width, channels)` are mirrored; others are taken as they are.
+            `(n, height, width, channels)` can be mirrored; others are taken as they are.
         keras: The Keras module to run the networks with.
         batch_size: Samples that are run at once.
         memory: Bytes to keep on the host.
         include_head: Whether the layer that makes the class scores is refitted too, to its logits.
+        mirrored: Whether layers are fitted to mirror images, too.
         seed: For the images held out and the windows drawn.
 
     Raises:
@@ -100,12 +102,13 @@ class LeastSquares:
         batch_size: int = DEFAULT_BATCH_SIZE,
         memory: float = DEFAULT_MEMORY,
         include_head: bool = False,
+        mirrored: bool = True,
         seed: int = 0,
     ) -> None:
         if len(x) < 2:
             raise ValueError(f"Refitting by least squares takes at least two images, not {len(x)}.")
         self._graph, self._structure, self._keras = graph.flat(), structure, keras
-        self._x = x
+        self._x, self._mirrored = x, mirrored
         self._n_images = len(self._images())
         self._held_out = _held_out(len(x), self._n_images, seed)
         self._batch_size, self._memory = batch_size, memory / 2
@@ -125,11 +128,11 @@ class LeastSquares:
 
     @property
     def passes(self) -> int:
-        """Forward passes over `x` so far, of images and mirror images."""
+        """Forward passes over `x` so far; those of mirror images count."""
         return (self._refits + self._targets.runs) * self._n_images // len(self._x)
 
     def pruned(self, removed: np.ndarray) -> Replay:
-        """The network without some units, to run over the images and their mirror images."""
+        """The network without some units, to run over the images that layers are fitted to."""
         kept = kept_without(self._structure, removed)
         return Replay(
             self._graph,
@@ -181,8 +184,8 @@ class LeastSquares:
         return refit
 
     def _images(self) -> np.ndarray:
-        """Images and mirror images; made each time, because they take twice the memory of `x`."""
-        return with_mirror_images(self._graph, self._x)
+        """What layers are fitted to; made each time, as mirror images take as much memory again."""
+        return with_mirror_images(self._graph, self._x) if self._mirrored else self._x
 
     def _to_refit(self, removed: np.ndarray, skipped: dict[str, str]) -> dict[str, Windows]:
         """Calls of layers that read removed channels; adds to `skipped` those left as they are."""

@@ -90,17 +90,19 @@ def test_it_keeps_more_than_refitting_in_the_end(pooled, result):
 
 
 def test_no_mask_is_refitted_twice(pooled, monkeypatch):
-    masks = []
+    masks = {False: [], True: []}
     refit = LeastSquares.refit
 
     def noted(self, removed, *arguments, **options):
-        masks.append(removed.tobytes())
+        masks[self._mirrored].append(removed.tobytes())
         return refit(self, removed, *arguments, **options)
 
     monkeypatch.setattr(LeastSquares, "refit", noted)
     found = klp.prune(pooled, reference(), 0.2, recovery="least_squares", **QUIET)
-    # Two steps, and at most two proposals for each.
-    assert 2 == len(found.history) - 1 <= len(masks) <= 4 and len(set(masks)) == len(masks)
+    # Two steps, and at most two proposals for each; what stands in the end to mirror images, too.
+    tried, last = masks[False], masks[True]
+    assert 2 == len(found.history) - 1 <= len(tried) <= 4 and len(set(tried)) == len(tried)
+    assert len(last) == 1 and last[0] in tried
     assert found.settings["recovery"] == "least_squares"
 
 
@@ -126,8 +128,9 @@ def test_a_schedule_of_ones_own_says_how_much(pooled):
         pooled, reference(), 0.4, schedule=klp.schedules.EqualSteps(0.2), recovery="auto", **QUIET
     )
     assert [record.rate for record in found.history] == pytest.approx([0, 0.2, 0.4], abs=0.02)
+    # The last refit counts mirror images, too.
     assert found.history[-1].harmonic_mean == pytest.approx(
-        found.reference["after"]["harmonic_mean"], abs=1e-6
+        found.reference["after"]["harmonic_mean"], abs=0.03
     )
 
 
@@ -136,11 +139,11 @@ def test_a_curve_is_measured_and_its_passes_are_counted(pooled):
     curve = klp.accuracy_curve(
         pooled, reference(), (x, y), "lrp.unique", [0, 0.3, 0.6], recovery="least_squares"
     )
-    # Six steps, up to two proposals for each: images and mirror images of what is left, which is
-    # judged by them; of the whole network, once; and how accurate that is. In the last one some of
-    # what went comes back, is scored, and another proposal is made.
-    proposals, odd = divmod(curve.forward_passes - 2 - 1, 2)
-    assert 6 < proposals <= 12 + 2 and not odd and curve.scoring_passes == 6 + 1
+    # Six steps, up to two proposals for each: a pass of what is left, which is judged by it; of the
+    # whole network, once; and how accurate that is. In the last one some of what went comes back,
+    # is scored, and another proposal is made.
+    proposals = curve.forward_passes - 1 - 1
+    assert 6 < proposals <= 12 + 2 and curve.scoring_passes == 6 + 1
     assert curve.class_accuracy[1].mean() > 0.85
     frozen = klp.accuracy_curve(pooled, reference(), (x, y), "lrp.unique", [0, 0.3])
     # With frozen weights, it goes by the schedule for those: six steps with trials.
@@ -160,8 +163,9 @@ def test_a_criterion_of_ones_own_can_ask_for_it(pooled):
     found = klp.prune(
         pooled, reference(), 0.4, criterion=Refitted(), recovery="least_squares", verbose=0
     )
+    # The last refit counts mirror images, too.
     assert found.history[-1].harmonic_mean == pytest.approx(
-        found.reference["after"]["harmonic_mean"], abs=1e-6
+        found.reference["after"]["harmonic_mean"], abs=0.03
     )
     assert [record.rate for record in found.history[:2]] == pytest.approx([0, 0.1], abs=0.02)
 
