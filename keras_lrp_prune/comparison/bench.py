@@ -123,7 +123,7 @@ class Bench:
                 method,
                 self._rates,
                 engine=self._engine,
-                refitter=refitter(mirrored=False),
+                refitter=refitter(thorough=False),
                 seed=seed,
                 on_steering=lambda steering: progress.name_mean(
                     measured(steering, refits=refits_in_the_end).short

@@ -91,8 +91,8 @@ class Refitter:
         problem: The whole model, flat, and the reference set.
         recovery: What is refitted.
         keras: The Keras that the model is of.
-        mirrored: Whether layers are fitted to mirror images, too: twice the work, for a result that
-            is to last.
+        thorough: Whether layers are fitted to mirror images, too, and to more windows: twice the
+            work, for a result that is to last.
 
     Raises:
         UnsupportedModelError: If the head is to be refitted, and is no linear one.
@@ -105,10 +105,10 @@ class Refitter:
         recovery: Recovery,
         keras: ModuleType,
         *,
-        mirrored: bool = True,
+        thorough: bool = True,
     ) -> None:
         self.problem, self.recovery, self._keras = problem, recovery, keras
-        self._mirrored = mirrored
+        self._thorough = thorough
         parts = RECOVERIES[recovery.chosen]
         self._head = LinearHead(problem, refit=True) if "head" in parts else None
         self._layers = self._least_squares() if "least_squares" in parts else None
@@ -149,7 +149,7 @@ class Refitter:
             batch_size=problem.batch_size,
             memory=problem.memory,
             include_head=self._head is None,
-            mirrored=self._mirrored,
+            thorough=self._thorough,
             seed=problem.seed,
         )
 

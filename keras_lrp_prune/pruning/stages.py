@@ -124,8 +124,8 @@ class Examined:
 
     Args:
         examiner: Measures accuracies and scores units.
-        refitter: Refits what candidates leave, to images alone: mirror images make each refit twice
-            the work, and no choice better.
+        refitter: Refits what candidates leave, not thoroughly: that is twice the work, and makes no
+            choice better.
         steering: What steers: `"as_is"` or `"cross_fit"`.
         engine: What computes LRP, if anything does.
     """
@@ -230,7 +230,7 @@ def examined(run: Prepared, *, refits: bool) -> Iterator[Examined]:
         lambda: subject.unpruned_probabilities(subject.reference),
         refit_head=refits_head,
     )
-    refitter = Refitter(problem, options.recovery, subject.keras_module, mirrored=False)
+    refitter = Refitter(problem, options.recovery, subject.keras_module, thorough=False)
     scored = with_weights_apart(problem) if refits else problem
     scorer = scorer_of(options.criterion.chosen, scored)
     with closing(scorer):

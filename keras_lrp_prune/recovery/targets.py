@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod, sqrt
 from types import ModuleType
 
 import numpy as np
@@ -61,6 +61,7 @@ class Targets:
         n_images: How many there are.
         batch_size: Samples that are run at once.
         memory: Bytes for what is kept, and for activations on the way.
+        most: The most multiplications that the products of a layer's windows may take.
         seed: For the windows drawn.
 
     Attributes:
@@ -77,12 +78,13 @@ class Targets:
         n_images: int,
         batch_size: int,
         memory: float,
+        most: float = inf,
         seed: int,
     ) -> None:
         self.runs = 0
         self._graph, self._calls, self._images, self._keras = graph, calls, images, keras
         self._batch_size, self._memory = batch_size, memory / 2
-        self._n_images, self._seed = n_images, seed
+        self._n_images, self._most, self._seed = n_images, most, seed
         self._whole: Replay | None = None
         self._kept: dict[str, Target] = {}
         self._keeps = sum(map(self._bytes, calls)) <= self._memory
@@ -137,7 +139,7 @@ class Targets:
 
         They hang on the layer and the seed alone, so that one target does for all that is pruned.
         """
-        total, most = each * self._n_images, _most_rows(self._kernel(name))
+        total, most = each * self._n_images, self._most_rows(self._kernel(name))
         if total <= most:
             return np.arange(total)
         rng = np.random.default_rng([self._seed, list(self._graph.by_name).index(name)])
@@ -146,10 +148,19 @@ class Targets:
     def _bytes(self, name: str) -> int:
         """What a target takes, at the most where the size of an image is open."""
         kernel, sizes = self._kernel(name), self._graph.by_name[name].shapes[0][1:-1]
-        rows = _most_rows(kernel)
+        rows = self._most_rows(kernel)
         if None not in sizes:
             rows = min(rows, self._n_images * prod(size or 1 for size in sizes))
         return rows * kernel.shape[-1] * _precise(kernel).itemsize
+
+    def _most_rows(self, kernel: np.ndarray) -> int:
+        """The most windows that a layer is fitted to."""
+        n_inputs = width(kernel)
+        most = _MOST_ROWS if n_inputs <= _WIDEST else _WIDEST**2 // n_inputs
+        if self._most == inf:
+            return most
+        # Inputs have as many products as pairs, or windows have, if they are fewer.
+        return min(most, int(max(self._most / n_inputs**2, sqrt(self._most / n_inputs))))
 
     def _kernel(self, name: str) -> np.ndarray:
         return self._graph.by_name[name].layer.arrays()[self._calls[name].kernel]
@@ -158,12 +169,6 @@ class Targets:
 def _within(chosen: np.ndarray, each: int, batch: slice) -> tuple[slice, np.ndarray]:
     first, last = np.searchsorted(chosen, (each * batch.start, each * batch.stop))
     return slice(first, last), chosen[first:last] - each * batch.start
-
-
-def _most_rows(kernel: np.ndarray) -> int:
-    """The most windows that a layer is fitted to."""
-    n_inputs = width(kernel)
-    return _MOST_ROWS if n_inputs <= _WIDEST else _WIDEST**2 // n_inputs
 
 
 def _precise(kernel: np.ndarray) -> np.dtype:

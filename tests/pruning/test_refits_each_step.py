@@ -94,7 +94,7 @@ def test_no_mask_is_refitted_twice(pooled, monkeypatch):
     refit = LeastSquares.refit
 
     def noted(self, removed, *arguments, **options):
-        masks[self._mirrored].append(removed.tobytes())
+        masks[self._thorough].append(removed.tobytes())
         return refit(self, removed, *arguments, **options)
 
     monkeypatch.setattr(LeastSquares, "refit", noted)

@@ -265,6 +265,26 @@ class TestRefit:
         plain = pruned(model, removed)
         assert squared_error(small(x), model(x)) < squared_error(plain(x), model(x))
 
+    def test_choices_go_by_fewer_windows_and_no_mirror_images(self, monkeypatch):
+        monkeypatch.setattr("keras_lrp_prune.recovery.least_squares._FEW", 2e5)
+        model = make_live(vgg())
+        x = images(model, 24)
+        graph, structure = analysed(model)
+        removed = random_removal(structure, 0.4)
+        layers = [
+            LeastSquares(graph, structure, x, keras=keras, thorough=thorough)
+            for thorough in (True, False)
+        ]
+        thorough, quick = (one.refit(removed) for one in layers)
+        assert quick.weights.keys() == thorough.weights.keys()
+        assert layers[0].passes == 2 * layers[1].passes > 0
+        plain = squared_error(pruned(model, removed)(x), model(x))
+        errors = [
+            squared_error(recovered(model, removed, one.weights)(x), model(x))
+            for one in (thorough, quick)
+        ]
+        assert max(errors) < plain and errors[0] != errors[1]
+
     def test_legacy_models(self):
         import tf_keras
 
