@@ -272,7 +272,7 @@ class TestRefit:
         graph, structure = analysed(model)
         removed = random_removal(structure, 0.4)
         layers = [
-            LeastSquares(graph, structure, x, keras=keras, thorough=thorough)
+            LeastSquares(graph, structure, x, keras=keras, include_head=True, thorough=thorough)
             for thorough in (True, False)
         ]
         thorough, quick = (one.refit(removed) for one in layers)
