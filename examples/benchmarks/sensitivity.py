@@ -43,11 +43,16 @@ TEXT = Template("""\
 refits what is left as `prune` does, and measures the accuracies on the reference set:
 
 ```python
-found = klp.sensitivity(model, (x, y), share=0.5)
-print(found)                    # a table, the costliest group first
-found.plot("groups.png")        # from the input to the output of the model
+import keras_lrp_prune as klp
+from keras_lrp_prune.demo import digits, train_classifier
+
+train, reference, held_out = digits()
+model = train_classifier(train)
+found = klp.sensitivity(model, reference, share=0.5)
+print(found)  # a table, the costliest group first
+found.plot("groups.png")  # from the input to the output of the model
 costliest = max(found.groups, key=found.loss)
-result = klp.prune(model, (x, y), 0.5, protect=[costliest.group])
+result = klp.prune(model, reference, 0.3, protect=[costliest.group])
 smaller = klp.delete_channels(model, costliest.indices)  # without those filters, not refitted
 ```
 

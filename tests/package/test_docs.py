@@ -9,7 +9,7 @@ from trained import trained
 
 PAGES = (
     *("how-it-works", "supported-models", "explain", "comparison", "fit", "profile"),
-    *("deploy", "finetuning", "criteria", "keras-guide"),
+    *("deploy", "finetuning", "criteria", "keras-guide", "sensitivity"),
     *("how-to-schedule", "how-to-channel-rule", "how-to-lrp-rule"),
 )
 
