@@ -46,8 +46,8 @@ refits what is left as `prune` does, and measures the accuracies on the referenc
 import keras_lrp_prune as klp
 from keras_lrp_prune.demo import digits, train_classifier
 
-train, reference, held_out = digits()
-model = train_classifier(train)
+train, reference, held_out = digits(seed=0)
+model = train_classifier(train, seed=0)
 found = klp.sensitivity(model, reference, share=0.5)
 print(found)  # a table, the costliest group first
 found.plot("groups.png")  # from the input to the output of the model
