@@ -2,7 +2,7 @@
 
 from keras_lrp_prune.pruning.result import PruningResult, load_result
 from keras_lrp_prune.pruning.run import prune
-from keras_lrp_prune.pruning.sensitivity import GroupSensitivity, Sensitivity, sensitivity
+from keras_lrp_prune.pruning.group_costs import GroupSensitivity, Sensitivity, sensitivity
 
 __all__ = [
     "GroupSensitivity",

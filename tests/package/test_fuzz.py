@@ -16,6 +16,7 @@ QUICK, FULL, PARTS = 200, 2000, 8
 RETURNED = {
     *("PruningResult", "TuningResult", "CyclesResult", "CycleRecord", "Comparison", "MethodCurve"),
     *("Profile", "Explanation", "ChannelGroup", "ImageFolder", "export.LiteRTComparison"),
+    *("Sensitivity", "GroupSensitivity"),
 }
 # What schedules of one's own are sub-classes of.
 BASES = {"schedules.PruningSchedule", "schedules.AdaptiveSchedule"}
