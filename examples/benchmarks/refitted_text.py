@@ -54,9 +54,9 @@ On training images outside the reference sets, and not taken:
   one, worse on another, and not measured on MobileNet.
 - Mirror images while units are chosen, in refits and scores: twice the work, and no better. AUC /
   harmonic with them and without, one reference set each: mobilenet-flowers 69.4 / 68.7 and
-  69.5 / 68.5 (20 images a class), squeeze-digits 91.9 / 87.0 and 94.0 / 93.1. In the last refit, which
-  makes the result, they are worth a point where images are few: mobilenet-flowers, 10 a class,
-  67.8 / 66.2 everywhere, 68.1 / 66.2 in the last refit alone, 67.0 / 64.9 nowhere.
+  69.5 / 68.5 (20 images a class), squeeze-digits 91.9 / 87.0 and 94.0 / 93.1. In the last refit,
+  which makes the result, they are worth a point where images are few: mobilenet-flowers, 10 a
+  class, 67.8 / 66.2 everywhere, 68.1 / 66.2 in the last refit alone, 67.0 / 64.9 nowhere.
 - Groups weighed by [what each costs](sensitivity.md): at each step, what the refitted network loses
   where one group alone loses the filters of the step, over what their contributions add up to. Two
   reference sets each, AUC / harmonic: inverted-digits 86.4 / 82.1 (85.9 / 80.3 without),
