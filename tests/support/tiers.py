@@ -22,14 +22,14 @@ SLOW = {
         r"test_distribution\.py::test_an_unsuitable_checkpoint",
     ),
     "the tests of what the pages show, and the pages for those who extend it": (
-        r"test_docs\.py::test_code_of_a_page_runs\[(?!explain|criteria|how-to)",
+        r"test_docs\.py::test_code_of_a_page_runs\[(?!explain|how-to)",
     ),
     "the package imported last": (r"test_imports\.py::test_a_change_is_seen",),
     "one network, analyzer or option of each kind": (
         r"test_unique\.py::test_every_unit_is_scored_where_it_is_read\[(?!squeeze_excite|shared)",
         r"test_unique\.py::test_in_relu_networks_without_sums.*\[(?!squeezenet|separable)",
         r"test_unique\.py::test_revised_scores_follow_in_every_layer\[(?!resnet_v1)",
-        r"test_refitted_mask\.py::test_masked_it_is_what_is_rebuilt\[(?!squeeze_excite|mobilenet)",
+        r"test_refitted_mask\.py::test_masked_it_is_what_is_rebuilt\[(?!mobilenet)",
         r"test_innvestigate_formulas\.py::test_relevance_is_conserved\[(?!chain-lrp\.z\])",
         r"test_innvestigate_formulas\.py::test_families_equal_the_formulas\[(?!vgg|mobilenet\b)",
         r"test_innvestigate_formulas\.py::test_rules_equal_the_formulas\[(?!lrp\.(epsilon|z_plus)\])",
