@@ -17,6 +17,9 @@ the filters. [With all weights frozen](control.md), methods are further apart.
 - Figures are *shares of the unpruned network* on the same images, in percent, mean ± standard error
   over the seeds: of its mean class accuracy under the curve (*AUC*, over pruning rates from 0 to
   0.95), of its harmonic mean (*harmonic*), and of its mean class accuracy at some rates.
+- The runs are of a version in which refits and scores counted mirror images at each step, which
+  only the last refit does now: [no difference that could be told](#what-was-tried), for half of the
+  time.
 - Variants were chosen on training images outside the reference set, with other seeds, of
   `mobilenet-flowers` and the small networks on digits.
 
