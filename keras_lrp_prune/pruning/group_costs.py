@@ -91,7 +91,7 @@ class Sensitivity:
         table = new_table(headers, f"{self.model}: each group without {share:.0%} of its filters")
         for one in sorted(self.groups, key=self.loss, reverse=True):
             figures = (one.flops, one.harmonic_mean, one.soft_harmonic_mean, self.loss(one))
-            cells = (*map(figure_text, (one.filters, one.removed)), *map("{:.1%}".format, figures))
+            cells = (*map(figure_text, (one.filters, one.removed)), *(f"{round(figure, 3) + 0.0:.1%}" for figure in figures))
             table.add_row(*map(cell_text, (one.group, *cells)))
         return (
             f"{table_text(table)}\n\nMean: {accuracy} without the filters removed; "

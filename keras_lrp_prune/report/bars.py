@@ -58,8 +58,9 @@ def plot_losses(
     axes.barh(places, widths, height=0.7, color=colors)
     axes.set_yticks(places, [shortened(name) for name in losses], **NAME)
     for place, width in zip(places, widths, strict=True):
-        side = "left" if width >= 0 else "right"
-        text = f" {width:.1f} "
+        shown = round(width, 1) + 0.0  # no minus in front of a zero
+        side = "left" if shown >= 0 else "right"
+        text = f" {shown:.1f} "
         axes.text(width, place, text, ha=side, va="center", fontsize="x-small", color=INK)
     axes.margins(x=0.12)
     axes.set_xlabel(xlabel)
