@@ -19,7 +19,7 @@ the filters. [With all weights frozen](control.md), methods are further apart.
   0.95), of its harmonic mean (*harmonic*), and of its mean class accuracy at some rates.
 - The runs are of a version in which refits and scores counted mirror images at each step, which
   only the last refit does now: [no difference that could be told](#what-was-tried), for half of the
-  time.
+  passes.
 - Variants were chosen on training images outside the reference set, with other seeds, of
   `mobilenet-flowers` and the small networks on digits.
 
@@ -55,7 +55,7 @@ On training images outside the reference sets, and not taken:
 - `obs` as a third way at each step, two reference sets each: inverted-digits 87.5 (85.9 without),
   squeeze-digits 93.8 (93.5), residual-digits 90.2 (91.2), for half as much time again: better on
   one, worse on another, and not measured on MobileNet.
-- Mirror images while units are chosen, in refits and scores: twice the work, and no better. AUC /
+- Mirror images while units are chosen, in refits and scores: twice the passes, and no better. AUC /
   harmonic with them and without, one reference set each: mobilenet-flowers 69.4 / 68.7 and
   69.5 / 68.5 (20 images a class), squeeze-digits 91.9 / 87.0 and 94.0 / 93.1. In the last refit,
   which makes the result, they are worth a point where images are few: mobilenet-flowers, 10 a

@@ -30,7 +30,7 @@ class RefittedMask:
 
     Each mask is refitted from the whole network and its weights, whichever mask was there before:
     what comes out hangs on the mask alone, so that a run that goes on from a checkpoint goes the
-    same way, and a last refit finds the same.
+    same way.
 
     Args:
         refitter: Refits what is left of the whole model.

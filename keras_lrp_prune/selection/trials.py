@@ -42,15 +42,15 @@ class Trials:
         self._unpruned: Scores | None = None
 
     def go_on_from(self, removed: np.ndarray) -> None:
-        """Prepares for a run that goes on; a pass.
+        """Prepares for a run that goes on; a pass, where ways hang on the unpruned model's scores.
 
-        What is scored first decides how later results are rounded, so that the order has to be
-        that of a run that was not interrupted.
+        What is scored last decides how what is evaluated next is rounded, so that the order has to
+        be that of a run that was not interrupted.
 
         Args:
             removed: Units that are gone, bool, shape `(units,)`.
         """
-        if removed.any():
+        if removed.any() and not self._refits:
             self._of_unpruned(removed)
 
     def ways(
