@@ -53,7 +53,7 @@ def main() -> None:
         for count in counts
     ]
     if len(settings) > 1:
-        sys.exit(compare(settings))
+        sys.exit(compare(settings, arguments.out))
     run(arguments)
 
 
@@ -109,13 +109,13 @@ def forward_seconds(model: keras.Model, images: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def compare(settings: Sequence[tuple[str, int]]) -> int:
+def compare(settings: Sequence[tuple[str, int]], results: Path | None) -> int:
     """Runs once for each setting; prints a table, and returns 1 if one gives something else."""
     given = without_devices(sys.argv[1:])
     rows, first = [], None
     with tempfile.TemporaryDirectory() as folder:
         for kind, count in settings:
-            out = Path(folder) / f"{kind}-{count}"
+            out = (results or Path(folder)) / f"{kind}-{count}"
             command = [sys.executable, __file__, *given, f"--{kind}", str(count), "--out", str(out)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             result, told = klp.load_result(out), json.loads((out / "run.json").read_text())
@@ -155,13 +155,10 @@ def apart(result: klp.PruningResult, first: klp.PruningResult) -> tuple[float, f
 
 def without_devices(arguments: Sequence[str]) -> list[str]:
     """Arguments of the command line without those that say where to run, and where results go."""
-    left, skips = [], False
-    for argument in arguments:
-        if argument.startswith("--"):
-            skips = argument.split("=")[0] in ("--devices", "--gpus", "--out")
-        if not skips:
-            left.append(argument)
-    return left
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--devices", "--gpus", "--out"):
+        parser.add_argument(name, nargs="+")
+    return parser.parse_known_args(arguments)[1]
 
 
 class Clocked(klp.schedules.AccuracyAware):
@@ -229,7 +226,7 @@ def recovery(text: str) -> str | None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument(
         "--devices", type=int, nargs="+", default=[], help="logical CPU devices, instead of GPUs"
     )
@@ -244,8 +241,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="images per batch and device")
     parser.add_argument("--checkpoint", type=Path, help="folder to resume from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for the result")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="folder for the result, or for that of each run")
+    arguments = parser.parse_args()
+    if arguments.checkpoint and len(arguments.devices) + len(arguments.gpus) > 1:
+        parser.error(
+            "--checkpoint goes with one number of devices: runs would take up each other's"
+        )
+    return arguments
 
 
 if __name__ == "__main__":

@@ -314,8 +314,10 @@ def test_the_script_for_several_devices_runs(devices, processes, tmp_path):
 @pytest.mark.slow
 def test_the_script_compares_numbers_of_devices(tmp_path):
     small = ["--size", "32", "--per-class", "4", "--batch-size", "3", "--recovery", "none"]
-    command = [sys.executable, EXAMPLES / "several_devices.py", "--devices", "1", "2", *small]
+    out = ["--out", tmp_path / "out"]
+    command = [sys.executable, EXAMPLES / "several_devices.py", "--devices", "1", "2", *small, *out]
     (printed,) = together([(command, {})], tmp_path)
+    assert klp.load_result(tmp_path / "out" / "devices-2").rate == pytest.approx(0.3, abs=0.02)
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("devices ")]
     assert [row[0] for row in rows] == ["devices 1", "devices 2"]
     assert rows[0][2] == "1.00" and all(float(row[4].replace(",", "")) > 100 for row in rows)
