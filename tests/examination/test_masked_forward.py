@@ -1,8 +1,10 @@
 """Masked filters are no longer computed once that pays, and nothing is decided otherwise."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from interrupted import Interrupted
+from interrupted import whole_and_in_parts
 from models import BUILDERS, images, make_live
 from pruning_models import digits_model, reference, train_pooled_model
 from trained import trained
@@ -109,18 +111,6 @@ def test_scores_are_those_of_the_masked_model(monkeypatch):
 def test_a_run_that_shrinks_resumes_to_the_same_result(monkeypatch, made, recovery, tmp_path):
     whether_it_pays(monkeypatch, True)
     model = digits_model() if recovery is None else trained(train_pooled_model)
-
-    def run(folder, calls=None):
-        Interrupted.calls_left = calls
-        schedule = Interrupted(initial_step=0.1, tolerance=0.0, rate="adaptive")
-        options = {"schedule": schedule, "checkpoint_dir": tmp_path / folder, "verbose": 0}
-        return klp.prune(model, reference(), 0.4, recovery=recovery, **options)
-
-    expected = run("whole")
+    prune = partial(klp.prune, model, reference(), 0.4, recovery=recovery, verbose=0)
+    whole_and_in_parts(prune, tmp_path)
     assert len(set(made)) > 2, "it was made anew"
-    for calls in (0, 2, 1):
-        with pytest.raises(KeyboardInterrupt):
-            run("parts", calls)
-    resumed = run("parts")
-    assert resumed.history == expected.history
-    assert all((resumed.kept[name] == expected.kept[name]).all() for name in expected.kept)
