@@ -8,8 +8,9 @@ is kept in `--out`; the same command goes on, and one with more seeds, tasks or 
 
 Reference sets are drawn from training images, anew for each seed; what is reported was measured on
 test images. `--selection` measures on training images that the reference set does not have
-instead, with seeds from 100 on: for choosing variants. `--page frozen` writes docs/control.md,
-`--page recovery` docs/recovery.md, `--page refitted` docs/refitted.md.
+instead, with seeds from 100 on: for choosing variants. `--page frozen` writes docs/control.md, from
+the runs of `--protocols frozen`, and `--page refitted` docs/refitted.md, from those of
+`--protocols least-squares`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import tensorflow as tf
 from control_page import PAGES, write_page
 from digit_networks import BODIES, digit_images, digit_network
 from keras import layers
-from refitted_page import write_refitted_page
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.data import draw_per_class, load_image_folder
@@ -189,10 +189,6 @@ PROTOCOLS: Mapping[str, tuple[str | None, tuple[float, ...]]] = {
     "least-squares": ("least_squares", COARSE),
     "head-least-squares": ("head+least_squares", COARSE),
 }
-WRITERS: Mapping[str, Callable[[Path, Path], None]] = {
-    **{name: partial(write_page, name) for name in PAGES},
-    "refitted": write_refitted_page,
-}
 
 
 def main() -> None:
@@ -220,7 +216,7 @@ def main() -> None:
             print(f"{name}, {options.per_class} images per class, {protocol}")
             comparison.summary()
     for page in options.page:
-        WRITERS[page](options.out, Path(__file__).parents[2] / "docs")
+        write_page(page, options.out, Path(__file__).parents[2] / "docs")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -238,7 +234,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--selection", action="store_true", help="measure on training images")
-    parser.add_argument("--page", nargs="+", choices=WRITERS, default=[], help="what to write")
+    parser.add_argument("--page", nargs="+", choices=PAGES, default=[], help="what to write")
     return parser.parse_args()
 
 

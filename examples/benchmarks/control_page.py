@@ -1,33 +1,27 @@
-"""What `control.py` measured, as pages of the documentation: one for each kind of protocol."""
+"""What `control.py` measured, as pages of the documentation: one for each protocol."""
 
 from __future__ import annotations
 
 import json
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
 import numpy as np
-from control_text import FROZEN as FROZEN_TEXT
-from control_text import RECOVERY as RECOVERY_TEXT
+from control_text import FROZEN, REFITTED
 
 import keras_lrp_prune as klp
-from keras_lrp_prune.comparison.method_comparison import figures_over
 from keras_lrp_prune.comparison.method_curve import MethodCurve
-from keras_lrp_prune.evaluation import AccuracyCurve
 from keras_lrp_prune.report import plot_curves
 
-DEFAULT, BASELINE = "accuracy-aware", "lrp-iterative"
-LRP_BASELINES = (BASELINE, "lrp-one-shot", "pxp", "pxp-iterative")
-FROZEN = "frozen"
-COLUMNS = ("AUC", "Harmonic", "Worst", "At 30 %", "At 50 %", "At 70 %", "Passes")
-# Of several tasks, the mean; a task alone otherwise.
-FAMILIES = {"VGG16": ("vgg16-10", "vgg16-5", "vgg16-3", "vgg16-2")}
-SHOWN = (DEFAULT, BASELINE, "lrp-one-shot", "pxp", "taylor", "l1", "random")
+DEFAULT = "accuracy-aware"
+PER_CLASS = 20
+RATES = (0.3, 0.5, 0.7, 0.8, 0.9)
+Row = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -36,59 +30,68 @@ class Page:
 
     Args:
         file: Its name, and with `.png` that of its picture.
+        protocol: Of the runs that it shows.
         text: What stands around its tables.
-        sections: Protocols and their headings.
-        pictured: Task, images per class and protocol of the picture.
+        parts: Methods that are the default without a part of it, or a part alone.
+        pictured: Task of the picture.
         title: Of the picture.
     """
 
     file: str
+    protocol: str
     text: Template
-    sections: Mapping[str, str]
-    pictured: tuple[str, int, str]
+    parts: Sequence[str]
+    pictured: str
     title: str
 
 
 PAGES = {
     "frozen": Page(
         "control",
-        FROZEN_TEXT,
-        {FROZEN: "All weights frozen"},
-        ("vgg16-5", 20, FROZEN),
-        "VGG16, 5 classes, held out",
+        "frozen",
+        FROZEN,
+        ("no-trials", "no-balance", "no-order", "log-odds-alone"),
+        "vgg16-5",
+        "VGG16, 5 classes, all weights frozen, held out",
     ),
-    "recovery": Page(
-        "recovery",
-        RECOVERY_TEXT,
-        {
-            "head": "The head refitted at each rate",
-            "least-squares": "Layers refitted by least squares at each rate",
-            "head-least-squares": "Head and layers refitted",
-        },
-        ("vgg16-5", 20, "head"),
-        "VGG16, 5 classes, head refitted, held out",
+    "refitted": Page(
+        "refitted",
+        "least-squares",
+        REFITTED,
+        ("lrp.unique-refitted", "lrp.log_odds-refitted", "log-odds-aware"),
+        "mobilenet-flowers",
+        "MobileNet, 5 kinds of flowers, layers refitted, held out",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The curves of one task, number of images and protocol: method to seed to curve."""
+    """The curves of one task: method to seed to curve."""
 
     task: str
-    per_class: int
-    protocol: str
     curves: Mapping[str, Mapping[int, MethodCurve]] = field(default_factory=dict)
 
-    def values(self, method: str, figure: str, seeds: Sequence[int]) -> np.ndarray:
-        """A figure of the method's runs, shape `(seeds,)`."""
-        curves = self.curves[method]
-        value = figures_over([0.0, 0.95])[figure]
-        return np.array([value(curves[seed]) for seed in seeds], float)
+    def shares(self, method: str, seeds: Iterable[int]) -> np.ndarray:
+        """What a method keeps, shape `(seeds, figures)`."""
+        return np.stack([shares(self.curves[method][seed]) for seed in seeds])
 
     def shared_seeds(self, *methods: str) -> list[int]:
         """Seeds that all of these methods have."""
         return sorted(set.intersection(*(set(self.curves.get(name, ())) for name in methods)))
+
+    def best_other(self, parts: Sequence[str]) -> str | None:
+        """The method with the largest area that is neither the default nor a part of it."""
+        others = [
+            name
+            for name in self.curves
+            if name not in (DEFAULT, *parts) and self.shared_seeds(name, DEFAULT)
+        ]
+
+        def area(name: str) -> float:
+            return float(self.shares(name, self.shared_seeds(name, DEFAULT))[:, 0].mean())
+
+        return max(others, key=area, default=None)
 
 
 def write_page(name: str, folder: Path, docs: Path) -> None:
@@ -100,138 +103,46 @@ def write_page(name: str, folder: Path, docs: Path) -> None:
         docs: Where the page goes.
     """
     page = PAGES[name]
-    found = read_runs(folder)
-    sections = []
-    for protocol, title in page.sections.items():
-        here = [runs for runs in found if runs.protocol == protocol]
-        if here:
-            tables = "\n".join(map(_table, here))
-            sections.append(f"## {title}\n\n{_overview(here, found)}\n{tables}")
+    found = read_runs(folder, page.protocol)
     text = page.text.substitute(
-        default=DEFAULT,
-        baseline=BASELINE,
-        sections="\n".join(sections),
+        kept=_table(
+            ("task", "seeds", "unpruned", *_columns()),
+            *(_kept(runs) for runs in found),
+            *_means({runs.task: _own(runs).mean(0) for runs in found}, blank=2),
+        ),
+        over=_over_best(found, page.parts),
+        parts=_parts(found, page.parts),
+        each="\n".join(map(_each, found)),
         python=platform.python_version(),
         tensorflow=version("tensorflow"),
         keras=version("keras"),
     )
     (docs / f"{page.file}.md").write_text(text)
     for runs in found:
-        if (runs.task, runs.per_class, runs.protocol) == page.pictured:
-            curves = {name: list(each.values()) for name, each in runs.curves.items()}
-            seeds = len(curves[DEFAULT])  # others would start elsewhere
-            shown = {n: each for n, each in curves.items() if n in SHOWN and len(each) == seeds}
+        if runs.task == page.pictured:
+            named = [method for method in runs.curves if method not in page.parts]
+            seeds = runs.shared_seeds(*named)
+            shown = {method: [runs.curves[method][seed] for seed in seeds] for method in named}
             plot_curves(shown, docs / "images" / f"{page.file}.png", title=page.title)
 
 
-def read_runs(folder: Path) -> list[Runs]:
-    """The runs in folders `TASK_IMAGES_PROTOCOL`, by task and number of images."""
-    found = [_read(path) for path in folder.glob("*_*_*") if (path / "runs").is_dir()]
-    return sorted(found, key=lambda runs: (runs.task, runs.per_class, runs.protocol))
-
-
-def _read(path: Path) -> Runs:
-    task, per_class, protocol = path.name.split("_")
-    curves: dict[str, dict[int, MethodCurve]] = defaultdict(dict)
-    for file in (path / "runs").glob("*.json"):
-        curve = MethodCurve.from_dict(json.loads(file.read_text())["curve"])
-        curves[curve.method][curve.seed] = curve
-    ordered = {name: dict(sorted(curves[name].items())) for name in sorted(curves, key=_rank)}
-    return Runs(task, int(per_class), protocol, ordered)
-
-
-def _rank(method: str) -> tuple[int, str]:
-    order = list(klp.METHODS)
-    return (order.index(method) if method in order else len(order), method)
-
-
-def _overview(here: Sequence[Runs], everything: Sequence[Runs]) -> str:
-    """The default against the baseline: families of tasks, one row for each number of images."""
-    heads = ["images per class", "seeds", f"`{DEFAULT}`", f"`{BASELINE}`", "gain", "harmonic gain"]
-    all_frozen = here[0].protocol == FROZEN
-    heads += ["over the best LRP"] if all_frozen else ["over frozen"]
-    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
-    grouped: dict[tuple[str, int], list[Runs]] = defaultdict(list)
-    for runs in here:
-        if runs.shared_seeds(DEFAULT, BASELINE):
-            family = next((name for name, tasks in FAMILIES.items() if runs.task in tasks), "")
-            grouped[family or runs.task, runs.per_class].append(runs)
-    for (name, per_class), members in sorted(grouped.items()):
-        seeds = sorted(
-            set.intersection(*(set(runs.shared_seeds(DEFAULT, BASELINE)) for runs in members))
-        )
-        tasks = f"mean of {len(members)} tasks" if len(members) > 1 else members[0].task
-        title = name if name == members[0].task else f"{name}, {tasks}"
-        mean = _mean_over(members, seeds)
-        ours, theirs = mean(DEFAULT, "AUC"), mean(BASELINE, "AUC")
-        harmonic = mean(DEFAULT, "Harmonic").mean() / mean(BASELINE, "Harmonic").mean() - 1
-        cells = [str(per_class), str(len(seeds)), spread(ours), spread(theirs)]
-        cells += [_percent(ours.mean() / theirs.mean() - 1), _percent(harmonic)]
-        cells += [_over_best(members) if all_frozen else _over_frozen(members, everything, seeds)]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _mean_over(members: Sequence[Runs], seeds: Sequence[int]) -> Callable[[str, str], np.ndarray]:
-    def mean(method: str, figure: str) -> np.ndarray:
-        each = [runs.values(method, figure, seeds) for runs in members]
-        return np.asarray(np.mean(each, axis=0))
-
-    return mean
-
-
-def _over_best(members: Sequence[Runs]) -> str:
-    """The least gain of the default over an LRP baseline, on the seeds that both have."""
-    gains = {}
-    for method in LRP_BASELINES:
-        shared = set.intersection(*(set(runs.shared_seeds(DEFAULT, method)) for runs in members))
-        if shared:
-            mean = _mean_over(members, sorted(shared))
-            gains[method] = mean(DEFAULT, "AUC").mean() / mean(method, "AUC").mean() - 1
-    best = min(gains, key=lambda method: gains[method])
-    return f"{_percent(gains[best])} (`{best}`)"
-
-
-def _over_frozen(members: Sequence[Runs], everything: Sequence[Runs], seeds: Sequence[int]) -> str:
-    """The gain of the default over the baseline with all weights frozen, on the same seeds."""
-    frozen = {(runs.task, runs.per_class): runs for runs in everything if runs.protocol == FROZEN}
-    theirs = [frozen.get((runs.task, runs.per_class)) for runs in members]
-    baselines = [runs for runs in theirs if runs and BASELINE in runs.curves]
-    if len(baselines) < len(members):
-        return ""
-    shared = [seed for seed in seeds if all(seed in runs.curves[BASELINE] for runs in baselines)]
-    if not shared:
-        return ""
-    ours = _mean_over(members, shared)(DEFAULT, "AUC").mean()
-    rates = next(iter(members[0].curves[DEFAULT].values())).rates
-    areas = [_area(runs.curves[BASELINE][seed], rates) for runs in baselines for seed in shared]
-    return _percent(ours / np.mean(areas) - 1)
-
-
-def _area(curve: MethodCurve, rates: np.ndarray) -> float:
-    """The area under a curve as measured at these of its rates alone, in percent."""
-    there = np.isin(curve.rates, rates)
-    return 100 * AccuracyCurve(curve.rates[there], curve.class_accuracy[there]).auc()
-
-
-def _table(runs: Runs) -> str:
-    lines = [
-        f"### {runs.task}, {runs.per_class} images per class\n",
-        "| method | seeds | " + " | ".join(COLUMNS) + " | Gain |",
-        "| --- |" + " ---: |" * (len(COLUMNS) + 2),
+def read_runs(folder: Path, protocol: str) -> list[Runs]:
+    """The runs of a protocol that the default took part in, by task."""
+    suffix = f"_{PER_CLASS}_{protocol}"
+    found = [
+        _read(path, path.name.removesuffix(suffix))
+        for path in sorted(folder.glob(f"*{suffix}"))
+        if (path / "runs").is_dir()
     ]
-    lines += [
-        f"| `{method}` | {len(curves)} | {' | '.join(_cells(runs, method))} "
-        f"| {_gain(runs, method)} |"
-        for method, curves in runs.curves.items()
-    ]
-    return "\n".join(lines) + "\n"
+    return [runs for runs in found if DEFAULT in runs.curves]
 
 
-def _cells(runs: Runs, method: str) -> Iterator[str]:
-    for column in COLUMNS:
-        values = runs.values(method, column, list(runs.curves[method]))
-        yield f"{values.mean():.0f}" if column == "Passes" else spread(values)
+def shares(curve: MethodCurve) -> np.ndarray:
+    """What a curve keeps of the unpruned accuracies, in percent: `_columns`, one after another."""
+    mean, harmonic = curve.mean(), curve.harmonic()
+    at = [np.interp(rate, curve.rates, mean) for rate in RATES]
+    kept = [curve.auc() / mean[0], curve.auc("harmonic") / harmonic[0], *(at / mean[0])]
+    return 100 * np.array(kept)
 
 
 def spread(values: np.ndarray) -> str:
@@ -241,17 +152,89 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
 
 
-def _gain(runs: Runs, method: str) -> str:
-    """The gain in AUC and harmonic AUC over the baseline, on the seeds that both have."""
-    seeds = runs.shared_seeds(method, BASELINE)
-    if not seeds or method == BASELINE:
-        return ""
-    gains = [
-        runs.values(method, figure, seeds).mean() / runs.values(BASELINE, figure, seeds).mean() - 1
-        for figure in ("AUC", "Harmonic")
+def _read(path: Path, task: str) -> Runs:
+    curves: dict[str, dict[int, MethodCurve]] = defaultdict(dict)
+    for file in (path / "runs").glob("*.json"):
+        curve = MethodCurve.from_dict(json.loads(file.read_text())["curve"])
+        curves[curve.method][curve.seed] = curve
+    return Runs(task, {name: dict(sorted(curves[name].items())) for name in _ranked(curves)})
+
+
+def _ranked(methods: Iterable[str]) -> list[str]:
+    """This library's in their order, then others by name."""
+    order = {name: number for number, name in enumerate(klp.METHODS)}
+    return sorted(methods, key=lambda name: (order.get(name, len(order)), name))
+
+
+def _columns() -> list[str]:
+    return ["AUC", "harmonic", *(f"at {100 * rate:.0f} %" for rate in RATES)]
+
+
+def _table(heads: Row, *rows: Row) -> str:
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def _own(runs: Runs) -> np.ndarray:
+    """What the default keeps on a task, of each of its seeds."""
+    return runs.shares(DEFAULT, runs.curves[DEFAULT])
+
+
+def _kept(runs: Runs) -> Row:
+    curves = runs.curves[DEFAULT].values()
+    unpruned = spread(np.array([100 * curve.mean()[0] for curve in curves]))
+    return [runs.task, str(len(curves)), unpruned, *map(spread, _own(runs).T)]
+
+
+def _means(of_tasks: Mapping[str, np.ndarray], blank: int, unit: str = "") -> list[Row]:
+    """Rows of the mean over the tasks of VGG16, and over all."""
+    families = {
+        "mean of VGG16's tasks": [one for name, one in of_tasks.items() if "vgg16" in name],
+        "mean of all tasks": list(of_tasks.values()),
+    }
+    return [
+        [f"**{name}**", *[""] * blank, *(f"{value:.1f}{unit}" for value in np.mean(each, 0))]
+        for name, each in families.items()
+        if len(each) > 1
     ]
-    return " / ".join(map(_percent, gains))
 
 
-def _percent(gain: float) -> str:
-    return f"{100 * gain:+.0f} %"
+def _over_best(found: Sequence[Runs], parts: Sequence[str]) -> str:
+    """The default against the best other method of each task, on the seeds that both have."""
+    rows, means = [], {}
+    columns = _columns()[:5]
+    for runs in found:
+        if (best := runs.best_other(parts)) is None:
+            continue
+        seeds = runs.shared_seeds(best, DEFAULT)
+        ratio = runs.shares(DEFAULT, seeds) / runs.shares(best, seeds)
+        gains = 100 * (ratio - 1)[:, : len(columns)]
+        means[runs.task] = gains.mean(0)
+        rows.append(
+            [runs.task, f"`{best}`", str(len(seeds)), *(f"{spread(one)} %" for one in gains.T)]
+        )
+    return _table(("task", "best other", "seeds", *columns), *rows, *_means(means, 2, " %"))
+
+
+def _parts(found: Sequence[Runs], parts: Sequence[str]) -> str:
+    """What is lost without a part of the default, in points, in the mean of tasks and seeds."""
+    rows = []
+    for part in parts:
+        lost, names = [], []
+        for runs in found:
+            if seeds := runs.shared_seeds(part, DEFAULT):
+                lost.append(runs.shares(part, seeds) - runs.shares(DEFAULT, seeds))
+                names.append(f"{runs.task} ({len(seeds)})")
+        if lost:
+            rows.append([f"`{part}`", ", ".join(names), *map(spread, np.concatenate(lost).T)])
+    return _table(("method", "tasks (seeds)", *_columns()), *rows)
+
+
+def _each(runs: Runs) -> str:
+    """All methods on a task."""
+    rows = []
+    for name, curves in runs.curves.items():
+        passes = np.mean([curve.forward_equivalents for curve in curves.values()])
+        kept = runs.shares(name, curves)
+        rows.append([f"`{name}`", str(len(kept)), *map(spread, kept.T), f"{passes:.0f}"])
+    return f"### {runs.task}\n\n{_table(('method', 'seeds', *_columns(), 'passes'), *rows)}\n"

@@ -6,25 +6,21 @@ FROZEN = Template("""\
 # Which control keeps accuracy longest
 
 Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page frozen` from its
-runs. With all weights frozen; [with recovery](recovery.md) methods are nearer to each other.
+runs. With all weights frozen, so that the choice of filters alone counts; where layers are
+[refitted](refitted.md), as by default, methods are nearer to each other.
 
-- A *task* is a network and some classes. For each seed a reference set is drawn anew from training
-  images; methods decide on it alone, and every figure was measured on test images that no decision
-  saw. Variants were chosen on training images outside the reference set, with other seeds, of
-  `vgg16-5` and `mobilenet-flowers` (at 96 x 96), trials on the tasks in their table below. The
-  exception: that contributions enter the election as they are, and not relative to their group,
-  was decided with held-out digits in view too, on other networks; so `residual-digits` is not
-  untouched by the choice.
-- *AUC* is the area under the mean class accuracy over the pruning rate, from 0 to 0.95, divided by
-  that span; *harmonic* and *worst* are the areas under the harmonic mean and the lowest of the
-  class accuracies; *at 30 %* and so on the mean class accuracy there. All in percent: mean ±
-  standard error over the seeds.
-- *Passes* are forward-equivalents: what the decisions took, in forward passes of the unpruned
-  model over the reference set.
-- *Gain*: AUC and harmonic AUC (means over the seeds) against those of `$baseline` with the same
-  seeds. *Over the best LRP*: AUC against that of the best LRP baseline that was measured there.
+- A *task* is a network and some classes. For each seed a reference set of 20 images a class is
+  drawn anew from training images; methods decide on it alone, and every figure was measured on test
+  images that no decision saw. Variants were chosen on training images outside the reference set,
+  with other seeds, of `vgg16-5` and `mobilenet-flowers` (at 96 x 96), trials on the tasks in their
+  table below. The exception: that contributions enter the election as they are, and not relative to
+  their group, was decided with held-out digits in view too, on other networks; so `residual-digits`
+  is not untouched by the choice.
+- Figures are *shares of the unpruned network* on the same images, in percent, mean ± standard error
+  over the seeds: of its mean class accuracy under the curve (*AUC*, over pruning rates from 0 to
+  0.95), of its harmonic mean (*harmonic*), and of its mean class accuracy at some rates.
 
-![Mean class accuracy over the pruning rate, VGG16 on five classes](images/control.png)
+![Accuracy over the pruning rate, VGG16 on five classes](images/control.png)
 
 `vgg16-N` is VGG16 with CIFAR-10 weights on N classes with its own head; `mobilenet-flowers`
 MobileNet 0.75 with ImageNet weights on five flowers, 128 x 128, head fitted on the reference set;
@@ -32,22 +28,36 @@ MobileNet 0.75 with ImageNet weights on five flowers, 128 x 128, head fitted on 
 are small ones of the kinds of LeNet (`plain`), SqueezeNet (`squeeze`), MobileNetV2 (`inverted`),
 EfficientNet (`excited`) and DenseNet (`dense`); no variant was chosen on them.
 
-The methods are those of [the comparison](comparison.md#methods). Others leave out [a part of
-`accuracy-aware`](how-it-works.md): `no-trials` takes the election by the scores of now
-(`trials=False, rate="equal"`), `no-balance` lets the lowest-scored filters go (`pool=0`),
-`no-order` weighs classes alike (`order="uniform"`), `log-odds-alone` does all three.
-`adaptive-rate` lets the step follow the accuracies, `adaptive-rate-no-trials` does so without
-trials, and `preset-a-aware` scores by `lrp.sequential_preset_a`.
+## What the default keeps
 
-Peers in their own code, on the same tasks, all weights frozen (mean of six runs, areas in percent):
-the best are Torch-Pruning's Taylor without its normaliser, 54.8, and PXP, scored anew after each
-step, 52.8, where the default reaches 64.4. Of the harmonic mean the best peer leaves 39.9, the
-default 56.2. The `pxp` of these tables is an earlier one, weaker than PXP's own code (31.3,
-harmonic; it started relevance at the class score, and not at 1): gains over it, and more so over
-`$baseline`, are larger than those over the best that there is, which are 34 to
-44 % of the harmonic area, over real peers and over the `taylor` here.
+$kept
 
-$sections
+## Beside other methods
+
+The methods are those of [the comparison](comparison.md#methods). Gains are relative, over the one
+with the largest area; a gain below its standard error says nothing.
+
+$over
+
+Peers in their own code, on the same tasks (mean of six runs, areas in percent): the best are
+Torch-Pruning's Taylor without its normaliser, 54.8, and PXP, scored anew after each step, 52.8,
+where the default reaches 64.4. Of the harmonic mean the best peer leaves 39.9, the default 56.2.
+`taylor.group` and `pxp-iterative` here are those two.
+
+## What each part adds
+
+The default [without a part of it](how-it-works.md): `no-trials` takes the election by the scores of
+now (`trials=False, rate="equal"`), `no-balance` lets the lowest-scored filters go (`pool=0`),
+`no-order` weighs classes alike (`order="uniform"`), `log-odds-alone` does all three. In points of
+the unpruned accuracy, mean ± standard error over all runs.
+
+$parts
+
+## Task by task
+
+*Passes*: what the decisions took, in forward passes of the unpruned model over the reference set.
+
+$each
 ## What was tried
 
 On validation images of `vgg16-5`, 10 per class, one reference set (seed 100), all weights frozen,
@@ -127,96 +137,79 @@ networks much like those above, four reference sets (`inverted`: three):
 Python $python, TensorFlow $tensorflow, Keras $keras, CPU.
 """)
 
-RECOVERY = Template("""\
-# What recovery adds, and to which method
+REFITTED = Template("""\
+# What the default keeps
 
-Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page recovery` from its
-runs. Tasks, figures and protocol are those of [the comparison with all weights
-frozen](control.md); here what is left is [refitted](how-it-works.md#recovery-without-training) on
-the reference set at each rate, for every method alike. What `prune` refits by default, and why, is
-on [a page of its own](recovery-choice.md). *Over frozen*: AUC of `$default` against
-that of `$baseline` with all weights frozen, on the same seeds. Where layers are refitted, the
-`$default` of these tables is the default for frozen weights; how much more the default for
-refitted layers keeps stands [beside its description](how-it-works.md#unique-contributions).
+Written by `python examples/benchmarks/control.py --data DATA --out runs/ --page refitted` from its
+runs, those of `--protocols least-squares`. Layers are refitted to 20 reference images a class
+(`recovery="least_squares"`), as `prune` does it by default, and the default criterion is
+[`lrp.unique`](how-it-works.md#unique-contributions), refitted and scored anew after each 10 % of
+the filters. [With all weights frozen](control.md), methods are further apart.
 
-![Accuracy over the pruning rate, VGG16 on five classes, the head refitted](images/recovery.png)
+- Tasks are those of [the comparison with all weights frozen](control.md). For each seed a reference
+  set is drawn anew from training images; methods decide on it alone, and every figure was measured
+  on test images that no decision saw.
+- Figures are *shares of the unpruned network* on the same images, in percent, mean ± standard error
+  over the seeds: of its mean class accuracy under the curve (*AUC*, over pruning rates from 0 to
+  0.95), of its harmonic mean (*harmonic*), and of its mean class accuracy at some rates.
+- Variants were chosen on training images outside the reference set, with other seeds, of
+  `mobilenet-flowers` and the small networks on digits.
 
-$sections
+![Accuracy over the pruning rate, MobileNet on five kinds of flowers](images/refitted.png)
+
+$kept
+
+## Beside other criteria
+
+Criteria with `-refitted` in their names are published ones, for which what is left is refitted and
+scored anew every 10 %, as for the default: [`obs`](how-it-works.md#reconstruction) is the
+second-order criterion of ZipLM and SlimGPT for whole channels, `taylor.group` that of
+Torch-Pruning without normaliser. Gains are relative, over the one with the largest area; a gain
+below its standard error says nothing.
+
+$over
+
+## What each part adds
+
+The default tries two rankings at each step, what it takes by the one or the other, refitted, and
+keeps the better one by the accuracies. `lrp.unique-refitted` has unique contributions alone,
+`lrp.log_odds-refitted` plain ones alone; `log-odds-aware` is the default for frozen weights, which
+does not see what a refit will mend, and refitted once, at the rate that is measured. In points of
+the unpruned accuracy, mean ± standard error over all runs.
+
+$parts
+
+## Task by task
+
+*Passes*: what the decisions took, in forward passes of the unpruned model over the reference set.
+
+$each
 ## What was tried
 
-With the head refitted (`recovery="head"`), on validation images; AUC. *Trials*: several proposals
-for each step, of which the one goes that leaves the highest harmonic mean accuracy, by heads that
-did not see the sample, fitted to what it leaves. *Before*: by the scores of the unpruned model.
-*VGG16*: mean of `vgg16-5`, `vgg16-3` and `vgg16-2` with two reference sets each, 10 images per
-class. *Digits*: `residual-digits` with two, 20 per class. Equal steps. By chance alone, such means
-differ by about one point.
+On training images outside the reference sets, and not taken:
 
-| variant | VGG16 | digits |
-| --- | ---: | ---: |
-| scores now, a pool of 20 % | 75.6 | 86.5 |
-| four trials: now and before, pools of 0 and 20 % | 77.5 | 87.1 |
-| six, the default: the mean of both scores, too | 77.7 | 87.4 |
-| nine: pools of 10 %, too | 78.2 | 87.4 |
-| the same nine, heads with the penalty that suits the unpruned network | 77.1 | |
-| no trials, scores before fading as filters go, a pool of 20 % | 76.1 | 87.3 |
-| the same, a pool of 10 % | 77.1 | 84.6 |
-
-Trials otherwise: four judged a step of 5 % further ahead, where more is lost, 87.6 on digits
-(87.1 at the step itself) and 73.7 on `vgg16-2` (74.7), two steps further 85.1 and 74.1 with one
-reference set each. Four, and five more whose scores are scaled group by group at random, the
-scale of the winner being kept, 87.5 and 73.9, for 190 to 250 passes. Six, and more by the
-magnitude of the mean contribution and by its root mean square, 73.6 without and 73.9 with
-elections on `vgg16-2`, one reference set (75.0). Six with the folds of the judging heads drawn four
-times, 82.1 on three runs where one draw has 81.9.
-
-No trials of whole proposals, but one for each group, its lowest-scored fifth, which sets how its
-scores compare with those of other groups: 69.2 on `vgg16-5` (as it is 70.0), 86.8 and 82.6 on
-`vgg16-3` (81.9 and 83.4), 88.2 on digits (86.5). It loses at rates from 80 % on, and takes a pass
-for each group.
-
-Before there were trials, with *VGG16* the mean of `vgg16-5` with two reference sets and `vgg16-3`
-with one:
-
-| variant | explains | steers | VGG16 | digits |
-| --- | --- | --- | ---: | ---: |
-| as the default, but in equal steps and without trials | own head | cross-fitted | 74.0 | 86.5 |
-| the same | own | own | 74.1 | |
-| in adaptive steps | refitted | cross-fitted | 74.2 | |
-| equal steps | refitted | cross-fitted | | 84.6 |
-| a pool of 10 % | own | own | 75.3 | 86.2 |
-| a pool of 10 % | refitted | cross-fitted | 75.7 | 85.3 |
-| a pool of 30 % | own | own | 73.4 | |
-| no election | refitted | cross-fitted | 75.1 | |
-| no election, the mean of the scores in the whole network and now | own | own | 77.0 | 83.6 |
-| an election by these means, a pool of 20 % | own | own | | 87.9 |
-| Taylor | own | nothing | 74.2 | |
-| Taylor | refitted | nothing | 74.3 | |
-| `pxp` | own | nothing | 74.1 | |
-| iterative LRP | own | nothing | 70.0 | 84.3 |
-| iterative LRP | refitted | nothing | 65.5 | 85.1 |
-
-`vgg16-5`, one reference set, scored by a refitted head (as it is 69.4, in adaptive steps 69.0): by
-the heads that did not see the sample 68.1; contributions to all class scores 68.3, by these heads
-67.8; what a ridge head fitted to the other samples makes up for left out 69.0; steps of 2.5 % 68.8;
-classes weighted alike 67.8; mirror images in the reference set 68.6; a pool of 50 % 68.3; how two
-units cancel out counting 20 or 50 % less 69.6 and 69.3; preset A with order and rate 55.5.
-
-So which head explains matters little, but to iterative LRP: that is why the model's own does. Nor
-does any one score win; to let accuracy choose among several does.
-
-Head and least squares fitted anew at 30, 50, 70, 80 and 90 %, on what the stage before had left,
-against once at the end: mean accuracy at these rates on `mobilenet-flowers` 52.7 and 53.6 (two
-reference sets), against 51.1 and 53.0. For five times the work: so it is done at the end.
-
-## Limits
-
-- With recovery the AUC hardly exceeds the accuracy of the unpruned network: 81 to 96 % on the four
-  tasks of VGG16, 87 % on average. Iterative LRP with all weights frozen reaches 50.6 there, so that
-  no method can gain more than about 71 % over it, in the mean of these tasks. And the more recovery
-  mends, the less is left between methods.
-- With head and layers refitted, iterative LRP is within 1 % in the mean of the tasks, and where two
-  classes are left, level.
-- Trials are judged with the layers as they are. What least squares will mend is not seen.
+- What [comes back](how-it-works.md#unique-contributions) stays whatever the accuracy, over two
+  reference sets each: inverted-digits 84.6 (85.9 where accuracy decides, 84.9 where nothing comes
+  back), squeeze-digits 93.5 (93.5, 93.4), residual-digits 90.4 (91.2, 90.4). With all weights
+  frozen, one set, by the scores of the unpruned network: inverted-digits 63.0 (65.9 where nothing
+  comes back). All ranked anew, what is gone by its activations of before and gradients of now, as
+  two more trials: squeeze-digits 75.9 (75.9).
+- `obs` as a third way at each step, two reference sets each: inverted-digits 87.5 (85.9 without),
+  squeeze-digits 93.8 (93.5), residual-digits 90.2 (91.2), for half as much time again: better on
+  one, worse on another, and not measured on MobileNet.
+- Mirror images while units are chosen, in refits and scores: twice the passes, and no better. AUC /
+  harmonic with them and without, one reference set each: mobilenet-flowers 69.4 / 68.7 and
+  69.5 / 68.5 (20 images a class), squeeze-digits 91.9 / 87.0 and 94.0 / 93.1. In the last refit,
+  which makes the result, they are worth a point where images are few: mobilenet-flowers, 10 a
+  class, 67.8 / 66.2 everywhere, 68.1 / 66.2 in the last refit alone, 67.0 / 64.9 nowhere.
+- Groups weighed by [what each costs](sensitivity.md): at each step, what the refitted network loses
+  where one group alone loses the filters of the step, over what their contributions add up to. Two
+  reference sets each, AUC / harmonic: inverted-digits 86.4 / 82.1 (85.9 / 80.3 without),
+  residual-digits 90.0 / 83.3 (91.2 / 85.4), for as many more refits a step as there are groups.
+- Steps of 5 %; gradients of the unpruned network in the place of those of now; class weights by
+  cross-fitted heads; gradients that follow when a filter goes (93.9 of the unpruned network where
+  it is 94.4 otherwise); cross terms between filters that go together (93.4 and 93.2); three ways a
+  step, judged by cross-fitted heads (93.0).
 
 ## Where it was measured
 

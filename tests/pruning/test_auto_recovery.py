@@ -84,7 +84,7 @@ def test_many_layers_that_are_not_refitted_are_counted():
 
 @NETWORKS
 def test_it_keeps_what_the_best_of_the_options_keeps(network):
-    """The rule of docs/recovery.md, on held-out digits."""
+    """The rule of docs/recovery-choice.md, on held-out digits."""
     has_head = network.name == "pooled"
     options = [option for option in RECOVERIES if has_head or "head" not in RECOVERIES[option]]
     few = {**QUICK, "schedule": klp.schedules.EqualSteps(0.15), "validation": digits()[1]}
