@@ -72,7 +72,10 @@ def refitted(name: str) -> klp.Method:
 REFITTED = {
     method.name: method
     for method in (
-        *map(refitted, ("obs", "thinet", "taylor.group", "taylor", "lrp.log_odds", "pxp", "l1")),
+        *map(
+            refitted,
+            ("obs", "thinet", "taylor.group", "taylor", "lrp.unique", "lrp.log_odds", "pxp", "l1"),
+        ),
         klp.Method("log-odds-aware", _LOG_ODDS, _Aware),
     )
 }
