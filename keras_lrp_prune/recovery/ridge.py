@@ -18,6 +18,8 @@ from keras_lrp_prune.recovery.second_moments import SecondMoments, solved, with_
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # Where the search for the best one starts: most of them lie there or beside it.
 _FIRST = RIDGES.index(1e-1)
+# Of sums of squares: what eigenvalues of products may be off by.
+_ROUNDING = 1e-13
 
 
 class Samples(Protocol):
@@ -124,6 +126,7 @@ class _System:
     mean_x: np.ndarray
     mean_e: np.ndarray
     mean: float  # eigenvalue of X'X
+    least: float  # penalty: less is lost in the rounding of X'X
 
     @classmethod
     def of(cls, sums: _Sums, bias: bool) -> _System:
@@ -132,12 +135,13 @@ class _System:
         (mean_x,), mean_e = moments.means * bias, sums.xe[-1] / count * bias
         xx = moments.centred if bias else moments.products
         xe = xe - count * np.outer(mean_x, mean_e) if bias else xe
-        # Where inputs hardly vary, the trace is nothing but rounding: it gets a lower bound.
-        mean = max(np.trace(xx), 1e-9 * np.trace(moments.products)) / len(xx) or 1.0
-        return cls(xx, xe, mean_x, mean_e, mean)
+        # Where inputs hardly vary around large means, what is left without these is rounding.
+        squares = float(np.trace(moments.products))
+        mean = max(np.trace(xx), 1e-9 * squares) / len(xx) or 1.0
+        return cls(xx, xe, mean_x, mean_e, mean, _ROUNDING * squares)
 
     def solution(self, ridge: float) -> np.ndarray:
-        kernel = solved(self.xx, self.xe, ridge * self.mean)
+        kernel = solved(self.xx, self.xe, max(ridge * self.mean, self.least))
         return np.vstack([kernel, self.mean_e - self.mean_x @ kernel])
 
 

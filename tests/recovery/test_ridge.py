@@ -122,6 +122,26 @@ class TestRidge:
             for ridge in RIDGES:
                 assert samples.trial(ridge) < 1e-6
 
+    @given(
+        seed=st.integers(0, 10**6),
+        n_rows=st.integers(20, 300),
+        n_inputs=st.integers(1, 40),
+        spread=st.sampled_from([0.0, 1e-12, 1e-9, 1e-6]),
+    )
+    @examples(100)
+    def test_inputs_that_hardly_vary_around_large_means_are_solved(
+        self, seed, n_rows, n_inputs, spread
+    ):
+        rng = np.random.default_rng(seed)
+        means = 1e3 * rng.normal(size=n_inputs)
+        x = means + spread * rng.normal(size=(n_rows, n_inputs)) * (rng.random(n_inputs) < 0.5)
+        missing, held_out = rng.normal(size=(n_rows, 2)), np.arange(n_rows) % 5 == 0
+        for samples in both_kinds(n_inputs, 2):
+            samples.add(x.copy(), missing, held_out)
+            for ridge in RIDGES:
+                assert np.isfinite(samples.trial(ridge))
+                assert np.isfinite(samples.correction(ridge)).all()
+
     def test_nothing_missing_changes_nothing(self):
         x = np.random.default_rng(0).normal(size=(10, 4))
         for samples in both_kinds(4, 2):
