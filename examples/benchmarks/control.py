@@ -10,7 +10,7 @@ Reference sets are drawn from training images, anew for each seed; what is repor
 test images. `--selection` measures on training images that the reference set does not have
 instead, with seeds from 100 on: for choosing variants. `--page frozen` writes docs/control.md, from
 the runs of `--protocols frozen`, and `--page refitted` docs/refitted.md, from those of
-`--protocols least-squares`.
+`--protocols default`.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ PROTOCOLS: Mapping[str, tuple[str | None, tuple[float, ...]]] = {
     "frozen": (None, FINE),
     "head": ("head", FINE),
     "least-squares": ("least_squares", COARSE),
-    "head-least-squares": ("head+least_squares", COARSE),
+    "default": ("auto", COARSE),
 }
 
 

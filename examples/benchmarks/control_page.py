@@ -56,7 +56,7 @@ PAGES = {
     ),
     "refitted": Page(
         "refitted",
-        "least-squares",
+        "default",
         REFITTED,
         ("lrp.unique-refitted", "lrp.log_odds-refitted", "log-odds-aware"),
         "mobilenet-flowers",

@@ -14,8 +14,8 @@ RECOVERIES: Mapping[str | None, tuple[str, ...]] = {
     "head+least_squares": ("head", "least_squares"),
 }
 AUTO = "auto"
-# It needs neither labels nor a linear head; docs/recovery-choice.md has the measurements.
-_BEST = "least_squares"
+# docs/recovery-choice.md has the measurements. Where there is no linear head, layers alone.
+_BEST = "head+least_squares"
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,22 @@ class Recovery:
 
     @property
     def refits_head(self) -> bool:
-        """Whether the linear head is fitted anew."""
-        return "head" in RECOVERIES[self.chosen]
+        """Whether the linear head is fitted anew, and nothing else."""
+        return RECOVERIES[self.chosen] == ("head",)
+
+    @property
+    def corrects_head(self) -> bool:
+        """Whether it is corrected towards the labels, once layers are refitted."""
+        return "head" in RECOVERIES[self.chosen] and self.refits_layers
 
     @property
     def refits_layers(self) -> bool:
         """Whether layers are fitted to what they computed in the whole model."""
         return "least_squares" in RECOVERIES[self.chosen]
+
+    def named(self, *, corrected: bool) -> str | None:
+        """One of `RECOVERIES`: what was done, as the head is corrected only where that pays."""
+        return "least_squares" if self.corrects_head and not corrected else self.chosen
 
 
 FROZEN = Recovery(None)

@@ -1,10 +1,11 @@
-"""Refitting what is left on the reference set: layers and then the head."""
+"""Refitting what is left on the reference set: layers, and the head."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
+from keras_lrp_prune.evaluation import probabilities
 from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
-from keras_lrp_prune.examination.steering import LinearHead
+from keras_lrp_prune.examination.steering import LinearHead, has_linear_head
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
+from keras_lrp_prune.recovery.head_correction import is_fitted_on
 from keras_lrp_prune.recovery.least_squares import LeastSquares
 from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.weights import Weights, with_weights
@@ -41,11 +44,15 @@ class Refitted:
         rows: What the refitted network computes for the reference samples, with zeros for channels
             that are gone: the features that a linear head reads, if there is one, and the model's
             outputs, unless the head is fitted anew.
+        on_reference: Where the head was corrected towards the labels, what to report for the
+            reference samples: class probabilities, shape `(samples, classes)`, by heads that were
+            corrected without them; where the model's own head knew them, by that one.
     """
 
     weights: Weights = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[TensorRef, np.ndarray] = field(default_factory=dict)
+    on_reference: np.ndarray | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -53,14 +60,15 @@ class Refitted:
         weights = (array for layer in self.weights.values() for array in layer.values())
         return sum(array.nbytes for array in (*weights, *self.rows.values()))
 
-    def put_into(self, graph: ModelGraph, recovery: str | None) -> Recovered:
+    def put_into(self, graph: ModelGraph, recovery: Recovery) -> Recovered:
         """The model with these weights.
 
         Args:
             graph: The whole model, nested or flat.
-            recovery: One of `RECOVERIES`: what they were fitted by.
+            recovery: What they were fitted by.
         """
-        return Recovered(with_weights(graph, self.weights), self.skipped, recovery)
+        done = recovery.named(corrected=self.on_reference is not None)
+        return Recovered(with_weights(graph, self.weights), self.skipped, done)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Recovered:
 
 
 class Refitter:
-    """Refits what is left of a model, in closed form but for the head's logistic regression.
+    """Refits what is left of a model: layers in closed form, a head by logistic regression.
 
     One serves a whole run: what the layers of the whole model compute is kept from refit to refit,
     and the weights that were found last, as many as memory allows, so that a mask that comes back
@@ -91,11 +99,12 @@ class Refitter:
         problem: The whole model, flat, and the reference set.
         recovery: What is refitted.
         keras: The Keras that the model is of.
-        thorough: Whether layers are fitted to mirror images, too, and to more windows: twice the
-            work, for a result that is to last.
+        thorough: Whether the result is to last. Then layers are fitted to mirror images, too, and
+            to more windows, which is twice the work, and the head is corrected where it is to be.
 
     Raises:
-        UnsupportedModelError: If the head is to be refitted, and is no linear one.
+        UnsupportedModelError: If the head is to be refitted, and is no linear one. (`"auto"` leaves
+            it as it is then.)
         ValueError: If layers are to be refitted to a single image.
     """
 
@@ -109,16 +118,18 @@ class Refitter:
     ) -> None:
         self.problem, self.recovery, self._keras = problem, recovery, keras
         self._thorough = thorough
-        parts = RECOVERIES[recovery.chosen]
-        self._head = LinearHead(problem, refit=True) if "head" in parts else None
-        self._layers = self._least_squares() if "least_squares" in parts else None
+        wanted = "head" in RECOVERIES[recovery.chosen]
+        if wanted and recovery.is_auto:
+            wanted = has_linear_head(problem)
+        self._head = LinearHead(problem, refit=True) if wanted else None
+        self._layers = self._least_squares() if recovery.refits_layers else None
         self._found: dict[bytes, Refitted] = {}
-        self._passes_of_heads = 0
+        self._passes = 0
 
     @property
     def passes(self) -> int:
         """Forward passes over the reference set that refitting has cost so far."""
-        return self._passes_of_heads + (0 if self._layers is None else self._layers.passes)
+        return self._passes + (0 if self._layers is None else self._layers.passes)
 
     def refitted(
         self, removed: np.ndarray, *, on_part: Callable[[float], None] = lambda part: None
@@ -148,17 +159,31 @@ class Refitter:
             keras=self._keras,
             batch_size=problem.batch_size,
             memory=problem.memory,
-            include_head=self._head is None,
+            include_head=True,
             thorough=self._thorough,
             seed=problem.seed,
         )
 
-    def _network(self, removed: np.ndarray) -> Replay:
-        """What is left, to run over the reference samples."""
-        if self._layers is not None:
-            return self._layers.pruned(removed)
+    def _refitted(self, removed: np.ndarray, on_part: Callable[[float], None]) -> Refitted:
+        if self._layers is None:
+            return Refitted() if self._head is None else self._head_alone(removed, self._head)
+        if not removed.any():
+            return Refitted()
+        network = self._layers.pruned(removed)
+        refit = self._layers.refit(removed, network, on_part=on_part)
+        weights = _from_chief(refit.weights, self.problem.strategy)
+        rows = self._rows(network, list(references(self.problem.graph.outputs)))
+        reported = None
+        if self._head is not None and self._thorough:
+            corrected, reported = self._corrected(self._head, removed, rows, weights)
+            weights = {**weights, **corrected}
+        return Refitted(weights, refit.skipped, self._spread(rows, removed), reported)
+
+    def _head_alone(self, removed: np.ndarray, head: LinearHead) -> Refitted:
+        """The head fitted anew."""
+        self._passes += 1
         problem = self.problem
-        return Replay(
+        network = Replay(
             problem.graph,
             kept_without(problem.structure, removed),
             self._keras,
@@ -166,43 +191,67 @@ class Refitter:
             batch_size=problem.batch_size,
             memory=problem.memory,
         )
+        rows = self._rows(network, [])
+        fitted = {head.name: head.spread(head.fitted(rows[head.tensor]), removed)}
+        return Refitted(_from_chief(fitted, problem.strategy), {}, self._spread(rows, removed))
 
-    def _refitted(self, removed: np.ndarray, on_part: Callable[[float], None]) -> Refitted:
-        strategy = self.problem.strategy
-        if self._head is None and (self._layers is None or not removed.any()):
-            return Refitted()
-        weights: Weights = {}
-        skipped: Mapping[str, str] = {}
-        network = self._network(removed)
-        if self._layers is not None:
-            refit = self._layers.refit(removed, network, on_part=on_part)
-            weights, skipped = _from_chief(refit.weights, strategy), refit.skipped
-        rows = self._rows(network)
-        if (head := self._head) is not None:
-            self._passes_of_heads += self._layers is None
-            fitted = {head.name: head.spread(head.fitted(rows[head.tensor]), removed)}
-            weights = {**weights, **_from_chief(fitted, strategy)}
-            skipped = {name: reason for name, reason in skipped.items() if name != head.name}
-        return Refitted(
-            weights, skipped, {ref: self._spread(ref, rows[ref], removed) for ref in rows}
+    def _corrected(
+        self,
+        head: LinearHead,
+        removed: np.ndarray,
+        rows: Mapping[TensorRef, np.ndarray],
+        weights: Weights,
+    ) -> tuple[Weights, np.ndarray | None]:
+        """New weights of the head, and what to report for the samples, if it is corrected."""
+        own = {**self.problem.graph.layers[head.name].arrays(), **weights.get(head.name, {})}
+        found = head.corrected(
+            rows[head.tensor], head.left(own, removed), anew=self._is_of_reference
+        )
+        if found is None:
+            return {}, None
+        fitted, reported = found
+        if self._is_of_reference:
+            (output,) = references(self.problem.graph.outputs)
+            reported = probabilities(rows[output], self.problem.head.kind)
+        corrected = {head.name: head.spread(fitted, removed)}
+        return _from_chief(corrected, self.problem.strategy), reported
+
+    @cached_property
+    def _is_of_reference(self) -> bool:
+        """Whether the model's own head was fitted on the reference set; costs a pass."""
+        head = self._head
+        assert head is not None and self._layers is not None
+        self._passes += 1
+        nothing = np.zeros(self.problem.structure.n_units, bool)
+        rows = self._rows(self._layers.pruned(nothing), [])
+        return is_fitted_on(
+            rows[head.tensor], self.problem.graph.layers[head.name].arrays()["kernel"]
         )
 
-    def _rows(self, network: Replay) -> dict[TensorRef, np.ndarray]:
-        """What accuracies and heads are computed from, without what is gone."""
+    def _rows(self, network: Replay, refs: list[TensorRef]) -> dict[TensorRef, np.ndarray]:
+        """What accuracies and heads are computed from, without what is gone.
+
+        Args:
+            network: What is left.
+            refs: What is wanted beside the features that a linear head reads.
+        """
         graph = self.problem.graph
-        refs = [] if self._head is not None else list(references(graph.outputs))
         if (name := linear_head(graph)) is not None:
-            refs += [node.inputs[0] for node in graph.nodes if node.layer.name == name]
+            refs = [*refs, *(node.inputs[0] for node in graph.nodes if node.layer.name == name)]
         found = network.first(refs, len(self.problem.reference.x))
         arrays = {"": {str(number): rows for number, rows in enumerate(found)}}
         same = _from_chief(arrays, self.problem.strategy)[""]
         return dict(zip(refs, same.values(), strict=True))
 
-    def _spread(self, ref: TensorRef, rows: np.ndarray, removed: np.ndarray) -> np.ndarray:
-        """Rows with zeros for the channels that are gone."""
-        left = ~selects(removed, self.problem.structure.tensor_units[ref])
-        found = np.zeros((*rows.shape[:-1], len(left)), rows.dtype)
-        found[..., left] = rows
+    def _spread(
+        self, rows: Mapping[TensorRef, np.ndarray], removed: np.ndarray
+    ) -> dict[TensorRef, np.ndarray]:
+        """The rows with zeros for the channels that are gone."""
+        found = {}
+        for ref, array in rows.items():
+            left = ~selects(removed, self.problem.structure.tensor_units[ref])
+            found[ref] = np.zeros((*array.shape[:-1], len(left)), array.dtype)
+            found[ref][..., left] = array
         return found
 
 

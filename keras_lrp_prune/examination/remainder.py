@@ -61,9 +61,11 @@ class Remainder:
         """
         subject, recovery = self._subject, refitter.recovery
         found = refitter.refitted(self._removed, on_part=on_part)
-        done = found.put_into(subject.graph, recovery.chosen)
+        done = found.put_into(subject.graph, recovery)
+        if found.on_reference is not None:
+            self._version(done.graph).on_reference = found.on_reference
         if otherwise is not None and floor is not None and self.harmonic_mean(done.graph) < floor:
-            done = otherwise.put_into(subject.graph, recovery.chosen)
+            done = otherwise.put_into(subject.graph, recovery)
         if not recovery.is_auto:
             return done
         before, after = self.harmonic_mean(subject.graph), self.harmonic_mean(done.graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from keras_lrp_prune.recovery.head import (
     fold_heads,
     held_out_probabilities,
 )
+from keras_lrp_prune.recovery.head_correction import corrected_head
 
 # From this mean accuracy on, a head was probably fitted on the reference set, so that its accuracy
 # there says nothing.
@@ -122,7 +123,7 @@ class LinearHead:
     def __post_init__(self) -> None:
         graph = self.problem.graph
         name = linear_head(graph)
-        if name is None or not _is_multinomial(self.problem):
+        if not has_linear_head(self.problem):
             what = (
                 "does not end with a Dense layer on pooled features"
                 if name is None
@@ -132,6 +133,7 @@ class LinearHead:
             raise UnsupportedModelError(
                 f"Model {graph.name!r} {what}, as {asked} needs. Choose {instead}."
             )
+        assert name is not None
         self.name = name
         self.has_bias = "bias" in graph.layers[name].weights
         (node,) = [node for node in graph.nodes if node.layer.name == name]
@@ -151,20 +153,60 @@ class LinearHead:
         kernel[~selects(removed, units)] = weights["kernel"]
         return {**weights, "kernel": kernel}
 
+    def left(
+        self, weights: Mapping[str, np.ndarray], removed: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        """Weights for the features that are left from those for the whole layer."""
+        units = self.problem.structure.tensor_units[self.tensor]
+        return {**weights, "kernel": weights["kernel"][~selects(removed, units)]}
+
     def strength(self, features: np.ndarray) -> float:
         """The penalty that suits these features."""
         return best_strength(features, self.problem.reference.y, bias=self.has_bias)
 
     def fitted(self, features: np.ndarray) -> Mapping[str, np.ndarray]:
         """Weights of the layer, fitted on features of the reference samples."""
-        layer = self.problem.graph.layers[self.name]
         kernel, bias = fit_head(
             features, self.problem.reference.y, self.strength(features), bias=self.has_bias
         )
+        return self._as_stored(kernel, bias)
+
+    def corrected(
+        self, features: np.ndarray, weights: Mapping[str, np.ndarray], *, anew: bool
+    ) -> tuple[Mapping[str, np.ndarray], np.ndarray] | None:
+        """Weights of the layer, corrected towards the labels of the reference samples.
+
+        Args:
+            features: Of these samples.
+            weights: Those to start from, by name.
+            anew: Whether to start from zero instead.
+
+        Returns:
+            The weights, and class probabilities of each sample by a head that did not see it;
+            `None` where no correction does better.
+        """
+        kernel, bias = weights["kernel"], weights.get("bias", np.zeros(1))
+        bias = np.broadcast_to(bias, kernel.shape[1])
+        if self.problem.head.one_unit:
+            kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+        found = corrected_head(
+            features,
+            self.problem.reference.y,
+            kernel * (not anew),
+            bias * (not anew),
+            shifts=self.has_bias,
+        )
+        if found is None:
+            return None
+        return self._as_stored(found.kernel, found.bias), found.held_out
+
+    def _as_stored(self, kernel: np.ndarray, bias: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The weights of the layer from those of class logits."""
         if self.problem.head.one_unit:
             kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
         arrays = {"kernel": kernel, "bias": bias}
-        return {name: arrays[name].astype(array.dtype) for name, array in layer.arrays().items()}
+        own = self.problem.graph.layers[self.name].arrays()
+        return {name: arrays[name].astype(array.dtype) for name, array in own.items()}
 
 
 class CrossFit:
@@ -219,6 +261,11 @@ class CrossFit:
         return self._head.problem.reference.y
 
 
+def has_linear_head(problem: Problem[Any]) -> bool:
+    """Whether a model ends with a dense layer on pooled features that tells classes apart."""
+    return linear_head(problem.graph) is not None and _is_multinomial(problem)
+
+
 def _is_multinomial(problem: Problem[Prunable]) -> bool:
     """Whether the classes share one distribution."""
     return problem.head.kind != "sigmoid" or problem.head.one_unit
@@ -256,6 +303,6 @@ def chosen_steering(
     if wanted != "auto":
         return wanted
     y = problem.reference.y
-    if _alone(y) or linear_head(problem.graph) is None or not _is_multinomial(problem):
+    if _alone(y) or not has_linear_head(problem):
         return "as_is"
     return "cross_fit" if class_accuracies(y, unpruned()).mean() >= _FITTED else "as_is"

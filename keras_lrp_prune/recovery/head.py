@@ -93,7 +93,7 @@ def best_strength(features: np.ndarray, y: np.ndarray, *, bias: bool = True) -> 
     Returns:
         The inverse strength, for features of unit mean square.
     """
-    folds = _folds(y)
+    folds = folds_of(y)
     if folds is None:
         return 1.0
     regression = LogisticRegression(**_REGRESSION, fit_intercept=bias)
@@ -121,7 +121,7 @@ def fit_head(
     with one_thread():
         rows, basis = _in_few_numbers(features)
         regression.fit(rows, y)
-    kernel = basis @ regression.coef_.T / _scale(features)
+    kernel = basis @ regression.coef_.T / scale_of(features)
     shift = np.broadcast_to(regression.intercept_, kernel.shape[1])
     if kernel.shape[1] == 1:  # two classes: scikit-learn keeps the difference of their scores
         kernel, shift = np.hstack([-kernel, kernel]) / 2, np.concatenate([-shift, shift]) / 2
@@ -148,7 +148,7 @@ def fold_heads(
     Raises:
         ValueError: If a class has a single sample.
     """
-    folds = _folds(y)
+    folds = folds_of(y)
     if folds is None:
         raise ValueError("Cross-fitting takes at least two samples of each class.")
     return [
@@ -173,7 +173,8 @@ def held_out_probabilities(features: np.ndarray, heads: list[FoldHead]) -> np.nd
     return found
 
 
-def _folds(y: np.ndarray) -> StratifiedKFold | None:
+def folds_of(y: np.ndarray) -> StratifiedKFold | None:
+    """Folds with samples of each class, at most five; `None` if a class has a single sample."""
     count = min(_FOLDS, int(np.bincount(y).min()))
     return StratifiedKFold(count) if count >= 2 else None
 
@@ -183,13 +184,13 @@ def _in_few_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     With an L2 penalty the best weights lie in the span of the samples, so that nothing is lost.
     """
-    scaled = features.astype(np.float64) / _scale(features)
+    scaled = features.astype(np.float64) / scale_of(features)
     if scaled.shape[0] >= scaled.shape[1]:
         return scaled, np.eye(scaled.shape[1])
     basis = np.linalg.qr(scaled.T)[0]
     return scaled @ basis, basis
 
 
-def _scale(features: np.ndarray) -> float:
+def scale_of(features: np.ndarray) -> float:
     """One common scale for all features, so that strengths of the penalty are comparable."""
     return float(np.sqrt((features.astype(np.float64) ** 2).mean()) or 1.0)
