@@ -22,6 +22,7 @@ from keras_lrp_prune.recovery.threads import one_thread
 _STRENGTHS = tuple(10.0**power for power in range(-4, 4))
 # The search ends where more than this many times the best one is no better.
 _PATIENCE = 50.0
+_DEVIATIONS = 1.5
 _SEARCH = {"maxiter": 1_000, "ftol": 1e-9}
 # The second derivative of a sample's loss by a logit, about.
 _STEEPNESS = 0.1
@@ -54,7 +55,7 @@ def corrected_head(
 
     The penalty on the change, an L2 norm, is the strongest of those with which the mean class
     accuracy on samples of other folds is highest. The correction stands where it rights more of
-    them than it spoils by more than the standard deviation of their difference.
+    them than it spoils by 1.5 standard deviations of their difference.
 
     Args:
         features: Shape `(samples, features)`.
@@ -157,7 +158,10 @@ def _accuracy(logits: np.ndarray, y: np.ndarray) -> float:
 
 
 def _stands(before: np.ndarray, after: np.ndarray, y: np.ndarray) -> bool:
-    """Whether more samples are righted than spoiled, beyond chance (as McNemar's test counts)."""
+    """Whether so many more samples are righted than spoiled that it is hardly by chance.
+
+    As in McNemar's test (1947, Psychometrika 12:153), what both get right or wrong tells nothing.
+    """
     right, now = before.argmax(1) == y, after.argmax(1) == y
     righted, spoiled = int((now & ~right).sum()), int((right & ~now).sum())
-    return righted - spoiled > np.sqrt(righted + spoiled)
+    return righted - spoiled > _DEVIATIONS * float(np.sqrt(righted + spoiled))

@@ -81,7 +81,13 @@ def test_every_argument_with_a_rule_is_in_a_group_that_checks_it():
 def test_a_recovery_knows_what_it_comes_to(asked):
     recovery = Recovery(asked)
     assert recovery.chosen in RECOVERIES and recovery.is_auto == (asked == "auto")
-    assert recovery.refits_head == ("head" in (recovery.chosen or ""))
+    parts = RECOVERIES[recovery.chosen]
+    assert (recovery.refits_head or recovery.corrects_head) == ("head" in parts)
+    assert (recovery.refits_layers, recovery.corrects_head) == (
+        "least_squares" in parts,
+        len(parts) > 1,
+    )
+    assert recovery.named(corrected=True) == recovery.chosen
 
 
 def test_what_tells_a_run_from_others_stays_as_it_was_when_it_began(tmp_path):

@@ -37,14 +37,14 @@ class Refitting:
         self.mask = RefittedMask(self.refitter(), self.apart, self.scorer)
 
     def refitter(self):
-        return Refitter(self.problem, Recovery(self.recovery), keras)
+        return Refitter(self.problem, Recovery(self.recovery), keras, thorough=False)
 
     def outputs(self):
         return np.asarray(self.problem.working().model(self.x, training=False))
 
     def rebuilt(self, removed):
         found = self.refitter().refitted(removed)
-        graph = found.put_into(self.subject.graph, self.recovery).graph
+        graph = found.put_into(self.subject.graph, Recovery(self.recovery)).graph
         return rebuild(graph, kept_without(self.subject.structure, removed), keras)
 
 

@@ -212,7 +212,8 @@ def test_recovery_brings_held_out_accuracy_back(digits_task, recovery, criterion
     )
     low, high = (result.validation["after"]["accuracy"] for result in (frozen, recovered))
     assert high > low + 0.1
-    assert recovered.settings["recovery"] == recovery
+    # The head is corrected only where that is better on samples that it did not see.
+    assert recovered.settings["recovery"] in (recovery, recovery.removeprefix("head+"))
     head = linear_head(read_model(model).flat())
     assert head not in recovered.settings["not_recovered"]
     assert all((one == other).all() for one, other in zip(model.get_weights(), before, strict=True))

@@ -1,0 +1,95 @@
+"""A head corrected towards labels: what it learns, what it keeps, and when it is left alone."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiers import examples
+
+import keras_lrp_prune as klp
+from keras_lrp_prune.recovery.head import fit_head
+from keras_lrp_prune.recovery.head_correction import _Regression, corrected_head, is_fitted_on
+
+
+def task(n, n_features, n_classes=4, spread=1.0, seed=0):
+    """Features of classes that lie around centres of their own, and the best head for them."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(n_features, n_classes))
+    y = np.arange(n) % n_classes
+    features = centres[:, y].T + spread * rng.normal(size=(n, n_features))
+    kernel = centres / spread**2
+    return features, y, kernel, -(centres**2).sum(0) / spread**2 / 2
+
+
+def accuracy(features, y, kernel, bias):
+    return ((features @ kernel + bias).argmax(1) == y).mean()
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(12, 60),
+    n_features=st.integers(2, 80),
+    strength=st.sampled_from([1e-3, 0.1, 1.0]),
+)
+@examples(40)
+def test_from_zero_it_is_scikit_learns_regression(seed, n, n_features, strength):
+    features, y, *_ = task(n, n_features, spread=2.0, seed=seed)
+    start = np.zeros((n, 4))
+    change, shift = _Regression(features, y, start, shifts=True).correction(strength)
+    kernel, bias = fit_head(features, y, strength)
+    ours, theirs = features @ change + shift, features @ kernel + bias
+    ours, theirs = (logits - logits.mean(1, keepdims=True) for logits in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, atol=0.02 * np.abs(theirs).max() + 1e-3)
+
+
+def test_it_mends_what_changed_and_keeps_what_it_knew():
+    features, y, kernel, bias = task(80, 30, spread=2.0)
+    fresh, labels, *_ = task(2000, 30, spread=2.0, seed=1)
+    wrong = bias + np.array([6.0, 0, 0, -6.0])
+    found = corrected_head(features, y, kernel, wrong, shifts=True)
+    mended = accuracy(fresh, labels, found.kernel, found.bias)
+    assert mended > accuracy(fresh, labels, kernel, wrong) + 0.05
+    assert mended > accuracy(fresh, labels, *fit_head(features, y, 1.0)) - 0.01
+    assert (found.held_out.argmax(1) == y).mean() > 0.6
+
+
+def test_a_head_that_is_as_good_as_any_is_left_alone():
+    features, y, kernel, bias = task(60, 40, spread=3.0)
+    assert corrected_head(features, y, kernel, bias, shifts=True) is None
+
+
+def test_labels_that_features_do_not_tell_change_nothing():
+    stand = 0
+    for seed in range(20):
+        features, y = np.random.default_rng(seed).normal(size=(60, 20)), np.arange(60) % 3
+        start = np.zeros((20, 3)), np.zeros(3)
+        stand += corrected_head(features, y, *start, shifts=True) is not None
+    assert stand <= 4
+
+
+def test_without_a_bias_none_is_made():
+    features, y, kernel, _ = task(80, 30, spread=2.0)
+    found = corrected_head(features, y, 0 * kernel, np.zeros(4), shifts=False)
+    assert not found.bias.any() and found.kernel.any()
+
+
+def test_one_sample_of_a_class_is_too_few_to_judge_by():
+    features, y, kernel, bias = task(9, 5, n_classes=4)
+    y[y == 3] = 2
+    y[0] = 3
+    assert corrected_head(features, y, 0 * kernel, bias, shifts=True) is None
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_heads_that_were_fitted_on_the_samples_are_told(n):
+    inputs = keras.Input((64,))
+    backbone = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
+    features, y, kernel, _ = task(n, 64)
+    features = features.astype("float32")
+    model = klp.with_linear_head(backbone, (features, y))
+    own = model.layers[-1].get_weights()[0]
+    assert is_fitted_on(features, own) == (n == 20)  # of 200, any kernel is a combination
+    assert not is_fitted_on(features, kernel + np.random.default_rng(0).normal(size=kernel.shape))
+    others, labels, *_ = task(n, 64, seed=5)
+    assert not is_fitted_on(others, own) and labels.any()
