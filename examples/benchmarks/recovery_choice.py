@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,37 +36,34 @@ from keras_lrp_prune.examination.refit import Refitter
 from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.heads import linear_head
 
-RATES = (0.3, 0.5, 0.7)
-# The default for frozen weights, but in steps of 10 %: half of the work.
+RATES = (0.3, 0.5, 0.7, 0.8)
+# The default; for weights that stay as they are in steps of 10 %, too: half of the work.
 METHOD = klp.Method("accuracy-aware", None, partial(klp.schedules.AccuracyAware, initial_step=0.1))
-# Which units go depends on whether the head will be fitted anew, and on nothing else.
-OPTIONS: Mapping[bool, tuple[str | None, ...]] = {
-    False: (None, "least_squares"),
-    True: ("head", "head+least_squares"),
+# With which recovery units are chosen, and those that it decides for.
+OPTIONS: Mapping[str | None, tuple[str | None, ...]] = {
+    None: (None,),
+    "head": ("head",),
+    "least_squares": ("least_squares", "head+least_squares"),
 }
 
 
 @dataclass(frozen=True)
 class Network:
-    """A task, and the rates that it is pruned to: large networks to fewer.
+    """A task.
 
     Args:
         make: Gives the model, a reference set and images to judge on.
         fits_head: Whether the head of the model was fitted on the reference set.
-        rates: Pruning rates.
     """
 
     make: Callable[[control.Draw, Path], control.Triple]
     fits_head: bool
-    rates: Sequence[float] = RATES
 
 
 NETWORKS: Mapping[str, Network] = {
     **{name: Network(it.task, it.learnt is not None) for name, it in TRAINED.items()},
-    "mobilenet-flowers": Network(
-        lambda draw, cache: control.mobilenet(draw, side=96), True, RATES[:2]
-    ),
-    "vgg16-3": Network(lambda draw, cache: control.TASKS["vgg16-3"](draw), False, RATES[:2]),
+    "mobilenet-flowers": Network(lambda draw, cache: control.mobilenet(draw, side=96), True),
+    "vgg16-3": Network(lambda draw, cache: control.TASKS["vgg16-3"](draw), False),
 }
 
 
@@ -79,11 +76,11 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
     judged = task.samples(held_out, "held-out images")
     problem = task.problem(seed=seed)
 
-    def refitter(recovery: str | None) -> Refitter:
-        return Refitter(problem, Recovery(recovery), task.keras_module)
+    def refitter(recovery: str | None, *, thorough: bool) -> Refitter:
+        return Refitter(problem, Recovery(recovery), task.keras_module, thorough=thorough)
 
     def accuracies(removed: np.ndarray, recovery: str | None) -> list[float]:
-        models = RebuiltModels(task, refitter(recovery))
+        models = RebuiltModels(task, refitter(recovery, thorough=True))
         return models.class_accuracies(removed, judged).tolist()
 
     found: dict[str, Any] = {
@@ -92,18 +89,19 @@ def measure(name: str, per_class: int, seed: int, data: Path, cache: Path) -> di
         "options": {},
         "seconds": {"task": time.perf_counter() - start},
     }
-    for refit_head, options in OPTIONS.items():
-        if refit_head and not found["has_head"]:
+    for decides, all_options in OPTIONS.items():
+        options = [one for one in all_options if found["has_head"] or "head" not in str(one)]
+        if not options:
             continue
         decisions = decide(
             task,
             METHOD,
-            NETWORKS[name].rates,
-            refitter=refitter("head" if refit_head else None),
+            RATES,
+            refitter=refitter(decides, thorough=False),
             seed=seed,
             engine=CriterionChoice(engine="native"),
         )
-        found["seconds"][f"decisions, head {refit_head}"] = decisions.seconds
+        found["seconds"][f"decisions, {decides}"] = decisions.seconds
         for option in options:
             start = time.perf_counter()
             found["options"][str(option)] = [accuracies(mask, option) for mask in decisions.masks]

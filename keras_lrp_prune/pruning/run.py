@@ -96,14 +96,15 @@ def prune(
             where it is installed and exact on the model, else native. `"lrp.unique"` and
             `"lrp.log_odds"` are always native.
         recovery: Which of the weights that are left are refitted, without training. `"auto"`: the
-            best in general, `"least_squares"`, unless it loses more than a quarter of the harmonic
-            mean accuracy on the reference set or crosses `min_accuracy`: then the weights stay.
-            `"least_squares"`: layers are fitted to the outputs that they had in the whole model, at
-            each step or after the last one; the result names those without a closed form.
-            `"head"`: the linear head on the pooled features is fitted anew, on the reference set,
-            after the last step, and heads that did not see the sample, fitted for each candidate,
-            steer and choose among the schedule's trials. `"head+least_squares"`: both. `None`: all
-            weights stay as they are, as in published comparisons of pruning.
+            best in general, `"head+least_squares"`, unless it loses more than a quarter of the
+            harmonic mean accuracy on the reference set or crosses `min_accuracy`: then the weights
+            stay. `"least_squares"`: layers are fitted to the outputs that they had in the whole
+            model, at each step or after the last one; the result names those without a closed form.
+            `"head+least_squares"`: then, after the last step, the linear head on pooled features is
+            corrected towards the labels, where samples that it did not see say that this is better.
+            `"head"`: it is fitted anew after the last step, no layer is, and heads that did not see
+            the sample, fitted for each candidate, steer and choose among the schedule's trials.
+            `None`: all weights stay as they are, as in published comparisons of pruning.
         protect: Layers to leave alone (a nested model's name: all in it).
         min_channels: Channels that every group keeps: a number, or a share between 0 and 1 of the
             group's channels.

@@ -206,3 +206,41 @@ def test_a_refit_that_loses_much_is_refused(disturbed, capsys):
 )
 def test_when_a_refit_stands(before, after, floor, kept):
     assert stands(before, after, floor) is kept
+
+
+@pytest.fixture(scope="module")
+def biased(pooled):
+    """A linear head that names some classes too often."""
+    model = keras.models.clone_model(pooled)
+    model.set_weights(pooled.get_weights())
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, bias + np.linspace(-2, 2, 10, dtype="float32")])
+    return model
+
+
+def test_the_head_is_corrected_where_samples_that_it_did_not_see_say_so(biased):
+    options = {**QUICK, "schedule": klp.schedules.EqualSteps(0.3), "validation": digits()[1]}
+    corrected, layers_alone = (
+        klp.prune(biased, reference(), 0.6, recovery=recovery, **options)
+        for recovery in ("auto", "least_squares")
+    )
+    assert corrected.settings["recovery"] == "head+least_squares"
+    assert harmonic(corrected) > harmonic(layers_alone) + 0.05
+    *same, head = corrected.model.layers
+    assert all(map(same_weights, same, layers_alone.model.layers))
+    assert not same_weights(head, layers_alone.model.layers[-1])
+    # By heart, it would know more of the samples than is reported.
+    x, y = reference()
+    known = (np.asarray(corrected.model(x)).argmax(1) == y).mean()
+    assert corrected.reference["after"]["accuracy"] < known
+
+
+def test_a_head_that_was_fitted_on_the_reference_set_is_fitted_anew(pooled):
+    backbone = keras.Model(pooled.inputs, pooled.layers[-1].input)
+    samples = reference(4)
+    model = klp.with_linear_head(backbone, samples)
+    assert len(samples[0]) < 0.9 * backbone.output_shape[-1], "else it cannot be told"
+    result = klp.prune(model, samples, 0.5, **QUICK)
+    assert result.settings["recovery"] == "head+least_squares"
+    # As before pruning: by the head that knows the samples.
+    assert result.reference["after"]["accuracy"] > 0.9
