@@ -23,7 +23,7 @@ _STRENGTHS = tuple(10.0**power for power in range(-4, 4))
 # The search ends where more than this many times the best one is no better.
 _PATIENCE = 50.0
 _DEVIATIONS = 1.5
-_SEARCH = {"maxiter": 1_000, "ftol": 1e-9}
+_SEARCH = {"maxiter": 200, "ftol": 1e-7}
 # The second derivative of a sample's loss by a logit, about.
 _STEEPNESS = 0.1
 _TINY = 1e-12
@@ -65,13 +65,16 @@ def corrected_head(
         shifts: Whether the head has a bias, so that it can change.
 
     Returns:
-        The head; `None` where no correction stands, or a class has a single sample.
+        The head; `None` where no correction stands, a class has a single sample, or what the head
+        gives is not finite.
     """
     folds = folds_of(y)
     if folds is None:
         return None
     features = features.astype(np.float64)
     logits = features @ kernel + bias
+    if not np.isfinite(logits).all():
+        return None
     best, highest, held_out = _STRENGTHS[0], -1.0, logits
     with one_thread():
         parts = [

@@ -81,6 +81,13 @@ def test_one_sample_of_a_class_is_too_few_to_judge_by():
     assert corrected_head(features, y, 0 * kernel, bias, shifts=True) is None
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_left_alone(value):
+    features, y, kernel, bias = task(20, 5)
+    features[3, 2] = value
+    assert corrected_head(features, y, kernel, bias, shifts=True) is None
+
+
 @pytest.mark.parametrize("n", [20, 200])
 def test_heads_that_were_fitted_on_the_samples_are_told(n):
     inputs = keras.Input((64,))
