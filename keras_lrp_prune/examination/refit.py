@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from io import BytesIO
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
-from keras_lrp_prune.evaluation import probabilities
 from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
 from keras_lrp_prune.examination.steering import LinearHead, has_linear_head
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.heads import linear_head
 from keras_lrp_prune.graph.model_graph import ModelGraph, TensorRef, references
-from keras_lrp_prune.recovery.head_correction import is_fitted_on
 from keras_lrp_prune.recovery.least_squares import LeastSquares
 from keras_lrp_prune.recovery.replay import Replay
 from keras_lrp_prune.recovery.weights import Weights, with_weights
@@ -46,7 +43,7 @@ class Refitted:
             outputs, unless the head is fitted anew.
         on_reference: Where the head was corrected towards the labels, what to report for the
             reference samples: class probabilities, shape `(samples, classes)`, by heads that were
-            corrected without them; where the model's own head knew them, by that one.
+            corrected without them.
     """
 
     weights: Weights = field(default_factory=dict)
@@ -175,7 +172,9 @@ class Refitter:
         rows = self._rows(network, list(references(self.problem.graph.outputs)))
         reported = None
         if self._head is not None and self._thorough:
-            corrected, reported = self._corrected(self._head, removed, rows, weights)
+            corrected, reported = self._corrected(
+                self._head, removed, rows[self._head.tensor], weights
+            )
             weights = {**weights, **corrected}
         return Refitted(weights, refit.skipped, self._spread(rows, removed), reported)
 
@@ -196,37 +195,15 @@ class Refitter:
         return Refitted(_from_chief(fitted, problem.strategy), {}, self._spread(rows, removed))
 
     def _corrected(
-        self,
-        head: LinearHead,
-        removed: np.ndarray,
-        rows: Mapping[TensorRef, np.ndarray],
-        weights: Weights,
+        self, head: LinearHead, removed: np.ndarray, features: np.ndarray, weights: Weights
     ) -> tuple[Weights, np.ndarray | None]:
-        """New weights of the head, and what to report for the samples, if it is corrected."""
+        """New weights of the head, if there are any, and what they say of samples not seen."""
         own = {**self.problem.graph.layers[head.name].arrays(), **weights.get(head.name, {})}
-        found = head.corrected(
-            rows[head.tensor], head.left(own, removed), anew=self._is_of_reference
-        )
+        found = head.corrected(features, head.left(own, removed))
         if found is None:
             return {}, None
-        fitted, reported = found
-        if self._is_of_reference:
-            (output,) = references(self.problem.graph.outputs)
-            reported = probabilities(rows[output], self.problem.head.kind)
-        corrected = {head.name: head.spread(fitted, removed)}
-        return _from_chief(corrected, self.problem.strategy), reported
-
-    @cached_property
-    def _is_of_reference(self) -> bool:
-        """Whether the model's own head was fitted on the reference set; costs a pass."""
-        head = self._head
-        assert head is not None and self._layers is not None
-        self._passes += 1
-        nothing = np.zeros(self.problem.structure.n_units, bool)
-        rows = self._rows(self._layers.pruned(nothing), [])
-        return is_fitted_on(
-            rows[head.tensor], self.problem.graph.layers[head.name].arrays()["kernel"]
-        )
+        corrected = {head.name: head.spread(found[0], removed)}
+        return _from_chief(corrected, self.problem.strategy), found[1]
 
     def _rows(self, network: Replay, refs: list[TensorRef]) -> dict[TensorRef, np.ndarray]:
         """What accuracies and heads are computed from, without what is gone.

@@ -172,14 +172,13 @@ class LinearHead:
         return self._as_stored(kernel, bias)
 
     def corrected(
-        self, features: np.ndarray, weights: Mapping[str, np.ndarray], *, anew: bool
+        self, features: np.ndarray, weights: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray] | None:
         """Weights of the layer, corrected towards the labels of the reference samples.
 
         Args:
             features: Of these samples.
             weights: Those to start from, by name.
-            anew: Whether to start from zero instead.
 
         Returns:
             The weights, and class probabilities of each sample by a head that did not see it;
@@ -190,11 +189,7 @@ class LinearHead:
         if self.problem.head.one_unit:
             kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
         found = corrected_head(
-            features,
-            self.problem.reference.y,
-            kernel * (not anew),
-            bias * (not anew),
-            shifts=self.has_bias,
+            features, self.problem.reference.y, kernel, bias, shifts=self.has_bias
         )
         if found is None:
             return None

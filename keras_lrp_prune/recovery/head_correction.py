@@ -27,9 +27,6 @@ _SEARCH = {"maxiter": 200, "ftol": 1e-7}
 # The second derivative of a sample's loss by a logit, about.
 _STEEPNESS = 0.1
 _TINY = 1e-12
-# Of the features, how many samples there may be to tell whether a kernel combines these; and what
-# share of it may not be a combination, by rounding.
-_FEW_SAMPLES, _OF_SAMPLES = 0.9, 0.01
 
 
 @dataclass(frozen=True)
@@ -94,25 +91,6 @@ def corrected_head(
             return None
         change, shift = _Regression(features, y, logits, shifts=shifts).correction(best)
     return CorrectedHead(kernel + change, bias + shift, softmax(held_out, axis=1))
-
-
-def is_fitted_on(features: np.ndarray, kernel: np.ndarray) -> bool:
-    """Whether a head was fitted on these samples alone, so that what it says of them tells nothing.
-
-    Fitted from zero, with an L2 penalty or by plain gradient steps, what a kernel tells classes
-    apart by is a combination of the samples' features. By chance it is none where there are fewer
-    samples than features; where there are not, this cannot be told.
-
-    Args:
-        features: Those that it reads, shape `(samples, features)`.
-        kernel: Shape `(features, classes)`.
-    """
-    if len(features) > _FEW_SAMPLES * features.shape[1]:
-        return False
-    contrasts = kernel - kernel.mean(1, keepdims=True)
-    basis = np.linalg.qr(features.T.astype(np.float64))[0]
-    rest = contrasts - basis @ (basis.T @ contrasts)
-    return bool(np.linalg.norm(rest) <= _OF_SAMPLES * np.linalg.norm(contrasts))
 
 
 class _Regression:

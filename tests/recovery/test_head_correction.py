@@ -1,15 +1,13 @@
 """A head corrected towards labels: what it learns, what it keeps, and when it is left alone."""
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiers import examples
 
-import keras_lrp_prune as klp
 from keras_lrp_prune.recovery.head import fit_head
-from keras_lrp_prune.recovery.head_correction import _Regression, corrected_head, is_fitted_on
+from keras_lrp_prune.recovery.head_correction import _Regression, corrected_head
 
 
 def task(n, n_features, n_classes=4, spread=1.0, seed=0):
@@ -86,17 +84,3 @@ def test_what_is_not_finite_is_left_alone(value):
     features, y, kernel, bias = task(20, 5)
     features[3, 2] = value
     assert corrected_head(features, y, kernel, bias, shifts=True) is None
-
-
-@pytest.mark.parametrize("n", [20, 200])
-def test_heads_that_were_fitted_on_the_samples_are_told(n):
-    inputs = keras.Input((64,))
-    backbone = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
-    features, y, kernel, _ = task(n, 64)
-    features = features.astype("float32")
-    model = klp.with_linear_head(backbone, (features, y))
-    own = model.layers[-1].get_weights()[0]
-    assert is_fitted_on(features, own) == (n == 20)  # of 200, any kernel is a combination
-    assert not is_fitted_on(features, kernel + np.random.default_rng(0).normal(size=kernel.shape))
-    others, labels, *_ = task(n, 64, seed=5)
-    assert not is_fitted_on(others, own) and labels.any()
