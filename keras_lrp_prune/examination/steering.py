@@ -31,7 +31,7 @@ _FITTED = 0.99
 # For messages, by whether the head is refitted in the end: the argument that needs a linear head,
 # and the one to give instead.
 _ASKED = {
-    True: ("recovery='head'", "recovery='least_squares' or None"),
+    True: ("a recovery of the head", "recovery='least_squares', 'auto' or None"),
     False: ("steering='cross_fit'", "AccuracyAware(steering='as_is')"),
 }
 

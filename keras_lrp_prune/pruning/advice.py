@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # More samples are not advised where every class has this many.
 _MANY_SAMPLES = 100
+_CORRECTED = (
+    "Reference set, after: by heads that did not see the sample, corrected as the model's is"
+)
 # The most layers that the summary names for one reason.
 _MOST_SKIPPED = 2
 
@@ -93,12 +96,15 @@ def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
     """The lines of a summary on the recovery of a run.
 
     Returns:
-        What `"auto"` chose, if that was asked for, and the layers that could not be refitted.
+        What `"auto"` chose, if that was asked for, whose figures those of a corrected head are, and
+        the layers that could not be refitted.
     """
     chosen = []
     if settings.get("asked_recovery") == AUTO:
         why = settings.get("refit_refused") or "chosen by 'auto'"
         chosen = [f"Recovery: {settings['recovery'] or 'none'} ({why})"]
+    if settings.get("recovery") == "head+least_squares":
+        chosen.append(_CORRECTED)
     skipped = settings.get("not_recovered", {})
     return chosen + reason_lines("Not refitted", skipped, _MOST_SKIPPED)
 

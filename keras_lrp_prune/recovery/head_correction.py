@@ -14,14 +14,12 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from keras_lrp_prune.evaluation import DECIMALS, class_accuracies
+from keras_lrp_prune.evaluation import DECIMALS, class_accuracies, harmonic_mean_accuracy
 from keras_lrp_prune.recovery.head import folds_of, scale_of
 from keras_lrp_prune.recovery.threads import one_thread
 
 # Inverse strengths of the penalty to choose from, for features scaled to unit mean square.
 _STRENGTHS = tuple(10.0**power for power in range(-4, 4))
-# The search ends where more than this many times the best one is no better.
-_PATIENCE = 50.0
 _DEVIATIONS = 1.5
 _SEARCH = {"maxiter": 200, "ftol": 1e-7}
 # The second derivative of a sample's loss by a logit, about.
@@ -52,7 +50,8 @@ def corrected_head(
 
     The penalty on the change, an L2 norm, is the strongest of those with which the mean class
     accuracy on samples of other folds is highest. The correction stands where it rights more of
-    them than it spoils by 1.5 standard deviations of their difference.
+    them than it spoils by 1.5 standard deviations of their difference, and their harmonic mean
+    accuracy is no lower.
 
     Args:
         features: Shape `(samples, features)`.
@@ -72,7 +71,7 @@ def corrected_head(
     logits = features @ kernel + bias
     if not np.isfinite(logits).all():
         return None
-    best, highest, held_out = _STRENGTHS[0], -1.0, logits
+    best, highest, held_out = 0.0, _accuracy(logits, y), logits
     with one_thread():
         parts = [
             (_Regression(features[fitted], y[fitted], logits[fitted], shifts=shifts), held)
@@ -85,9 +84,7 @@ def corrected_head(
                 found[held] += features[held] @ change + shift
             if (accuracy := _accuracy(found, y)) > highest:
                 best, highest, held_out = strength, accuracy, found
-            elif strength > _PATIENCE * best:
-                break
-        if not _stands(logits, held_out, y):
+        if not best or not _stands(logits, held_out, y):
             return None
         change, shift = _Regression(features, y, logits, shifts=shifts).correction(best)
     return CorrectedHead(kernel + change, bias + shift, softmax(held_out, axis=1))
@@ -141,8 +138,11 @@ def _accuracy(logits: np.ndarray, y: np.ndarray) -> float:
 def _stands(before: np.ndarray, after: np.ndarray, y: np.ndarray) -> bool:
     """Whether so many more samples are righted than spoiled that it is hardly by chance.
 
-    As in McNemar's test (1947, Psychometrika 12:153), what both get right or wrong tells nothing.
+    And no class pays for it, by the harmonic mean accuracy. As in McNemar's test (1947,
+    Psychometrika 12:153), what both get right or wrong tells nothing.
     """
     right, now = before.argmax(1) == y, after.argmax(1) == y
+    harmonic = [harmonic_mean_accuracy(class_accuracies(y, logits)) for logits in (before, after)]
     righted, spoiled = int((now & ~right).sum()), int((right & ~now).sum())
-    return righted - spoiled > _DEVIATIONS * float(np.sqrt(righted + spoiled))
+    beyond_chance = righted - spoiled > _DEVIATIONS * float(np.sqrt(righted + spoiled))
+    return beyond_chance and harmonic[1] >= harmonic[0]

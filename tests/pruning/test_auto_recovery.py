@@ -229,6 +229,7 @@ def test_the_head_is_corrected_where_samples_that_it_did_not_see_say_so(biased):
     *same, head = corrected.model.layers
     assert all(map(same_weights, same, layers_alone.model.layers))
     assert not same_weights(head, layers_alone.model.layers[-1])
+    assert any("did not see the sample" in line for line in recovery_lines(corrected.settings))
     # By heart, it would know more of the samples than is reported.
     x, y = reference()
     known = (np.asarray(corrected.model(x)).argmax(1) == y).mean()

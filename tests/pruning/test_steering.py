@@ -102,7 +102,10 @@ def test_fold_heads_do_not_enter_the_result(backbone, reference):
 
 # What needs a head, and what each of them has instead.
 NEEDING = [
-    (lambda: {"recovery": "head"}, "recovery='head' needs. Choose recovery='least_squares' or"),
+    (
+        lambda: {"recovery": "head"},
+        "a recovery of the head needs. Choose recovery='least_squares', 'auto'",
+    ),
     (
         lambda: {"schedule": AccuracyAware(steering="cross_fit")},
         r"steering='cross_fit' needs. Choose AccuracyAware\(steering='as_is'\)",

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiers import examples
 
+from keras_lrp_prune.evaluation import class_accuracies, harmonic_mean_accuracy
 from keras_lrp_prune.recovery.head import fit_head
 from keras_lrp_prune.recovery.head_correction import _Regression, corrected_head
 
@@ -77,6 +78,22 @@ def test_one_sample_of_a_class_is_too_few_to_judge_by():
     y[y == 3] = 2
     y[0] = 3
     assert corrected_head(features, y, 0 * kernel, bias, shifts=True) is None
+
+
+def test_no_rare_class_pays_for_a_frequent_one():
+    rng = np.random.RandomState(1)
+    y = np.repeat(np.arange(3), [170, 6, 6])
+    features = np.abs(rng.randn(len(y), 20))
+    features[:, 0] += (y == 1) * 0.8
+    features[:, 1] += (y == 2) * 0.8
+    kernel = np.zeros((20, 3))
+    kernel[0, 1] = kernel[1, 2] = 2
+    bias = np.array([2.0, 0, 0])
+    before = harmonic_mean_accuracy(class_accuracies(y, features @ kernel + bias))
+    found = corrected_head(features, y, kernel, bias, shifts=True)
+    assert (
+        found is None or harmonic_mean_accuracy(class_accuracies(y, found.held_out)) >= before > 0
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
