@@ -156,7 +156,6 @@ class Refitter:
             keras=self._keras,
             batch_size=problem.batch_size,
             memory=problem.memory,
-            include_head=True,
             thorough=self._thorough,
             seed=problem.seed,
         )

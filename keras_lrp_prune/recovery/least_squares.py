@@ -83,7 +83,6 @@ class LeastSquares:
         keras: The Keras module to run the networks with.
         batch_size: Samples that are run at once.
         memory: Bytes to keep on the host.
-        include_head: Whether the layer that makes the class scores is refitted too, to its logits.
         thorough: Whether layers are fitted to mirror images, too, and to as many windows as memory
             is meant for; else to so few that their products take at most 1e10 multiplications.
         seed: For the images held out and the windows drawn.
@@ -105,7 +104,6 @@ class LeastSquares:
         keras: ModuleType,
         batch_size: int = DEFAULT_BATCH_SIZE,
         memory: float = DEFAULT_MEMORY,
-        include_head: bool = False,
         thorough: bool = True,
         seed: int = 0,
     ) -> None:
@@ -116,7 +114,6 @@ class LeastSquares:
         self._n_images = len(self._images())
         self._held_out = _held_out(len(x), self._n_images, seed)
         self._batch_size, self._memory = batch_size, memory / 2
-        self._head = None if include_head else _head(self._graph)
         everything = np.ones(structure.n_units, bool)
         self._targets = Targets(
             self._graph,
@@ -200,8 +197,6 @@ class LeastSquares:
             if not _has_kernel(node) or not any(selects(removed, units).any() for units in read):
                 continue
             try:
-                if node.name == self._head:
-                    raise NoWindows("output: the class scores")
                 found[node.name] = windows_read_by(self._graph, node)
             except NoWindows as reason:
                 skipped[node.layer.name] = str(reason)
@@ -305,14 +300,6 @@ def windows_read_by(graph: ModelGraph, node: Node) -> Windows:
     if len(node.inputs) > 1:
         raise NoWindows("several tensors as input")
     return windows_of(node.layer, len(graph.shape(node.inputs[0])))
-
-
-def _head(graph: ModelGraph) -> str:
-    """The call that makes the class scores: the last with a kernel in front of the output."""
-    node = graph.by_name[next(references(graph.outputs)).node]
-    while not _has_kernel(node) and len(node.inputs) == 1:
-        node = graph.by_name[node.inputs[0].node]
-    return node.name
 
 
 def _has_kernel(node: Node) -> bool:

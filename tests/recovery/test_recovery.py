@@ -38,7 +38,7 @@ from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 def refit(model, removed, x, **options):
     graph, structure = analysed(model)
-    options = {"keras": keras, "batch_size": 16, "include_head": True, **options}
+    options = {"keras": keras, "batch_size": 16, **options}
     return LeastSquares(graph, structure, x, **options).refit(removed)
 
 
@@ -199,7 +199,10 @@ class TestRefit:
             removed = random_removal(structure, share)
             found = layers.refit(removed)
             fresh = LeastSquares(graph, structure, x, **options).refit(removed)
-            assert set(found.ridges) == {"second", "hidden"} and found.ridges == fresh.ridges
+            assert (
+                set(found.ridges) == {"second", "hidden", "classes"}
+                and found.ridges == fresh.ridges
+            )
             assert largest_change(found.weights, fresh.weights) == 0
         # Images and mirror images: of what was left four times, and of the whole network.
         assert layers.passes == 2 * (4 + runs)
@@ -214,22 +217,20 @@ class TestRefit:
         assert largest_change(first, again) == 0 < largest_change(first, other)
 
     @pytest.mark.parametrize(
-        ("name", "head", "reasons"),
+        ("name", "reasons"),
         [
             (
                 "mobilenet",
-                True,
                 {"depthwise_conv2d": "depthwise or grouped, so that no filter reads all channels"},
             ),
-            ("sequential", False, {"classes": "output: the class scores"}),
-            ("shared", True, {"conv2d": "called in several places"}),
+            ("shared", {"conv2d": "called in several places"}),
         ],
     )
-    def test_skipped_layers_are_named(self, name, head, reasons):
+    def test_skipped_layers_are_named(self, name, reasons):
         keras.utils.clear_session()
         model = make_live(BUILDERS[name]())
         _, structure = analysed(model)
-        found = refit(model, random_removal(structure, 0.4), images(model), include_head=head)
+        found = refit(model, random_removal(structure, 0.4), images(model))
         assert found.skipped.items() >= reasons.items()
         assert not found.skipped.keys() & (found.weights.keys() | found.ridges.keys())
 
@@ -272,7 +273,7 @@ class TestRefit:
         graph, structure = analysed(model)
         removed = random_removal(structure, 0.4)
         layers = [
-            LeastSquares(graph, structure, x, keras=keras, include_head=True, thorough=thorough)
+            LeastSquares(graph, structure, x, keras=keras, thorough=thorough)
             for thorough in (True, False)
         ]
         thorough, quick = (one.refit(removed) for one in layers)
