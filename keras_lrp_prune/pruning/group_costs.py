@@ -166,7 +166,7 @@ def sensitivity(
         criterion: What ranks the filters of a group, as in `prune`.
         analyzer_options: As in `prune`.
         engine: As in `prune`.
-        recovery: As in `prune`; what it refits is refitted for each group.
+        recovery: As in `prune`; layers, or the head alone, are refitted for each group.
         protect: Layers to leave alone, as in `prune`.
         batch_size: As in `prune`.
         memory_budget: As in `prune`.
@@ -208,7 +208,7 @@ def sensitivity(
     settings = {
         "share": share,
         "accuracy": accuracy.full,
-        "recovery": refit.chosen,
+        "recovery": refit.named(corrected=False),
         **options.criterion.settings,
         "protect": list(protect),
         "seed": seed,
