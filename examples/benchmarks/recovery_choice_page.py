@@ -57,15 +57,6 @@ Python $python, TensorFlow $tensorflow, Keras $keras, CPU.
 FINDINGS = """
 ## What follows
 
-- At 30 % and at 50 %, least squares is the best of the four or within a point of it in all but a
-  few cells: with an own, a fitted or no linear head, and with 10 images per class as with 50. It
-  needs no labels. So the default is `"least_squares"`, always: a rule that looks at heads or at
-  numbers of images would have nothing to gain there.
-- To refit the head as well costs 2 to 3 points in the mean at these rates. At 70 % the two are
-  level in the mean, but not on each network: `"head+least_squares"` is 4 to 29 points ahead on
-  `dense-mnist`, whose accuracy is lost by then with all weights frozen, and up to 8 on
-  `residual-cifar10`; it is 9 to 19 behind on `inverted-cifar10` with 10 and 20 images, and 7 ahead
-  with 50. Beyond 60 % it is worth a try.
 - `vgg-transfer`, unpruned at 36 to 43 %, is at times better refitted than unpruned: its figures
   say little.
 - Least squares cannot mend what depthwise and grouped layers lose; the summary names them. In front

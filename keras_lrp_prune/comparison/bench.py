@@ -91,7 +91,7 @@ class Bench:
         )
         self._test = self._subject.samples(test, "test data")
         check_same(self._subject.graph, self._test, execution.strategy)
-        if "head" in (conditions.recovery.asked or ""):
+        if self._recovery.needs_head:
             LinearHead(self._subject.problem(), refit=True)  # an error before any work
         self.settings = {
             "rates": self._rates,

@@ -55,6 +55,11 @@ class Recovery:
         return "head" in RECOVERIES[self.chosen] and self.refits_layers
 
     @property
+    def needs_head(self) -> bool:
+        """Whether a model without a linear head is an error: `"auto"` does what it can."""
+        return not self.is_auto and "head" in RECOVERIES[self.chosen]
+
+    @property
     def refits_layers(self) -> bool:
         """Whether layers are fitted to what they computed in the whole model."""
         return "least_squares" in RECOVERIES[self.chosen]

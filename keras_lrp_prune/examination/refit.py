@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lrp_prune.criteria.problem import Problem
-from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
+from keras_lrp_prune.examination.recovery_choice import Recovery
 from keras_lrp_prune.examination.steering import LinearHead, has_linear_head
 from keras_lrp_prune.graph.channels import ChannelStructure, selects
 from keras_lrp_prune.graph.heads import linear_head
@@ -55,7 +55,8 @@ class Refitted:
     def n_bytes(self) -> int:
         """What it takes in memory."""
         weights = (array for layer in self.weights.values() for array in layer.values())
-        return sum(array.nbytes for array in (*weights, *self.rows.values()))
+        reported = () if self.on_reference is None else (self.on_reference,)
+        return sum(array.nbytes for array in (*weights, *self.rows.values(), *reported))
 
     def put_into(self, graph: ModelGraph, recovery: Recovery) -> Recovered:
         """The model with these weights.
@@ -115,10 +116,8 @@ class Refitter:
     ) -> None:
         self.problem, self.recovery, self._keras = problem, recovery, keras
         self._thorough = thorough
-        wanted = "head" in RECOVERIES[recovery.chosen]
-        if wanted and recovery.is_auto:
-            wanted = has_linear_head(problem)
-        self._head = LinearHead(problem, refit=True) if wanted else None
+        corrects = recovery.corrects_head and has_linear_head(problem)
+        self._head = LinearHead(problem, refit=True) if corrects or recovery.needs_head else None
         self._layers = self._least_squares() if recovery.refits_layers else None
         self._found: dict[bytes, Refitted] = {}
         self._passes = 0
@@ -199,10 +198,12 @@ class Refitter:
         """New weights of the head, if there are any, and what they say of samples not seen."""
         own = {**self.problem.graph.layers[head.name].arrays(), **weights.get(head.name, {})}
         found = head.corrected(features, head.left(own, removed))
-        if found is None:
-            return {}, None
-        corrected = {head.name: head.spread(found[0], removed)}
-        return _from_chief(corrected, self.problem.strategy), found[1]
+        sent: Weights = {}
+        if found is not None:
+            sent = {head.name: head.spread(found[0], removed), "": {"reported": found[1]}}
+        # The chief says, too, whether there is a correction: others might round to another answer.
+        corrected = dict(_from_chief(sent, self.problem.strategy))
+        return corrected, corrected.pop("", {}).get("reported")
 
     def _rows(self, network: Replay, refs: list[TensorRef]) -> dict[TensorRef, np.ndarray]:
         """What accuracies and heads are computed from, without what is gone.

@@ -20,6 +20,7 @@ from keras_lrp_prune.recovery.threads import one_thread
 
 # Inverse strengths of the penalty to choose from, for features scaled to unit mean square.
 _STRENGTHS = tuple(10.0**power for power in range(-4, 4))
+# By how many standard deviations more samples are righted than spoiled.
 _DEVIATIONS = 1.5
 _SEARCH = {"maxiter": 200, "ftol": 1e-7}
 # The second derivative of a sample's loss by a logit, about.

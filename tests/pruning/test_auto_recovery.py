@@ -14,9 +14,11 @@ from trained import trained
 
 import keras_lrp_prune as klp
 from keras_lrp_prune.control.checkpoint import CheckpointError
-from keras_lrp_prune.examination.recovery_choice import RECOVERIES
+from keras_lrp_prune.examination import refit
+from keras_lrp_prune.examination.recovery_choice import RECOVERIES, Recovery
 from keras_lrp_prune.examination.refit import _from_chief
 from keras_lrp_prune.examination.remainder import stands
+from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.pruning.advice import advice, recovery_lines
 
 QUICK = {"criterion": "taylor", "engine": "native", "verbose": 0}
@@ -246,3 +248,22 @@ def test_a_head_that_knows_the_reference_set_by_heart_is_left_alone(pooled):
     )
     assert auto.settings["recovery"] == "least_squares"
     assert same_weights(auto.model, layers_alone.model)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_the_chief_says_whether_a_head_is_corrected(biased, monkeypatch, other):
+    """A worker that rounds to another answer neither waits alone nor goes its own way."""
+    subject = read_subject(biased, reference())
+    problem = subject.problem()
+    removed = np.zeros(subject.structure.n_units, bool)
+    removed[:20] = True
+    refitter = refit.Refitter(problem, Recovery("auto"), keras)
+    chief = refitter.refitted(removed)
+    assert chief.on_reference is not None
+    sent = []
+    monkeypatch.setattr(refit, "_from_chief", lambda weights, _: sent.append(weights) or weights)
+    if other:
+        monkeypatch.setattr(refit.LinearHead, "corrected", lambda *args: None)
+    worker = refit.Refitter(problem, Recovery("auto"), keras).refitted(removed)
+    assert len(sent) == 3 and bool(sent[-1]) is not other
+    assert (worker.on_reference is None) is other
