@@ -25,9 +25,9 @@ from tiers import FULL, is_left_out, stale
 # the long run (--hypothesis-profile=long) draws other examples each time.
 _SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 _COMMON = {"deadline": None, "suppress_health_check": _SLOW}
-settings.register_profile("quick", max_examples=FULL // 8, derandomize=True, **_COMMON)
+settings.register_profile("quick", max_examples=FULL // 4, derandomize=True, **_COMMON)
 settings.register_profile("full", max_examples=FULL, derandomize=True, **_COMMON)
-settings.register_profile("long", max_examples=25 * FULL, print_blob=True, **_COMMON)
+settings.register_profile("long", max_examples=50 * FULL, print_blob=True, **_COMMON)
 settings.load_profile("quick")
 
 

@@ -70,7 +70,7 @@ def finite(model, x):
     return np.isfinite(keras.ops.convert_to_numpy(model(x))).all()
 
 
-@examples(15)
+@examples(7)
 @given(PROGRAMS, st.integers(0, 2**16))
 def test_masked_equals_rebuilt_after_training_random_models(program, seed):
     model = model_of(program)

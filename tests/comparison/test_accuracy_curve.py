@@ -118,7 +118,7 @@ def test_each_rate_is_met_within_half_a_group(model, test_data, task, name):
     assert (found.engine == "native") == by_relevance
 
 
-@examples(10)
+@examples(5)
 @given(
     st.sampled_from(ONE_SHOT),
     st.lists(st.integers(0, 19), min_size=1, max_size=5, unique=True).map(sorted),

@@ -104,7 +104,7 @@ def check_tight(structure, shares, state, budget, limits, examiner):
     assert not all(backed), "no bundle could be put back"
 
 
-@examples(60)
+@examples(30)
 @given(
     st.sampled_from(list(BUILDERS)),
     BUDGET,
@@ -117,7 +117,7 @@ def test_a_budget_is_met_and_not_by_more_than_a_bundle(name, budget, limits, see
     check_random(graph, structure, budget, limits, seed, step)
 
 
-@examples(40)
+@examples(20)
 @given(PROGRAMS, BUDGET, LIMITS, st.integers(0, 99), st.sampled_from([1.0, None]))
 def test_budgets_on_random_graphs(program, budget, limits, seed, step):
     try:
@@ -157,7 +157,7 @@ def known(name):
     return _KNOWN[name]
 
 
-@examples(50)
+@examples(25)
 @given(st.floats(0.3, 0.99), st.integers(0, 99))
 def test_trimming_takes_the_smallest_prefix(most, seed):
     graph, structure = known("mobilenet_v2")

@@ -217,7 +217,7 @@ def problems(draw):
     return structure, removed, draw(scores), draw(st.floats(0, 1)), limits
 
 
-@examples(300)
+@examples(150)
 @given(problems())
 def test_proposals(problem):
     structure, removed, scores, goal, limits = problem

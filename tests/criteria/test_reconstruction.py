@@ -52,7 +52,7 @@ def regressed(x, weights, gone, strength):
 
 
 @given(seed=st.integers(0, 1000), channels=st.integers(3, 8), gone=st.integers(1, 5))
-@examples(20)
+@examples(10)
 def test_what_others_make_up_for_is_the_error_of_the_regression(seed, channels, gone):
     """One after the other, losses add up to the error of the best weights of those left."""
     rng = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def test_what_others_make_up_for_is_the_error_of_the_regression(seed, channels, 
 
 
 @given(seed=st.integers(0, 1000), units=st.integers(2, 8), gone=st.integers(1, 6))
-@examples(20)
+@examples(10)
 def test_what_is_left_out_adds_up_to_the_squared_change(seed, units, gone):
     rng = np.random.default_rng(seed)
     added = rng.normal(size=(30, units))

@@ -69,7 +69,7 @@ def arrays(seed, n, positions, channels):
     positions=st.sampled_from([1, 3, 30]),
     gone=st.integers(1, 6),
 )
-@examples(20)
+@examples(10)
 def test_revised_contributions_are_those_computed_anew(seed, channels, positions, gone):
     values, gradients = arrays(seed, 20, positions, channels)
     rng = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_revised_contributions_are_those_computed_anew(seed, channels, positions
 
 
 @given(seed=st.integers(0, 1000), positions=st.sampled_from([1, 3, 30]), gone=st.integers(1, 6))
-@examples(20)
+@examples(10)
 def test_what_comes_back_adds_what_it_did_as_the_last_one_left(seed, positions, gone):
     values, gradients = arrays(seed, 20, positions, 7)
     rng = np.random.default_rng(seed)

@@ -193,7 +193,7 @@ def test_bad_datasets_are_refused():
 # Draws
 
 
-@examples(50)
+@examples(25)
 @given(
     labels=st.lists(st.integers(0, 2), max_size=30).map(lambda drawn: drawn + [0, 1, 2] * 3),
     per_class=st.integers(1, 3),

@@ -15,7 +15,7 @@ from keras_lrp_prune.examination.subject import read_subject
 from keras_lrp_prune.graph.model_graph import references
 
 
-@examples(100, quick=20)
+@examples(50, quick=20)
 @given(program=PROGRAMS)
 def test_each_part_reads_the_one_before(program):
     graph = analysed(model_of(program))[0].flat()

@@ -10,7 +10,7 @@ from fuzzing import CALLS, check, documented, draw, model_of, parameters
 import keras_lrp_prune as klp
 
 # Parts, so that processes can share the work.
-QUICK, FULL, PARTS = 200, 2000, 8
+QUICK, FULL, PARTS = 200, 600, 8
 
 # What functions return: their methods are called on what they return, see `fuzzing.py`.
 RETURNED = {

@@ -31,7 +31,7 @@ def accuracy(features, y, kernel, bias):
     n_features=st.integers(2, 80),
     strength=st.sampled_from([1e-3, 0.1, 1.0]),
 )
-@examples(40)
+@examples(20)
 def test_from_zero_it_is_scikit_learns_regression(seed, n, n_features, strength):
     features, y, *_ = task(n, n_features, spread=2.0, seed=seed)
     start = np.zeros((n, 4))

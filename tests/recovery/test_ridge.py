@@ -22,7 +22,7 @@ class TestWindows:
         stride=st.integers(1, 3),
         dilation=st.integers(1, 3),
     )
-    @examples(60)
+    @examples(30)
     def test_windows_times_kernel_is_the_convolution(
         self, axes, data, padding, size, stride, dilation
     ):
@@ -76,7 +76,7 @@ class TestRidge:
         bias=st.booleans(),
         ridge=st.sampled_from(RIDGES),
     )
-    @examples(60)
+    @examples(30)
     def test_both_ways_minimise_what_is_asked_for(self, seed, n_rows, n_inputs, bias, ridge):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(n_rows, n_inputs)) + rng.normal(size=n_inputs)
@@ -128,7 +128,7 @@ class TestRidge:
         n_inputs=st.integers(1, 40),
         spread=st.sampled_from([0.0, 1e-12, 1e-9, 1e-6]),
     )
-    @examples(100)
+    @examples(50)
     def test_inputs_that_hardly_vary_around_large_means_are_solved(
         self, seed, n_rows, n_inputs, spread
     ):

@@ -24,7 +24,7 @@ def moments_of(x):
 
 
 @given(**SIZES)
-@examples(20)
+@examples(10)
 def test_what_is_left_is_the_residual_of_the_regression_on_the_others(seed, width, places):
     x = drawn(seed, width, places)
     moments = moments_of(x)
@@ -42,7 +42,7 @@ def test_what_is_left_is_the_residual_of_the_regression_on_the_others(seed, widt
 
 
 @given(**SIZES)
-@examples(20)
+@examples(10)
 def test_without_a_number_it_is_the_inverse_for_the_others(seed, width, places):
     x = drawn(seed, width, places)
     x /= np.sqrt((x**2).mean((0, 1)))  # so that the damping is the same without it

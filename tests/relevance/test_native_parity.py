@@ -134,7 +134,7 @@ def net_of(program):
     return keras.Model(inputs, layers.Dense(CLASSES)(TOPS[top]()(x)))
 
 
-@examples(12, phases=[Phase.generate])
+@examples(6, phases=[Phase.generate])
 @given(NETS, st.sampled_from(["lrp.epsilon", "lrp.alpha_2_beta_1", "lrp.w_square", DEFAULT]))
 def test_random_nets_equal_innvestigate(program, analyzer):
     model = live(net_of, program)

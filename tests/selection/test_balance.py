@@ -148,7 +148,7 @@ def elections(draw):
     )
 
 
-@examples(300)
+@examples(150)
 @given(elections())
 def test_elections_keep_the_limits(election):
     structure, removed, *_, goal, limits, _ = election

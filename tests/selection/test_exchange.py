@@ -21,7 +21,7 @@ from keras_lrp_prune.selection.ranking import propose
 from keras_lrp_prune.selection.trials import Trials
 
 
-@examples(200)
+@examples(100)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 3)), min_size=1, max_size=5),
     limits=LIMITS,

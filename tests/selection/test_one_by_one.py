@@ -44,7 +44,7 @@ def steps(draw):
     return structure, removed, by_class, draw(st.floats(0, 1)), limits
 
 
-@examples(200)
+@examples(100)
 @given(steps())
 def test_scores_that_stay_take_the_same_units(step):
     structure, removed, by_class, rate, limits = step
@@ -57,7 +57,7 @@ def test_scores_that_stay_take_the_same_units(step):
     assert [one.group for one in found] == [one.group for one in wanted]
 
 
-@examples(200)
+@examples(100)
 @given(steps(), st.floats(0, 2))
 def test_each_one_is_the_lowest_of_its_time(step, growth):
     structure, removed, by_class, rate, limits = step

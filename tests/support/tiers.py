@@ -1,14 +1,14 @@
 """What `make test` leaves to `make test-slow`.
 
 It covers every feature in minutes. Of cases that go through the same code, it takes one of each
-kind, and an eighth of the examples of each property (the profiles in conftest.py).
+kind, and a quarter of the examples of each property (the profiles in conftest.py).
 """
 
 import re
 
 from hypothesis import settings
 
-FULL = 200
+FULL = 100
 
 # Tests of the slow tier, as patterns of their names, by what the quick tier has in their place.
 # Tests that are slow in themselves are marked where they stand.
