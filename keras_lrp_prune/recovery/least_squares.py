@@ -32,9 +32,10 @@ from keras_lrp_prune.runtime import DEFAULT_BATCH_SIZE, DEFAULT_MEMORY
 from keras_lrp_prune.surgery.kept import Kept, kept_without
 
 _HELD_OUT = 0.2
-# Multiplications of the products of windows. Refitted by so few, VGG16 is as accurate where half of
-# the filters are left, and loses a point where a fifth is.
-_FEW = 1e10
+# Multiplications of the products of windows, while units are chosen. Of the accuracy of VGG16 with
+# five classes, choices by 1e9, 3e9 and 1e10 kept 97.2, 96.4 and 96.3 % under the curve (two
+# reference sets; the last refit was thorough).
+_FEW = 1e9
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class LeastSquares:
         batch_size: Samples that are run at once.
         memory: Bytes to keep on the host.
         thorough: Whether layers are fitted to mirror images, too, and to as many windows as memory
-            is meant for; else to so few that their products take at most 1e10 multiplications.
+            is meant for; else to so few that their products take at most 1e9 multiplications.
         seed: For the images held out and the windows drawn.
 
     Raises:
