@@ -117,7 +117,9 @@ def show(model: keras.Model, result: klp.PruningResult, images: ImageFolder, out
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="see above")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 0.5], help="pruning rates")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="pruning rates"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many reference sets")
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
     parser.add_argument("--alpha", type=float, default=0.75, help="width of the MobileNet")

@@ -8,9 +8,9 @@ is kept in `--out`; the same command goes on, and one with more seeds, tasks or 
 
 Reference sets are drawn from training images, anew for each seed; what is reported was measured on
 test images. `--selection` measures on training images that the reference set does not have
-instead, with seeds from 100 on: for choosing variants. `--page frozen` writes docs/control.md, from
-the runs of `--protocols frozen`, and `--page refitted` docs/refitted.md, from those of
-`--protocols default`.
+instead, with seeds from 100 on: for choosing variants. `--page` measures nothing: from the runs in
+`--out`, `--page frozen` writes docs/control.md (of those of `--protocols frozen`), and `--page
+refitted` docs/refitted.md (of those of `--protocols default`).
 """
 
 from __future__ import annotations
@@ -196,6 +196,14 @@ PROTOCOLS: Mapping[str, tuple[str | None, tuple[float, ...]]] = {
 
 def main() -> None:
     options = parse_arguments()
+    for page in options.page:
+        write_page(page, options.out, Path(__file__).parents[2] / "docs")
+    if not options.page:
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Compares the methods on each task, and prints and keeps what it finds."""
     first = SELECTION_SEED if options.selection else 0
     for protocol in options.protocols:
         recovery, rates = PROTOCOLS[protocol]
@@ -218,8 +226,6 @@ def main() -> None:
             comparison.save(folder)
             print(f"{name}, {options.per_class} images per class, {protocol}")
             comparison.summary()
-    for page in options.page:
-        write_page(page, options.out, Path(__file__).parents[2] / "docs")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -237,7 +243,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--selection", action="store_true", help="measure on training images")
-    parser.add_argument("--page", nargs="+", choices=PAGES, default=[], help="what to write")
+    parser.add_argument(
+        "--page", nargs="+", choices=PAGES, default=[], help="write that, and do not measure"
+    )
     return parser.parse_args()
 
 
