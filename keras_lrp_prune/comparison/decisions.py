@@ -17,6 +17,7 @@ from keras_lrp_prune.control.history import Step
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import make_pace
 from keras_lrp_prune.control.schedules import default_schedule
+from keras_lrp_prune.cost.shrinking import only_new_garbage
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.criteria.criterion import ProbabilityScorer, Scorer
 from keras_lrp_prune.criteria.problem import Problem
@@ -66,6 +67,7 @@ class Decisions:
         return self.forward_passes + len(self.scorings) * each
 
 
+@only_new_garbage()
 def decide(
     subject: Subject,
     method: Method,

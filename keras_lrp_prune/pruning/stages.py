@@ -20,6 +20,7 @@ from keras_lrp_prune.control.goals import BudgetGoal, CostShares, RateGoal
 from keras_lrp_prune.control.loop import PruningLoop
 from keras_lrp_prune.control.pace import Pace, make_pace, own_selection
 from keras_lrp_prune.control.schedules import FINAL_SPARSITY, default_schedule
+from keras_lrp_prune.cost.shrinking import only_new_garbage
 from keras_lrp_prune.criteria.checked_scorer import scorer_of
 from keras_lrp_prune.data import ReferenceSet
 from keras_lrp_prune.evaluation import classification_report
@@ -182,6 +183,7 @@ def prepare(
     return Prepared(options, subject, held_out, pace, shares, goal, progress)
 
 
+@only_new_garbage()
 def search(run: Prepared) -> SearchResult:
     """Finds the units that go, going on from the checkpoint if there is one.
 

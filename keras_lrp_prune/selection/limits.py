@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Limits:
         return f"min_{unit_noun}={self.min_units}", f"round_to={self.round_to}"
 
 
-def bundle_sizes(left: int, size: int, limits: Limits) -> Iterator[int]:
+def bundle_sizes(left: int, size: int, limits: Limits) -> np.ndarray:
     """How many units of a group go at once, in the order in which they go.
 
     Args:
@@ -45,7 +46,8 @@ def bundle_sizes(left: int, size: int, limits: Limits) -> Iterator[int]:
         size: Units that it had at first.
         limits: What it keeps.
     """
-    bundle = left % limits.round_to or limits.round_to
-    while left - bundle >= limits.kept(size):
-        yield bundle
-        left, bundle = left - bundle, limits.round_to
+    first = left % limits.round_to or limits.round_to
+    count = (left - limits.kept(size) - first) // limits.round_to + 1
+    sizes = np.full(max(count, 0), limits.round_to)
+    sizes[:1] = first
+    return sizes

@@ -173,14 +173,16 @@ def _of_group(
     group, sizes = prunable.groups[number], prunable.unit_sizes
     left = group.units[~removed[group.units]]
     left = left[np.argsort(scores[left] / sizes[left], kind="stable")]
-    start, score = 0, -np.inf
-    for size in bundle_sizes(len(left), group.size, limits):
-        units = left[start : start + size]
-        count = int(sizes[units].sum())
-        # Scores rise within a group; float rounding could make them fall, which is prevented.
-        score = max(score, float(scores[units].sum() / count))
-        yield Bundle(units, count, score, number, size != limits.round_to)
-        start += size
+    lengths = bundle_sizes(len(left), group.size, limits)
+    if not len(lengths):
+        return
+    starts, gone = np.cumsum(lengths) - lengths, left[: lengths.sum()]
+    counts = np.add.reduceat(sizes[gone], starts)
+    # Scores rise within a group; float rounding could make them fall, which is prevented.
+    rising = np.maximum.accumulate(np.add.reduceat(scores[gone], starts) / counts)
+    units = np.split(gone, starts[1:])
+    for one, count, score in zip(units, counts.tolist(), rising.tolist(), strict=True):
+        yield Bundle(one, count, score, number, len(one) != limits.round_to)
 
 
 def nearest(prunable: Prunable, removed: np.ndarray, bundles: Sequence[Bundle], goal: float) -> int:
