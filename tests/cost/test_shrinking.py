@@ -1,10 +1,12 @@
 """When something is made anew for what is left."""
 
+import gc
+
 import numpy as np
 import pytest
 
 from keras_lrp_prune.cost import shrinking
-from keras_lrp_prune.cost.shrinking import Shrinking
+from keras_lrp_prune.cost.shrinking import Shrinking, only_new_garbage
 
 NONE, ONE, TWO, THREE = (np.arange(4) < gone for gone in (0, 1, 2, 3))
 
@@ -59,3 +61,44 @@ def test_units_that_come_back_are_there(parts):
 def test_what_is_replaced_is_closed_before_another_is_made(parts, log):
     parts.settle(TWO)
     assert log == ["without 0", "closed without 0", "without 2"]
+
+
+@pytest.fixture
+def nothing_set_apart():
+    """As in a program: the tests themselves have set apart what the libraries made."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("nothing_set_apart")
+def test_old_objects_are_set_apart_inside_alone():
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+
+    @only_new_garbage()
+    def inside():
+        assert gc.get_freeze_count() > 0
+        old.clear()
+        assert gc.collect() == 0, "what was there before is not looked at"
+        Cycle()
+        assert gc.collect() > 0, "what is new is"
+        with only_new_garbage():
+            pass
+        assert gc.get_freeze_count() > 0, "the outer one ends it"
+        raise ValueError
+
+    old = [Cycle()]
+    gc.collect()
+    with pytest.raises(ValueError):
+        inside()
+    assert gc.get_freeze_count() == 0 and gc.collect() > 0
+
+
+def test_what_the_caller_set_apart_stays_so():
+    assert gc.get_freeze_count() > 0, "see conftest.py"
+    with only_new_garbage():
+        pass
+    assert gc.get_freeze_count() > 0
