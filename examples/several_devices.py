@@ -39,7 +39,6 @@ APPLICATIONS = {
     "ResNet50": keras.applications.resnet,
     "VGG16": keras.applications.vgg16,
 }
-CLASSES = 5  # of the synthetic images
 MIB = 2**20
 # Float32 sums in another order: probabilities of a whole model, and filters on the border.
 MOST_APART, FEWEST_ALIKE = 1e-3, 0.99
@@ -121,13 +120,14 @@ def compare(settings: Sequence[tuple[str, int]], results: Path | None) -> int:
             result, told = klp.load_result(out), json.loads((out / "run.json").read_text())
             first = first or (result, told)
             rows.append((f"{kind[:-1]}s {count}", told, first[1], *apart(result, first[0])))
-    heads = ("on", "run, s", "speed-up", "a forward pass, s", "host, MiB", "GPU, MiB")
-    print(" | ".join((*heads, "same filters", "probabilities apart")))
+    heads = ("on", "run, s", "speed-up", "a forward pass, s", "in forward passes")
+    print(" | ".join((*heads, "host, MiB", "GPU, MiB", "same filters", "probabilities apart")))
     for name, told, base, alike, difference in rows:
         figures = (
             f"{told['seconds']:.1f}",
             f"{base['seconds'] / told['seconds']:.2f}",
             f"{told['forward']:.2f}",
+            f"{told['seconds'] / told['forward']:.0f}",
             f"{told['host']:,.0f}",
             f"{told['gpu']:,.0f}" if "gpu" in told else "-",
             f"{alike:.2%}",
@@ -215,10 +215,11 @@ def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, list[st
         )
         return found.x, found.y, list(found.class_names)
     rng = np.random.default_rng(arguments.seed)
-    patterns = tf.image.resize(rng.uniform(0, 255, (CLASSES, 4, 4, 3)), size).numpy()
-    labels = np.repeat(np.arange(CLASSES), arguments.per_class)
+    numbers = np.arange(arguments.classes)
+    patterns = tf.image.resize(rng.uniform(0, 255, (len(numbers), 4, 4, 3)), size).numpy()
+    labels = np.repeat(numbers, arguments.per_class)
     noise = rng.normal(0, 50, (len(labels), *size, 3))
-    return np.clip(patterns[labels] + noise, 0, 255), labels, [f"class {i}" for i in range(CLASSES)]
+    return np.clip(patterns[labels] + noise, 0, 255), labels, [f"class {i}" for i in numbers]
 
 
 def recovery(text: str) -> str | None:
@@ -237,6 +238,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0.3, help="pruning rate")
     parser.add_argument("--recovery", default="auto", type=recovery, help="as in prune, or none")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
+    parser.add_argument("--classes", type=int, default=5, help="of the synthetic images")
     parser.add_argument("--per-class", type=int, default=20, help="reference images per class")
     parser.add_argument("--batch-size", type=int, help="images per batch and device")
     parser.add_argument("--checkpoint", type=Path, help="folder to resume from")

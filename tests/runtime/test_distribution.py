@@ -320,7 +320,7 @@ def test_the_script_compares_numbers_of_devices(tmp_path):
     assert klp.load_result(tmp_path / "out" / "devices-2").rate == pytest.approx(0.3, abs=0.02)
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("devices ")]
     assert [row[0] for row in rows] == ["devices 1", "devices 2"]
-    assert rows[0][2] == "1.00" and all(float(row[4].replace(",", "")) > 100 for row in rows)
+    assert rows[0][2] == "1.00" and all(float(row[5].replace(",", "")) > 100 for row in rows)
     assert "All give the same." in printed
 
 
