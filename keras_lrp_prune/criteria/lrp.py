@@ -353,11 +353,10 @@ class _LogOddsScorer(LRPScorer):
         values, probabilities = cast("NativeEngine", engine).log_odds_relevance(
             structure, reference.x, reference.y
         )
-        squares = np.stack(
-            [(values[reference.y == c] ** 2).mean(0) for c in range(len(reference.class_counts))]
-        )
+        contributions = Contributions(values, reference.y)
+        squares = contributions.mean_squares(len(reference.class_counts))
         scores = relative_to_group(self.problem.structure, squares, order=2)
-        return Scores(scores, Contributions(values, reference.y)), probabilities
+        return Scores(scores, contributions), probabilities
 
 
 def _check_composite(analyzer: Any, options: Mapping[str, Any]) -> None:

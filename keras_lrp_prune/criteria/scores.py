@@ -36,6 +36,19 @@ class Contributions:
         each = class_weights / np.maximum(counts, 1) / len(class_weights)
         return np.sqrt(each[self.y])[:, None] * self.values
 
+    def mean_squares(self, n_classes: int) -> np.ndarray:
+        """Over the samples of each class; 0 for one without samples.
+
+        Args:
+            n_classes: Of the samples, or 1 to count them all alike.
+
+        Returns:
+            Shape `(n_classes, units)`.
+        """
+        y = self.y if n_classes > 1 else np.zeros_like(self.y)
+        of_class = [self.values[y == number] for number in range(n_classes)]
+        return np.stack([(values**2).sum(0) / max(len(values), 1) for values in of_class])
+
 
 @dataclass(frozen=True)
 class Scores:

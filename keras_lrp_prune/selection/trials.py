@@ -9,7 +9,6 @@ forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 
@@ -21,11 +20,12 @@ from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 class Trials:
     """Gives several ways to choose, and picks the best of the proposals that they lead to.
 
-    The ways: units ranked by their scores in the model as it is, in the unpruned one, and by the
-    mean of both, each with an election and without; where an evaluation refits what is left, in the
-    model as it is alone. With scores that follow when units go, they go one by one, or by an
-    election among their plain contributions. A step costs an evaluation for each way that proposes
-    something else, at most six.
+    The ways: units ranked by their scores in the model as it is, in the unpruned one, by the mean
+    of both, and by the mean squares of their contributions, as they are in all groups; with an
+    election, and by the scores and the squares of now without one, too. Where an evaluation refits
+    what is left, by the scores of now alone. With scores that follow when units go, they go one by
+    one, or by an election among their plain contributions. A step costs an evaluation for each way
+    that proposes something else, at most six.
 
     Args:
         examiner: Evaluates proposals.
@@ -68,15 +68,18 @@ class Trials:
         if isinstance(scores, RevisableScores):
             elected = [] if scores.plain is None else [(scores.plain, pool)]
             return [(scores, 0.0), *elected]
+        known, with_and_without = scores.contributions, dict.fromkeys((pool, 0.0))
+        ways = [(scores, share) for share in with_and_without]
         if self._refits:
-            return list(product((scores,), dict.fromkeys((pool, 0.0))))
-        before = self._of_unpruned(removed).by_class
-        shares = (1.0, 0.5, 0.0) if removed.any() else (1.0,)
-        mixed = (
-            Scores(share * scores.by_class + (1 - share) * before, scores.contributions)
-            for share in shares[1:]
-        )
-        return list(product((scores, *mixed), dict.fromkeys((pool, 0.0))))
+            return ways
+        if removed.any():
+            before = self._of_unpruned(removed).by_class
+            found = ((scores.by_class + before) / 2, before)
+            ways += [(Scores(by_class, known), pool) for by_class in found]
+        if known is not None:
+            squares = Scores(known.mean_squares(len(scores.by_class)), known)
+            ways += [(squares, share) for share in with_and_without]
+        return ways
 
     def best(self, proposals: Sequence[np.ndarray]) -> tuple[int, Evaluation | None]:
         """The proposal with the highest harmonic mean of the soft class accuracies.

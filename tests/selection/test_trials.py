@@ -50,27 +50,46 @@ class Table:
 # Ways to choose.
 
 
-def test_ways_are_scores_now_before_and_their_mean_each_with_an_election_and_without():
+def test_ways_are_scores_now_before_their_mean_and_squares():
     examiner = Table()
-    trials, now = Trials(examiner), scores(1, 2, 3)
+    trials, now = Trials(examiner), scores(3, 2, 1)
     ways = trials.ways(now, np.array([True, False, False]), 0.2)
     assert [(each.by_class[0, 0], pool) for each, pool in ways] == [
-        *((1, 0.2), (1, 0)),
-        *((5, 0.2), (5, 0)),
+        *((3, 0.2), (3, 0)),
+        *((6, 0.2), (9, 0.2)),
         *((9, 0.2), (9, 0)),
     ]
+    assert ways[-1][0].by_class.tolist() == [[9, 4, 1]], "squares of contributions of now"
     assert all(each.contributions is now.contributions for each, _ in ways), "those of now"
-    assert [pool for _, pool in trials.ways(now, np.array([True, True, False]), 0.0)] == [0, 0, 0]
+    assert [pool for _, pool in trials.ways(now, np.array([True, True, False]), 0.0)] == [0] * 4
     assert examiner.unpruned_calls == 1, "they never change"
+
+
+@given(st.integers(1, 4), st.integers(0, 2**16))
+def test_mean_squares_are_those_of_each_class(n_classes, seed):
+    rng = np.random.default_rng(seed)
+    y, values = rng.integers(0, 4, 9) % max(n_classes, 2), rng.normal(size=(9, 5))
+    found = Contributions(values, y).mean_squares(n_classes)
+    assert found.shape == (n_classes, 5)
+    for number in range(n_classes):
+        mine = values[y == number] if n_classes > 1 else values
+        expected = (mine**2).mean(0) if len(mine) else np.zeros(5)
+        np.testing.assert_allclose(found[number], expected)
+
+
+def test_without_contributions_there_is_no_election():
+    now = Scores(np.array([[1.0, 2, 3]]))
+    ways = Trials(Table()).ways(now, np.array([True, False, False]), 0.2)
+    assert {each.by_class[0, 0] for each, _ in ways} == {1, 5, 9}
 
 
 def test_scores_of_the_unpruned_model_are_the_first_ones():
     examiner = Table()
     trials = Trials(examiner)
     first = trials.ways(scores(4, 5, 6), np.zeros(3, bool), 0.2)
-    assert [pool for _, pool in first] == [0.2, 0], "all ranks are the same yet"
+    assert [pool for _, pool in first] == [0.2, 0] * 2, "scores are those of now yet"
     ways = trials.ways(scores(1, 2, 3), np.array([True, False, False]), 0.0)
-    assert [each.by_class[0, 0] for each, _ in ways] == [1, 2.5, 4]
+    assert [each.by_class[0, 0] for each, _ in ways] == [1, 2.5, 4, 1]
     assert examiner.unpruned_calls == 0, "no pass is made twice"
 
 
