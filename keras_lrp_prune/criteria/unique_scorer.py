@@ -11,12 +11,7 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.reading_layout import Layout, is_refitted
-from keras_lrp_prune.criteria.scores import (
-    Contributions,
-    RevisableScores,
-    Scores,
-    relative_to_group,
-)
+from keras_lrp_prune.criteria.scores import Contributions, RevisableScores, Scores
 from keras_lrp_prune.criteria.uniqueness import Reading, SharedReadings
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import TensorRef
@@ -57,7 +52,7 @@ class UniqueScores(RevisableScores):
         groups = SharedReadings.grouped(readings)
         by_class, group_of = np.zeros(shape), np.full(shape[1], -1)
         for number, group in enumerate(groups):
-            by_class[:, group.units] = _mean_squares(group.contributions, y, shape[0])
+            by_class[:, group.units] = Contributions(group.contributions, y).mean_squares(shape[0])
             group_of[group.units] = number
         return cls(by_class, groups=groups, group_of=group_of, y=y)
 
@@ -75,9 +70,8 @@ class UniqueScores(RevisableScores):
         with one_thread():
             for number in set(self.group_of[gone].tolist()) - {-1}:
                 groups[number] = groups[number].without(gone)
-                by_class[:, groups[number].units] = _mean_squares(
-                    groups[number].contributions, self.y, len(by_class)
-                )
+                values = Contributions(groups[number].contributions, self.y)
+                by_class[:, groups[number].units] = values.mean_squares(len(by_class))
         by_class[:, gone] = 0
         return replace(self, by_class=by_class, groups=groups)
 
@@ -88,7 +82,7 @@ class UniqueScores(RevisableScores):
             for group in self.groups:
                 for reading in group.readings:
                     found[:, reading.units] += reading.restored(removed)
-        return _mean_squares(found, self.y, len(self.by_class))
+        return Contributions(found, self.y).mean_squares(len(self.by_class))
 
 
 class UniqueScorer(Scorer[ChannelStructure]):
@@ -216,19 +210,12 @@ class UniqueScorer(Scorer[ChannelStructure]):
 def _plain(
     readings: Sequence[Reading], y: np.ndarray, structure: ChannelStructure, n_classes: int
 ) -> Scores:
-    """Scores by contributions whatever others can make up for, as those of `LogOdds`."""
+    """Scores by contributions whatever others can make up for: their mean squares."""
     values = np.zeros((len(y), structure.n_units))
     for reading in readings:
         values[:, reading.units] += reading.plain
-    squares = _mean_squares(values, y, n_classes)
-    return Scores(relative_to_group(structure, squares, order=2), Contributions(values, y))
-
-
-def _mean_squares(values: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
-    """Of each class, shape `(classes, units)`; 0 for one without samples."""
-    share = (y == np.arange(n_classes)[:, None]).astype(np.float64)
-    found: np.ndarray = share / np.maximum(share.sum(1, keepdims=True), 1) @ values**2
-    return found
+    contributions = Contributions(values, y)
+    return Scores(contributions.mean_squares(n_classes), contributions)
 
 
 def _turns(y: np.ndarray, seed: int) -> np.ndarray:
