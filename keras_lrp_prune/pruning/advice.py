@@ -101,8 +101,10 @@ def recovery_lines(settings: Mapping[str, Any]) -> list[str]:
     """
     chosen = []
     if settings.get("asked_recovery") == AUTO:
-        why = settings.get("refit_refused") or "chosen by 'auto'"
-        chosen = [f"Recovery: {settings['recovery'] or 'none'} ({why})"]
+        recovery = settings["recovery"]
+        kept = "; the head as it is" if recovery == "least_squares" else ""
+        why = settings.get("refit_refused") or f"chosen by 'auto'{kept}"
+        chosen = [f"Recovery: {recovery or 'none'} ({why})"]
     if settings.get("recovery") == "head+least_squares":
         chosen.append(_CORRECTED)
     skipped = settings.get("not_recovered", {})

@@ -86,14 +86,15 @@ class Sensitivity:
 
     def to_text(self) -> str:
         """Returns the table as plain text."""
-        headers = ("Group", "Filters", "Removed", "FLOPs saved", "Mean", "Soft mean", "Lost")
+        headers = ("Group", "Filters", "Removed", "FLOPs saved", "Mean", "Soft mean", "Points lost")
         share, accuracy = self.settings["share"], self.settings["accuracy"]
         table = new_table(headers, f"{self.model}: each group without {share:.0%} of its filters")
         for one in sorted(self.groups, key=self.loss, reverse=True):
             figures = (one.flops, one.harmonic_mean, one.soft_harmonic_mean, self.loss(one))
             counts = map(figure_text, (one.filters, one.removed))
-            shares = (f"{round(figure, 3) + 0.0:.1%}" for figure in figures)  # no minus before 0
-            table.add_row(*map(cell_text, (one.group, *counts, *shares)))
+            # No minus before 0.
+            *shares, lost = (f"{round(figure, 3) + 0.0:.1%}" for figure in figures)
+            table.add_row(*map(cell_text, (one.group, *counts, *shares, lost.replace("%", ""))))
         return (
             f"{table_text(table)}\n\nMean: {accuracy} without the filters removed; "
             f"{self.whole:.1%} with all. Soft: of the probabilities of the right classes; "
