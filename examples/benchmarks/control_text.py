@@ -224,8 +224,8 @@ nothing else is said:
   the filters; small networks: mostly one by one), so that neither can go. To try both at every
   second step alone lost a point on `mobilenet-flowers` (68.3 for 69.4 percent of accuracy).
 - An election among those with the lowest squares relative to their group, instead of squares as
-  they are. AUC in percent of accuracy, two reference sets (mobilenet-flowers: one): dense-digits 91.4
-  (92.4 by squares as they are), excited-digits 89.4 (90.6), inverted-digits 86.2 (86.8),
+  they are. AUC in percent of accuracy, two reference sets (mobilenet-flowers: one): dense-digits
+  91.4 (92.4 by squares as they are), excited-digits 89.4 (90.6), inverted-digits 86.2 (86.8),
   residual-digits 91.4 (92.3), squeeze-digits 93.8 (93.8), mobilenet-flowers 69.4 (69.6).
 - A score that adds what residuals do without letting it cancel over positions: 68 to 77 percent of
   accuracy where the default has 82 to 89.
