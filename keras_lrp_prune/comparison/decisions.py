@@ -35,7 +35,7 @@ from keras_lrp_prune.examination.subject import Subject
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.selection.examiner import Evaluation
 from keras_lrp_prune.selection.reach import largest_rate
-from keras_lrp_prune.selection.trials import Trials
+from keras_lrp_prune.selection.trials import Trials, what_is_judged
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def decide(
         )
         on_steering(steering)
         trials = pace.selection.trials
+        kind = what_is_judged(refits=refits, refit_head=refit_head)
         mask = RefittedMask(refitter, scored, scorer) if refitter and refits else None
         timed = _TimedExaminer(scored, scorer, method, steering, refit_head, trials, mask)
         start = time.perf_counter()
@@ -122,7 +123,7 @@ def decide(
             counts=subject.counts,
             goal=RateGoal(subject.structure, subject.limits, 0.0),
             limits=subject.limits,
-            trials=Trials(timed, refits=refits) if trials else None,
+            trials=Trials(timed, judged=kind) if trials else None,
             on_step=on_step,
         )
         masks = _from_rate_to_rate(loop, rates)

@@ -11,7 +11,12 @@ import numpy as np
 from keras_lrp_prune.criteria.criterion import Scorer
 from keras_lrp_prune.criteria.problem import Problem
 from keras_lrp_prune.criteria.reading_layout import Layout, is_refitted
-from keras_lrp_prune.criteria.scores import Contributions, RevisableScores, Scores
+from keras_lrp_prune.criteria.scores import (
+    Contributions,
+    RevisableScores,
+    Scores,
+    relative_to_group,
+)
 from keras_lrp_prune.criteria.uniqueness import Reading, SharedReadings
 from keras_lrp_prune.graph.channels import ChannelStructure
 from keras_lrp_prune.graph.model_graph import TensorRef
@@ -210,12 +215,13 @@ class UniqueScorer(Scorer[ChannelStructure]):
 def _plain(
     readings: Sequence[Reading], y: np.ndarray, structure: ChannelStructure, n_classes: int
 ) -> Scores:
-    """Scores by contributions whatever others can make up for: their mean squares."""
+    """Scores by contributions whatever others can make up for, as those of `LogOdds`."""
     values = np.zeros((len(y), structure.n_units))
     for reading in readings:
         values[:, reading.units] += reading.plain
     contributions = Contributions(values, y)
-    return Scores(contributions.mean_squares(n_classes), contributions)
+    squares = contributions.mean_squares(n_classes)
+    return Scores(relative_to_group(structure, squares, order=2), contributions)
 
 
 def _turns(y: np.ndarray, seed: int) -> np.ndarray:

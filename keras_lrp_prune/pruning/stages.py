@@ -43,7 +43,7 @@ from keras_lrp_prune.report.progress import PruningProgress
 from keras_lrp_prune.report.step_record import StepRecord
 from keras_lrp_prune.runtime import Execution, fingerprint
 from keras_lrp_prune.selection.examiner import Examiner
-from keras_lrp_prune.selection.trials import Trials
+from keras_lrp_prune.selection.trials import Trials, what_is_judged
 
 if TYPE_CHECKING:
     import keras
@@ -196,7 +196,8 @@ def search(run: Prepared) -> SearchResult:
         with examined(run, refits=run.refits) as found, run.progress.stage("pruning"):
             accuracy, floor = _measured(run, found.steering), run.options.target.min_accuracy
             run.progress.name_mean(accuracy.short)
-            trials = Trials(found.examiner, floor, refits=run.refits)
+            kind = what_is_judged(refits=run.refits, refit_head=run.options.recovery.refits_head)
+            trials = Trials(found.examiner, floor, judged=kind)
             state = PruningLoop(
                 prunable=subject.structure,
                 examiner=found.examiner,

@@ -9,6 +9,7 @@ forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -16,28 +17,49 @@ from keras_lrp_prune.criteria.scores import RevisableScores, Scores
 from keras_lrp_prune.evaluation import DECIMALS, harmonic_mean_accuracy
 from keras_lrp_prune.selection.examiner import Evaluation, Examiner
 
+# By what is judged, what a step tries: how units are ranked, and whether there is an election.
+# docs/control.md has what was measured for the model as it is.
+_WAYS = {
+    "as_is": (
+        *(("now", True), ("now", False), ("mean", True), ("before", True)),
+        *(("squares", True), ("squares", False)),
+    ),
+    "new_head": tuple(product(("now", "mean", "before"), (True, False))),
+    "refitted": (("now", True), ("now", False)),
+}
+
+
+def what_is_judged(*, refits: bool, refit_head: bool) -> str:
+    """What trials judge: the model `"as_is"`, with a `"new_head"`, or `"refitted"`.
+
+    Args:
+        refits: Whether each evaluation refits what is left.
+        refit_head: Whether it fits the head anew, and nothing else.
+    """
+    return "refitted" if refits else "new_head" if refit_head else "as_is"
+
 
 class Trials:
     """Gives several ways to choose, and picks the best of the proposals that they lead to.
 
     The ways: units ranked by their scores in the model as it is, in the unpruned one, by the mean
-    of both, and by the mean squares of their contributions, as they are in all groups; with an
-    election, and by the scores and the squares of now without one, too. Where an evaluation refits
-    what is left, by the scores of now alone. With scores that follow when units go, they go one by
-    one, or by an election among their plain contributions. A step costs an evaluation for each way
-    that proposes something else, at most six.
+    of both, or by the mean squares of their contributions, as they are in all groups; with an
+    election or without. Where an evaluation refits what is left, by the scores of now alone. With
+    scores that follow when units go, they go one by one, or by an election among their plain
+    contributions. A step costs an evaluation for each way that proposes something else, at most
+    six.
 
     Args:
         examiner: Evaluates proposals.
         min_accuracy: A floor for the harmonic mean accuracy: a proposal below it is picked only if
             all are below it.
-        refits: Whether each evaluation refits what is left.
+        judged: What an evaluation is of: see `what_is_judged`.
     """
 
     def __init__(
-        self, examiner: Examiner, min_accuracy: float | None = None, *, refits: bool = False
+        self, examiner: Examiner, min_accuracy: float | None = None, *, judged: str = "as_is"
     ) -> None:
-        self._examiner, self._refits = examiner, refits
+        self._examiner, self._ways = examiner, _WAYS[judged]
         self._floor = 0.0 if min_accuracy is None else min_accuracy
         self._unpruned: Scores | None = None
 
@@ -50,7 +72,7 @@ class Trials:
         Args:
             removed: Units that are gone, bool, shape `(units,)`.
         """
-        if removed.any() and not self._refits:
+        if removed.any() and any(ranked == "before" for ranked, _ in self._ways):
             self._of_unpruned(removed)
 
     def ways(
@@ -68,18 +90,21 @@ class Trials:
         if isinstance(scores, RevisableScores):
             elected = [] if scores.plain is None else [(scores.plain, pool)]
             return [(scores, 0.0), *elected]
-        known, with_and_without = scores.contributions, dict.fromkeys((pool, 0.0))
-        ways = [(scores, share) for share in with_and_without]
-        if self._refits:
-            return ways
-        if removed.any():
+        ranked = self._ranked(scores, removed)
+        ways = dict.fromkeys((name, pool * elects) for name, elects in self._ways if name in ranked)
+        return [(ranked[name], share) for name, share in ways]
+
+    def _ranked(self, scores: Scores, removed: np.ndarray) -> dict[str, Scores]:
+        """By name, the scores that units can be ranked by."""
+        known, asked = scores.contributions, {name for name, _ in self._ways}
+        found = {"now": scores}
+        if removed.any() and "before" in asked:
             before = self._of_unpruned(removed).by_class
-            found = ((scores.by_class + before) / 2, before)
-            ways += [(Scores(by_class, known), pool) for by_class in found]
-        if known is not None:
-            squares = Scores(known.mean_squares(len(scores.by_class)), known)
-            ways += [(squares, share) for share in with_and_without]
-        return ways
+            found["mean"] = Scores((scores.by_class + before) / 2, known)
+            found["before"] = Scores(before, known)
+        if known is not None and "squares" in asked:
+            found["squares"] = Scores(known.mean_squares(len(scores.by_class)), known)
+        return found
 
     def best(self, proposals: Sequence[np.ndarray]) -> tuple[int, Evaluation | None]:
         """The proposal with the highest harmonic mean of the soft class accuracies.

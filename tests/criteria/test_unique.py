@@ -394,12 +394,12 @@ def test_plain_contributions_are_deviations_from_the_mean_whatever_others_tell(p
     assert fixed.plain == pytest.approx((values * gradients).sum(1), rel=1e-3, abs=1e-3)
 
 
-def test_plain_scores_are_squares_of_contributions_and_those_that_are_gone_have_none():
+def test_plain_scores_compare_within_groups_and_those_that_are_gone_have_none():
     model = make_live(BUILDERS["resnet_v1"]())
     _, structure = analysed(model)
     removed = random_removal(structure, 0.3)
     plain = scores_of(model, removed=removed).plain
-    known = plain.contributions
-    assert not known.values[:, removed].any() and known.values[:, ~removed].any()
-    for number, squares in enumerate(plain.by_class):
-        np.testing.assert_allclose(squares, (known.values[known.y == number] ** 2).mean(0))
+    assert not plain.contributions.values[:, removed].any()
+    for group in structure.groups:
+        per_filter = plain.by_class[:, group.units].mean(0) / structure.unit_sizes[group.units]
+        assert np.linalg.norm(per_filter) == pytest.approx(1)

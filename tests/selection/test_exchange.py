@@ -104,7 +104,7 @@ def pruned(missed, worth, rate):
         counts=lambda removed: {"filters": int((~removed).sum())},
         goal=RateGoal(structure, Limits(), rate),
         limits=Limits(),
-        trials=Trials(examiner, refits=True),
+        trials=Trials(examiner, judged="refitted"),
     ).run()
     return state
 

@@ -111,7 +111,7 @@ def test_trials_take_them_one_by_one_or_elect_by_plain_contributions():
 
 
 def test_where_each_evaluation_refits_the_unpruned_model_is_not_scored_again():
-    trials, scores = Trials(examiner=None, refits=True), Scores(np.ones((1, 3)))
+    trials, scores = Trials(examiner=None, judged="refitted"), Scores(np.ones((1, 3)))
     for gone in (np.zeros(3, bool), np.array([True, False, False])):
         assert trials.ways(scores, gone, 0.2) == [(scores, 0.2), (scores, 0.0)]
         assert trials.ways(scores, gone, 0.0) == [(scores, 0.0)]

@@ -17,7 +17,7 @@ from keras_lrp_prune.demo import digits, train_classifier
 from keras_lrp_prune.evaluation import harmonic_mean_accuracy
 from keras_lrp_prune.examination.examiners import TwoPasses
 from keras_lrp_prune.selection.examiner import Evaluation
-from keras_lrp_prune.selection.trials import Trials
+from keras_lrp_prune.selection.trials import Trials, what_is_judged
 
 AccuracyAware = klp.schedules.AccuracyAware
 
@@ -63,6 +63,16 @@ def test_ways_are_scores_now_before_their_mean_and_squares():
     assert all(each.contributions is now.contributions for each, _ in ways), "those of now"
     assert [pool for _, pool in trials.ways(now, np.array([True, True, False]), 0.0)] == [0] * 4
     assert examiner.unpruned_calls == 1, "they never change"
+
+
+def test_where_a_head_is_fitted_anew_ways_are_scores_now_before_and_their_mean():
+    kind = what_is_judged(refits=False, refit_head=True)
+    ways = Trials(Table(), judged=kind).ways(scores(3, 2, 1), np.array([True, False, False]), 0.2)
+    assert [(each.by_class[0, 0], pool) for each, pool in ways] == [
+        *((3, 0.2), (3, 0)),
+        *((6, 0.2), (6, 0)),
+        *((9, 0.2), (9, 0)),
+    ]
 
 
 @given(st.integers(1, 4), st.integers(0, 2**16))
@@ -230,10 +240,10 @@ def test_a_run_with_trials_resumes_to_the_same_result(task, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recovery", "rates", "gain"), [(None, (0.5, 0.6, 0.7, 0.8), 0.0), ("head", (0.6, 0.8), -0.02)]
+    ("recovery", "rates"), [(None, (0.5, 0.6, 0.7, 0.8)), ("head", (0.6, 0.7, 0.8))]
 )
-def test_trials_keep_more_of_the_accuracy(task, recovery, rates, gain):
-    """On held-out digits, the mean accuracy over high rates; a head fitted anew leaves no gain."""
+def test_trials_keep_more_of_the_accuracy(task, recovery, rates):
+    """On held-out digits, the mean accuracy over high rates: what trials add."""
     model, reference, held_out = task
     steps = partial(AccuracyAware, initial_step=0.1, rate="equal")
     areas = {}
@@ -243,7 +253,7 @@ def test_trials_keep_more_of_the_accuracy(task, recovery, rates, gain):
             model, reference, held_out, method, rates, recovery=recovery, engine="native"
         )
         areas[trials] = curve.class_accuracy.mean()
-    assert areas[True] > areas[False] + gain
+    assert areas[True] > areas[False]
 
 
 def test_a_floor_stops_where_no_way_stays_above_it(task, monkeypatch):
