@@ -180,9 +180,10 @@ def _of_group(
     counts = np.add.reduceat(sizes[gone], starts)
     # Scores rise within a group; float rounding could make them fall, which is prevented.
     rising = np.maximum.accumulate(np.add.reduceat(scores[gone], starts) / counts)
-    units = np.split(gone, starts[1:])
-    for one, count, score in zip(units, counts.tolist(), rising.tolist(), strict=True):
-        yield Bundle(one, count, score, number, len(one) != limits.round_to)
+    rows = (array.tolist() for array in (starts, lengths, counts, rising))
+    for start, length, count, score in zip(*rows, strict=True):
+        units = gone[start : start + length]
+        yield Bundle(units, count, score, number, length != limits.round_to)
 
 
 def nearest(prunable: Prunable, removed: np.ndarray, bundles: Sequence[Bundle], goal: float) -> int:
